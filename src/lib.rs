@@ -1,0 +1,65 @@
+//! stapes: system containers with the command line of Incus, and without its daemon.
+//!
+//! One static binary. Each command takes file locks on a state directory, does its work with clone3, the mount API and cgroup
+//! v2, and ends. Nothing is resident but one monitor per running instance.
+//!
+//! # Layers
+//!
+//! A module uses its own layer's `error` and `fault`, and lower layers; `tests/layering.rs` compares every `use` with a table.
+//!
+//! | | module | what it is |
+//! |---|---|---|
+//! | L0 | [`error`], [`fault`] | the one error type; named fault points of test builds |
+//! | L0 | [`sys`] | the only unsafe code: one file per kernel subject; `sys::child` is what runs between clone and exec |
+//! | L1 | [`base`] | value types and parsers, no I/O |
+//! | L2 | [`model`] | what things are, no I/O; `model::keys` declares every configuration key once |
+//! | L3 | [`host`] | the machine: processes, cgroups, host ids, other programs |
+//! | L3 | [`store`] | the state directory: records, ranked locks, journals, recovery |
+//! | L4 | [`image`], [`storage`], [`device`], [`guest`], [`container`] | one subject each; they meet in `model::attach` |
+//! | L5 | [`ops`] | use cases, one file per verb family |
+//! | L6 | [`cli`], [`monitor`] | the fronts: the command line, and the per-instance role |
+//!
+//! `host` stands below `store`, because the store asks it which processes live.
+//!
+//! # How `launch` travels
+//!
+//! `cli::create` builds a request → `ops::image` finds or builds the image, unpacked once in the pool → `ops::create` checks
+//! everything, takes project, pool and image shared and the instance exclusively, begins a journal → `storage` makes the
+//! volume (a few folders on `overlay`) → the record is published: the commit point → `ops::start` generates the image's
+//! templates, has devices state their needs, and builds the plan (an OCI runtime specification plus what that lacks) →
+//! `ops::spawn` re-executes the binary as monitor in a cgroup and session of its own, with the plan in a sealed memory file →
+//! `monitor` → `container::start` clones process 1 straight into its cgroup, writes the id maps, mounts everything detached
+//! and hands the descriptors over; the child attaches them after pivot_root and executes init → the monitor writes the run
+//! record and says so → the command ends. When process 1 ends, the monitor takes the instance's lock and
+//! `ops::lifecycle::exited` cleans up, restarts or deletes.
+//!
+//! # What holds
+//!
+//! - **Records** are replaced atomically and only with a proof of the lock in hand. Creating an instance syncs two files and
+//!   one folder; starting it one file, while the container starts.
+//! - **Journals** hold undo as data. A failing command and recovery after a kill run the same code; the next mutating command
+//!   settles what a killed one left.
+//! - **Processes** are named by pid, start time and boot id, and reached by pidfd. Process 1 dies with its monitor, so nothing
+//!   of an instance outlives the one who would record its end.
+//! - **Paths** that a guest or an image controls are resolved by openat2 beneath a descriptor (`sys::path`), or by process 1
+//!   inside its own root. No mount of ours ever shows in the host's table: root file systems are assembled detached, with
+//!   id-mapped layers; overlayfs is made with the container root's file-system ids, so that both layers stay unshifted on disk.
+//! - **Our binary** cannot be reached from a privileged instance: whoever goes there runs from a read-only overlay view of it.
+//!
+//! # Where this differs from the first design
+//!
+//! - `/dev` is one tmpfs with real device nodes made by the host, not a row of bind mounts: fewer mounts, faster.
+//! - The layers of an overlay are id-mapped, the upper one too; nothing on disk is ever shifted on file systems that can do it.
+//! - `run` has no monitor process: the command is its own, with its journal open until the end, and its overlay is volatile.
+//! - `exec` hands pipes to the command as they are and relays everything else.
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files and start programs"))]
+
+pub mod error;
+pub mod fault;
+pub mod sys;
+
+
+
+
+
+

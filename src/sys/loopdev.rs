@@ -1,0 +1,146 @@
+//! Loop devices (loop(4)), and file systems mounted from them without a place in the tree.
+//!
+//! Called by `image` (squashfs) and `storage`. A device is released by the kernel when its last user is gone (`LO_FLAGS_AUTOCLEAR`), so
+//! nothing is left behind by a kill. Only root of the host can do this; callers have another way for other users.
+
+use super::path::call;
+use crate::error::{Context, Error, Result};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
+/// Linux 5.8.
+const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
+const LO_FLAGS_READ_ONLY: u32 = 1;
+const LO_FLAGS_AUTOCLEAR: u32 = 4;
+/// Another process may take the free device before us.
+const TRIES: u32 = 64;
+
+/// `struct loop_info64` of include/uapi/linux/loop.h.
+#[repr(C)]
+struct LoopInfo64 {
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    size_limit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+}
+
+/// `struct loop_config` of include/uapi/linux/loop.h.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: LoopInfo64,
+    reserved: [u64; 8],
+}
+
+/// A loop device that lives as long as this (or a mount of it) does.
+#[derive(Debug)]
+pub struct LoopDevice {
+    fd: OwnedFd,
+    number: u32,
+}
+
+impl LoopDevice {
+    /// Its path.
+    pub fn path(&self) -> String {
+        format!("/dev/loop{}", self.number)
+    }
+
+    /// Its descriptor.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        use std::os::fd::AsFd;
+        self.fd.as_fd()
+    }
+}
+
+/// Gives a free loop device the open `file` as its content.
+///
+/// # Errors
+/// No right to loop devices, none there, or those of ioctl(2).
+pub fn attach(file: BorrowedFd<'_>, read_only: bool) -> Result<LoopDevice> {
+    let open = |path: &str, flags| call("open", rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty()));
+    let control = open("/dev/loop-control", OFlags::RDWR).context("Failed opening \"/dev/loop-control\"")?;
+    for _ in 0..TRIES {
+        // SAFETY: the request takes no argument and returns a number.
+        let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) };
+        let number = u32::try_from(number)
+            .map_err(|_| Error::from(std::io::Error::last_os_error()).context("LOOP_CTL_GET_FREE"))?;
+        let access = if read_only { OFlags::RDONLY } else { OFlags::RDWR };
+        let fd = open(&format!("/dev/loop{number}"), access)?;
+        match configure(&fd, file, read_only) {
+            Ok(()) => return Ok(LoopDevice { fd, number }),
+            Err(e) if e.errno() == Some(libc::EBUSY) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Err(Error::failed("No free loop device"))
+}
+
+fn configure(device: &OwnedFd, file: BorrowedFd<'_>, read_only: bool) -> Result<()> {
+    let config = LoopConfig {
+        fd: u32::try_from(file.as_raw_fd()).map_err(|_| Error::internal("Bad descriptor"))?,
+        block_size: 0,
+        info: LoopInfo64 {
+            device: 0,
+            inode: 0,
+            rdevice: 0,
+            offset: 0,
+            size_limit: 0,
+            number: 0,
+            encrypt_type: 0,
+            encrypt_key_size: 0,
+            flags: LO_FLAGS_AUTOCLEAR | if read_only { LO_FLAGS_READ_ONLY } else { 0 },
+            file_name: [0; 64],
+            crypt_name: [0; 64],
+            encrypt_key: [0; 32],
+            init: [0; 2],
+        },
+        reserved: [0; 8],
+    };
+    // SAFETY: `config` has the kernel's layout and is only read during the call.
+    let n = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &raw const config) };
+    match n {
+        0 => Ok(()),
+        _ => Err(Error::from(std::io::Error::last_os_error()).context("LOOP_CONFIGURE")),
+    }
+}
+
+/// Mounts a squashfs file read-only (nodev, nosuid, noexec) without attaching it anywhere; the returned directory is the mount, which
+/// ends when the descriptor is closed (fsmount(2)).
+///
+/// # Errors
+/// As [`attach`]; the kernel has no squashfs, or the file is none.
+pub fn mount_squashfs(file: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let device = attach(file, true)?;
+    let fs = call("fsopen", rustix::mount::fsopen("squashfs", FsOpenFlags::FSOPEN_CLOEXEC))?;
+    call("fsconfig", rustix::mount::fsconfig_set_string(&fs, "source", device.path()))?;
+    call("fsconfig", rustix::mount::fsconfig_set_flag(&fs, "ro"))?;
+    call("fsconfig", rustix::mount::fsconfig_create(&fs))?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    call("fsmount", rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layouts_are_the_kernels() {
+        assert_eq!(size_of::<LoopInfo64>(), 232);
+        assert_eq!(size_of::<LoopConfig>(), 304);
+    }
+}
