@@ -58,7 +58,9 @@ pub mod error;
 pub mod fault;
 pub mod sys;
 
+pub mod base;
 
+pub mod model;
 
 
 

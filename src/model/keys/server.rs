@@ -1,0 +1,125 @@
+//! Keys of the server's own configuration (`config set <key>=<value>` without an instance).
+//!
+//! Kept apart from the keys of instances: none of these is expanded, live or volatile. A key of Incus that this version
+//! could only store without heeding it is refused, so that nobody believes in it.
+
+use super::checks;
+use super::value::Value;
+use crate::base::mac;
+use crate::error::{Error, Result};
+use crate::model::instance::Config;
+
+const COMPRESSION: Value = Value::Checked("compression algorithm", compression);
+const MAC_PATTERN: Value = Value::Checked("MAC pattern", mac_pattern);
+
+/// Names and types of the keys this version knows; `user.*` besides.
+static KNOWN: [(&str, Value); 11] = [
+    ("backups.compression_algorithm", COMPRESSION),
+    ("core.proxy_http", Value::Line),
+    ("core.proxy_https", Value::Line),
+    ("core.proxy_ignore_hosts", Value::Line),
+    ("core.shutdown_timeout", Value::Int),
+    ("images.auto_update_cached", Value::Bool),
+    ("images.auto_update_interval", Value::Int),
+    ("images.compression_algorithm", COMPRESSION),
+    ("images.remote_cache_expiry", Value::Int),
+    ("instances.nic.host_name", Value::OneOf(&["random", "mac"])),
+    ("network.hwaddr_pattern", MAC_PATTERN),
+];
+
+/// What Incus has besides, by prefix.
+const REFUSED: [&str; 13] = [
+    "acme.",
+    "authorization.",
+    "cluster.",
+    "core.",
+    "images.",
+    "instances.",
+    "logging.",
+    "loki.",
+    "network.ovn.",
+    "network.ovs.",
+    "oidc.",
+    "openfga.",
+    "storage.",
+];
+
+/// Names of the known keys.
+pub fn server_keys() -> impl Iterator<Item = &'static str> {
+    KNOWN.iter().map(|(name, _)| *name)
+}
+
+/// Checks a server configuration as a whole; the message is Incus's: the first wrong key, and how many more there are.
+///
+/// # Errors
+/// [`crate::error::Kind::Invalid`], or Unsupported for a key of Incus that this version has not.
+pub fn validate_server(config: &Config) -> Result<()> {
+    let mut wrong = config.iter().filter_map(|(name, value)| {
+        let e = check(name, value).err()?;
+        Some((e.kind(), format!("cannot set '{}' to '{}': {e}", name.escape_debug(), value.escape_debug())))
+    });
+    let Some((kind, first)) = wrong.next() else { return Ok(()) };
+    match wrong.count() {
+        0 => Err(Error::new(kind, first)),
+        more => Err(Error::new(kind, format!("{first} (and {more} more errors)"))),
+    }
+}
+
+fn check(name: &str, value: &str) -> Result<()> {
+    if let Some(rest) = name.strip_prefix(super::USER.name) {
+        let good = |c: char| c.is_alphanumeric() || c.is_ascii_punctuation();
+        return match !rest.is_empty() && rest.chars().all(good) {
+            true => super::USER.value.check(value),
+            false => Err(Error::invalid("Invalid key name")),
+        };
+    }
+    match KNOWN.iter().find(|(known, _)| *known == name) {
+        Some((_, kind)) => kind.check(value),
+        None if REFUSED.iter().any(|prefix| name.starts_with(prefix)) => {
+            Err(Error::unsupported("this key is not supported by this version"))
+        }
+        None => Err(Error::invalid("unknown key")),
+    }
+}
+
+fn compression(value: &str) -> Result<()> {
+    let name = value.split(' ').next().unwrap_or_default();
+    match ["bzip2", "gzip", "lz4", "lzma", "none", "squashfs", "xz", "zstd"].contains(&name) {
+        true => Ok(()),
+        false => Err(Error::invalid(format!("Compression algorithm {name:?} isn't currently supported"))),
+    }
+}
+
+fn mac_pattern(value: &str) -> Result<()> {
+    let address = value.replace(['x', 'X'], "0");
+    checks::mac_address(&address)?;
+    mac::generate(value).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(pairs: &[(&str, &str)]) -> String {
+        let config = pairs.iter().map(|(k, v)| ((*k).to_string(), (*v).to_string())).collect();
+        validate_server(&config).map_or_else(|e| e.to_string(), |()| "ok".into())
+    }
+
+    #[test]
+    fn checks_in_the_words_of_incus() {
+        assert_eq!(
+            set(&[("user.a", "1\n2"), ("core.shutdown_timeout", "5"), ("images.auto_update_cached", "no")]),
+            "ok"
+        );
+        assert_eq!(set(&[("network.hwaddr_pattern", "10:66:6a:xx:xx:xx")]), "ok");
+        assert_eq!(set(&[("foo", "x")]), "cannot set 'foo' to 'x': unknown key");
+        assert_eq!(set(&[("bar", "1"), ("foo", "x")]), "cannot set 'bar' to '1': unknown key (and 1 more errors)");
+        assert_eq!(
+            set(&[("core.https_address", "[::]:8443")]),
+            "cannot set 'core.https_address' to '[::]:8443': this key is not supported by this version"
+        );
+        assert!(set(&[("user.a b", "x")]).ends_with("Invalid key name") && set(&[("user.", "x")]) != "ok");
+        assert!(set(&[("images.compression_algorithm", "rar")]).contains("isn't currently supported"));
+        assert!(set(&[("network.hwaddr_pattern", "zz")]) != "ok");
+    }
+}

@@ -1,0 +1,12 @@
+//! L2: what things are. No I/O.
+pub mod attach;
+pub mod diff;
+pub mod expand;
+pub mod image;
+pub mod instance;
+pub mod keys;
+pub mod pool;
+pub mod profile;
+pub mod project;
+pub mod status;
+pub mod view;

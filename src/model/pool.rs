@@ -1,0 +1,21 @@
+//! A storage pool.
+
+use crate::model::instance::Config;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A pool's record; its name is its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// Format of the record.
+    pub format: u32,
+    /// Driver name: `dir`, `overlay`.
+    pub driver: String,
+    /// Free text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Configuration.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: Config,
+}

@@ -1,0 +1,19 @@
+//! A project: its own name space for instances, and by its `features.` for images, profiles and volumes.
+
+use crate::model::instance::Config;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A project's record; its name is its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Project {
+    /// Format of the record.
+    pub format: u32,
+    /// Free text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Configuration.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: Config,
+}

@@ -1,0 +1,24 @@
+//! The objects users see, field for field as Incus's REST API has them: what `--format json` and `yaml` print, what `show`
+//! prints and `edit` reads, and what an API will return. Built from records by pure functions.
+
+mod image;
+mod instance;
+mod other;
+pub mod property;
+mod server;
+mod state;
+pub mod url;
+
+pub use image::{AliasEntryView, ImageAliasView, ImageParts, ImagePut, ImageSourceView, ImageView};
+pub use instance::{BackupView, InstanceFull, InstanceParts, InstancePut, InstanceView, SnapshotView};
+pub use other::{PoolPut, PoolView, ProfilePut, ProfileView, ProjectPut, ProjectView};
+pub use server::{Amount, Environment, PoolResources, ServerPut, ServerView, StorageDriver};
+pub use state::{
+    CpuState, DiskState, InstanceState, MemoryState, NetworkAddress, NetworkCounters, NetworkState, OsInfo,
+};
+
+/// What Incus calls the one server that is no cluster member.
+pub const LOCATION: &str = "none";
+
+#[cfg(test)]
+mod tests;
