@@ -62,6 +62,8 @@ pub mod base;
 
 pub mod model;
 
+pub mod host;
+pub mod store;
 
 
 

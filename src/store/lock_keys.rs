@@ -1,0 +1,242 @@
+//! What can be locked: one type per rank, so that a proof says of what it is one.
+//!
+//! Used by `store::lock` and by everybody who takes a lock. Data only.
+
+use super::lock::Rank;
+use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName};
+use std::fmt::Debug;
+
+/// A lockable object.
+pub trait Key: Clone + Debug {
+    /// Its place in the order.
+    const RANK: Rank;
+    /// The part of the lock file's name after the rank; no slash.
+    fn file_key(&self) -> String;
+    /// For a busy message, capital first: `Storage pool "x"`.
+    fn busy_subject(&self) -> String;
+    /// For a journal: `instance default/c1`.
+    fn subject(&self) -> String;
+}
+
+/// The server's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerKey;
+/// A project, its profiles.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectKey(pub ProjectName);
+/// A network of a project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkKey {
+    /// Its project.
+    pub project: ProjectName,
+    /// Its name, validated by the caller.
+    pub name: String,
+}
+/// A storage pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolKey(pub PoolName);
+/// An image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageKey(pub Fingerprint);
+/// An image somewhere else that is being fetched or built: several commands may want it at once. Its lock comes before those
+/// of the local images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceKey {
+    /// `bootstrap`, …
+    pub protocol: String,
+    /// What was asked for there.
+    pub alias: String,
+}
+/// An instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceKey {
+    /// Its project.
+    pub project: ProjectName,
+    /// Its name.
+    pub name: InstanceName,
+}
+/// A custom volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeKey {
+    /// Its project.
+    pub project: ProjectName,
+    /// Its pool.
+    pub pool: PoolName,
+    /// Its name, validated by the caller.
+    pub name: String,
+}
+/// Small shared tables, held for microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allocator {
+    /// Image aliases (one record for all).
+    Aliases,
+    /// Host id ranges.
+    Ids,
+    /// IP addresses.
+    Ip,
+    /// MAC addresses.
+    Mac,
+    /// Ports.
+    Port,
+    /// vsock context ids.
+    Vsock,
+}
+
+impl Allocator {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Aliases => "aliases",
+            Self::Ids => "ids",
+            Self::Ip => "ip",
+            Self::Mac => "mac",
+            Self::Port => "port",
+            Self::Vsock => "vsock",
+        }
+    }
+}
+
+/// A file name's worth of free text: a slash cannot get through, and two names stay two.
+fn plain(text: &str) -> String {
+    text.replace('%', "%25").replace('/', "%2f").replace('\0', "%00")
+}
+
+impl Key for ServerKey {
+    const RANK: Rank = Rank::Server;
+    fn file_key(&self) -> String {
+        "server".into()
+    }
+    fn busy_subject(&self) -> String {
+        "Server configuration".into()
+    }
+    fn subject(&self) -> String {
+        "server".into()
+    }
+}
+
+impl Key for ProjectKey {
+    const RANK: Rank = Rank::Project;
+    fn file_key(&self) -> String {
+        self.0.to_string()
+    }
+    fn busy_subject(&self) -> String {
+        format!("Project \"{}\"", self.0)
+    }
+    fn subject(&self) -> String {
+        format!("project {}", self.0)
+    }
+}
+
+impl Key for NetworkKey {
+    const RANK: Rank = Rank::Network;
+    fn file_key(&self) -> String {
+        format!("{}_{}", self.project, plain(&self.name))
+    }
+    fn busy_subject(&self) -> String {
+        format!("Network \"{}\"", self.name)
+    }
+    fn subject(&self) -> String {
+        format!("network {}/{}", self.project, self.name)
+    }
+}
+
+impl Key for PoolKey {
+    const RANK: Rank = Rank::Pool;
+    fn file_key(&self) -> String {
+        self.0.to_string()
+    }
+    fn busy_subject(&self) -> String {
+        format!("Storage pool \"{}\"", self.0)
+    }
+    fn subject(&self) -> String {
+        format!("pool {}", self.0)
+    }
+}
+
+impl Key for ImageKey {
+    const RANK: Rank = Rank::Image;
+    fn file_key(&self) -> String {
+        self.0.to_string()
+    }
+    fn busy_subject(&self) -> String {
+        format!("Image \"{}\"", self.0)
+    }
+    fn subject(&self) -> String {
+        format!("image {}", self.0)
+    }
+}
+
+/// `+` sorts before every fingerprint.
+impl Key for SourceKey {
+    const RANK: Rank = Rank::Image;
+    fn file_key(&self) -> String {
+        format!("+{}:{}", plain(&self.protocol), plain(&self.alias))
+    }
+    fn busy_subject(&self) -> String {
+        format!("Image \"{}:{}\"", self.protocol, self.alias)
+    }
+    fn subject(&self) -> String {
+        format!("image {}:{}", self.protocol, self.alias)
+    }
+}
+
+/// The busy message is Incus's, which does not name the instance: the command that fails does.
+impl Key for InstanceKey {
+    const RANK: Rank = Rank::Instance;
+    fn file_key(&self) -> String {
+        format!("{}_{}", self.project, self.name)
+    }
+    fn busy_subject(&self) -> String {
+        "Instance".into()
+    }
+    fn subject(&self) -> String {
+        format!("instance {}/{}", self.project, self.name)
+    }
+}
+
+impl Key for VolumeKey {
+    const RANK: Rank = Rank::Volume;
+    fn file_key(&self) -> String {
+        format!("{}:{}:{}", self.pool, self.project, plain(&self.name))
+    }
+    fn busy_subject(&self) -> String {
+        format!("Storage volume \"{}\"", self.name)
+    }
+    fn subject(&self) -> String {
+        format!("volume {}/{}/{}", self.pool, self.project, self.name)
+    }
+}
+
+impl Key for Allocator {
+    const RANK: Rank = Rank::Allocator;
+    fn file_key(&self) -> String {
+        self.name().into()
+    }
+    fn busy_subject(&self) -> String {
+        format!("Allocator \"{}\"", self.name())
+    }
+    fn subject(&self) -> String {
+        format!("allocator {}", self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_makes_a_path() {
+        let key = NetworkKey { project: ProjectName::default(), name: "../../x%2f".into() };
+        assert_eq!(key.file_key(), "default_..%2f..%2fx%252f");
+        let source = SourceKey { protocol: "bootstrap".into(), alias: "debian/12".into() };
+        assert_eq!(source.file_key(), "+bootstrap:debian%2f12");
+        assert!(source.file_key() < "0".repeat(64));
+    }
+
+    #[test]
+    fn ranks_are_those_of_the_design() {
+        assert!(ServerKey::RANK < ProjectKey::RANK && ProjectKey::RANK < NetworkKey::RANK);
+        assert!(NetworkKey::RANK < PoolKey::RANK && PoolKey::RANK < ImageKey::RANK);
+        assert!(ImageKey::RANK < InstanceKey::RANK && InstanceKey::RANK < VolumeKey::RANK);
+        assert!(VolumeKey::RANK < Allocator::RANK && Rank::Layout < ServerKey::RANK);
+    }
+}

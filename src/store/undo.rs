@@ -1,0 +1,465 @@
+//! What a journal can hold: a closed set of actions as data, each idempotent, run alike by a failing command and by
+//! recovery after a kill (design, section 6).
+//!
+//! The store runs those about files and cgroups itself; the rest goes to the [`Undoer`] that `ops` gives it, because what
+//! a volume or a link is, this layer does not know. Paths outside our four folders are refused, however they got in.
+
+use super::Store;
+use super::atomic::{self, Durability};
+use super::dir::{self, Dir};
+use super::lock::InstanceKey;
+use super::trash;
+use crate::base::names::{Fingerprint, InstanceName, ProfileName, ProjectName};
+use crate::error::{Context, Error, Result};
+use crate::host::cgroup::Group;
+use serde::{Deserialize, Serialize};
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+/// One idempotent action: done twice, or to what is not there, it succeeds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Action {
+    /// Removes a file of ours.
+    RemoveFile {
+        /// Absolute, in one of our folders.
+        path: PathBuf,
+    },
+    /// Removes a folder of ours if it is empty.
+    RemoveDir {
+        /// Absolute, in one of our folders.
+        path: PathBuf,
+    },
+    /// Removes a folder of ours with all below it: in a pool by way of its trash, else at once.
+    RemoveTree {
+        /// Absolute, in one of our folders.
+        path: PathBuf,
+    },
+    /// Puts a file's old content back. Not done for a journal of an earlier boot; see `journal`.
+    RestoreFile {
+        /// Absolute, in one of our folders.
+        path: PathBuf,
+        /// The content.
+        content: String,
+    },
+    /// Renames `from` to `to`, if `from` is there and `to` is not.
+    Move {
+        /// Absolute, in one of our folders.
+        from: PathBuf,
+        /// Likewise, in the same one.
+        to: PathBuf,
+    },
+    /// Removes the records of an instance, wherever they lie.
+    ForgetInstance {
+        /// Project.
+        project: String,
+        /// Instance.
+        name: String,
+    },
+    /// Gives the records of an instance another name, if they have the old one.
+    RenameInstance {
+        /// Project.
+        project: String,
+        /// Old name.
+        from: String,
+        /// New name.
+        to: String,
+    },
+    /// Makes aliases name an image, whatever they named before.
+    SetAliases {
+        /// Fingerprint.
+        image: String,
+        /// The aliases.
+        names: Vec<String>,
+    },
+    /// Removes the aliases of an image.
+    ForgetAliases {
+        /// Fingerprint.
+        image: String,
+    },
+    /// Gives a profile another name, and the instances that have it that name.
+    RenameProfile {
+        /// Project.
+        project: String,
+        /// Old name.
+        from: String,
+        /// New name.
+        to: String,
+    },
+    /// Kills all in a cgroup (version 2) and waits until it is empty.
+    KillCgroup {
+        /// Absolute.
+        path: PathBuf,
+    },
+    /// Removes a cgroup and those below it; they must be empty.
+    RemoveCgroup {
+        /// Absolute.
+        path: PathBuf,
+    },
+    /// Detaches a mount.
+    Unmount {
+        /// Absolute.
+        path: PathBuf,
+    },
+    /// Removes a network interface of ours. For the [`Undoer`].
+    RemoveLink {
+        /// Its name.
+        name: String,
+    },
+    /// Deletes a volume. For the [`Undoer`].
+    RemoveVolume(Volume),
+    /// Deletes a snapshot of a volume. For the [`Undoer`].
+    RemoveVolumeSnapshot {
+        /// The volume.
+        volume: Volume,
+        /// The snapshot.
+        snapshot: String,
+    },
+    /// Gives a volume another name, if it has the old one. For the [`Undoer`].
+    RenameVolume {
+        /// The volume under its old name.
+        volume: Volume,
+        /// The new name.
+        to: String,
+    },
+    /// Takes the devices of an instance that is not running off the host. For the [`Undoer`].
+    StopDevices {
+        /// Project.
+        project: String,
+        /// Instance.
+        name: String,
+    },
+    /// Takes down a network that has no ports. For the [`Undoer`].
+    StopNetwork {
+        /// Project.
+        project: String,
+        /// Network.
+        name: String,
+    },
+}
+
+/// A volume by its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Volume {
+    /// Pool.
+    pub pool: String,
+    /// What it is.
+    pub kind: VolumeKind,
+    /// Project; `default` for images.
+    pub project: String,
+    /// Instance, fingerprint or volume name.
+    pub name: String,
+}
+
+/// The kinds of volumes, as the folders of a pool are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VolumeKind {
+    /// Root volume of a container.
+    Container,
+    /// Root volume of a virtual machine.
+    VirtualMachine,
+    /// An unpacked image.
+    Image,
+    /// A custom volume.
+    Custom,
+}
+
+/// Runs the actions this layer cannot. It must be idempotent, and must take no lock of the store: what an action touches
+/// is locked or ownerless already, and settling holds up all other commands. (An allocator's it may: it is held for microseconds.)
+pub trait Undoer: Sync + std::fmt::Debug {
+    /// Runs `action`, one of those marked "for the Undoer".
+    ///
+    /// # Errors
+    /// It did not work; the journal is kept for `doctor`.
+    fn perform(&self, store: &Store, action: &Action) -> Result<()>;
+}
+
+/// Can do nothing: for readers and tests.
+#[derive(Debug, Clone, Copy)]
+pub struct NoUndoer;
+
+impl Undoer for NoUndoer {
+    fn perform(&self, _store: &Store, action: &Action) -> Result<()> {
+        Err(Error::internal(format!("Nobody here can undo {action:?}")))
+    }
+}
+
+impl Store {
+    /// Runs one action.
+    pub(super) fn perform(&self, action: &Action) -> Result<()> {
+        match action {
+            Action::RemoveFile { path } => self.at(path, |dir, rel| dir.unlink(rel).map(drop)),
+            Action::RemoveDir { path } => self.at(path, |dir, rel| match dir.rmdir(rel) {
+                Err(e) if e.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
+                other => other.map(drop),
+            }),
+            Action::RemoveTree { path } => self.remove_tree(path),
+            Action::RestoreFile { path, content } => {
+                let (dir, rel) = self.locate(path)?;
+                let (parent, name) = dir.parent(&rel).with_context(|| failed(path))?;
+                atomic::write(&parent, name, content.as_bytes(), 0o600, Durability::Durable, true)
+            }
+            Action::Move { from, to } => self.move_back(from, to),
+            Action::ForgetInstance { project, name } => {
+                self.forget_instance(&ProjectName::parse(project)?, &InstanceName::parse(name)?)
+            }
+            Action::RenameInstance { project, from, to } => {
+                let project = ProjectName::parse(project)?;
+                let key = |n: &str| InstanceName::parse(n).map(|name| InstanceKey { project: project.clone(), name });
+                let (from, to) = (key(from)?, key(to)?);
+                if self.instance_exists(&project, &from.name)? && !self.instance_exists(&project, &to.name)? {
+                    self.move_records(&from, &to)?;
+                }
+                Ok(())
+            }
+            Action::SetAliases { image, names } => self.set_aliases(&Fingerprint::parse(image)?, names),
+            Action::ForgetAliases { image } => self.forget_aliases(&Fingerprint::parse(image)?),
+            Action::RenameProfile { project, from, to } => {
+                self.move_profile(&ProjectName::parse(project)?, &ProfileName::parse(from)?, &ProfileName::parse(to)?)
+            }
+            Action::KillCgroup { path } => match cgroup(path)? {
+                Some(group) => group.kill(KILL_WAIT),
+                None => Ok(()),
+            },
+            Action::RemoveCgroup { path } => cgroup(path)?.map_or(Ok(()), |group| group.remove()),
+            Action::Unmount { path } => unmount(path),
+            Action::RemoveLink { .. }
+            | Action::RemoveVolume(_)
+            | Action::RemoveVolumeSnapshot { .. }
+            | Action::RenameVolume { .. }
+            | Action::StopDevices { .. }
+            | Action::StopNetwork { .. } => self.undoer.perform(self, action),
+        }
+    }
+
+    /// The folder of ours that `path` lies in, open, and the rest of the path. Inside a pool that is its data folder.
+    fn locate(&self, path: &Path) -> Result<(Dir, PathBuf)> {
+        let l = self.layout();
+        let plain = path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+        for root in [&l.state, &l.run, &l.cache, &l.log] {
+            let Ok(rest) = path.strip_prefix(root) else { continue };
+            if !plain || rest.as_os_str().is_empty() {
+                break;
+            }
+            let mut parts = rest.components();
+            if root == &l.state && parts.next() == Some(Component::Normal("pools".as_ref())) {
+                let pool = parts.next();
+                let data = parts.next() == Some(Component::Normal("data".as_ref()));
+                if let (Some(pool), true, false) = (pool, data, parts.as_path().as_os_str().is_empty()) {
+                    let data = l.pools_dir().join(pool).join("data");
+                    return Ok((trash::open_following(&data).with_context(|| failed(path))?, parts.as_path().into()));
+                }
+            }
+            return Ok((Dir::open(root).with_context(|| failed(path))?, rest.into()));
+        }
+        Err(Error::internal(format!("A journal names \"{}\", which is not ours", path.display())))
+    }
+
+    /// Runs `f` on a place of ours; its folder missing is fine.
+    fn at(&self, path: &Path, f: impl FnOnce(&Dir, &Path) -> std::io::Result<()>) -> Result<()> {
+        match self.locate(path) {
+            Ok((dir, rel)) => f(&dir, &rel).with_context(|| failed(path)),
+            Err(e) if e.errno() == Some(libc::ENOENT) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn remove_tree(&self, path: &Path) -> Result<()> {
+        let in_pool = path.starts_with(self.layout().pools_dir());
+        self.at(path, |dir, rel| match dir.parent(rel) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+            // The trash lies on the pool's own file system; where that fails nevertheless, removing is all that is left.
+            Ok(_) if in_pool && trash::discard_at(dir, rel).is_ok() => Ok(()),
+            Ok((parent, name)) => trash::remove_tree(&parent, name).map(drop),
+        })
+    }
+
+    fn move_back(&self, from: &Path, to: &Path) -> Result<()> {
+        let (a, a_rel) = self.locate(from)?;
+        let (b, b_rel) = self.locate(to)?;
+        if !a.exists(&a_rel).with_context(|| failed(from))? || b.exists(&b_rel).with_context(|| failed(to))? {
+            return Ok(());
+        }
+        let (source, name) = a.parent(&a_rel).with_context(|| failed(from))?;
+        let (target, new) = b.parent(&b_rel).with_context(|| failed(to))?;
+        dir::rename(&source, name, &target, new, false).with_context(|| failed(from))
+    }
+}
+
+fn failed(path: &Path) -> String {
+    format!("Failed undoing at \"{}\"", path.display())
+}
+
+/// How long killed processes may take to be gone.
+const KILL_WAIT: Duration = Duration::from_secs(10);
+
+/// A cgroup; `None` if it is not there. Anything that is no version 2 cgroup is refused.
+fn cgroup(path: &Path) -> Result<Option<Group>> {
+    const CGROUP2: u32 = 0x6367_7270;
+    let fail = || format!("Failed opening cgroup \"{}\"", path.display());
+    let dir = match Dir::open(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        other => other.with_context(fail)?,
+    };
+    let fs = rustix::fs::fstatfs(&dir).map_err(std::io::Error::from).with_context(fail)?;
+    if fs.f_type as u32 != CGROUP2 {
+        return Err(Error::internal(format!("\"{}\" is no version 2 cgroup", path.display())));
+    }
+    Ok(Some(Group::at(path.to_path_buf())))
+}
+
+fn unmount(path: &Path) -> Result<()> {
+    use nix::errno::Errno;
+    use nix::mount::{MntFlags, umount2};
+    match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
+        Err(e) => Err(e).with_context(|| format!("Failed unmounting \"{}\"", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Access;
+    use super::super::layout::Layout;
+    use super::*;
+    use std::fs;
+
+    fn fixture() -> (tempfile::TempDir, Store) {
+        let d = tempfile::tempdir().expect("tempdir");
+        let store = Store::open(&Layout::under(d.path()), Access::Write).expect("open");
+        (d, store)
+    }
+
+    /// Runs it twice: it must be idempotent.
+    fn twice(store: &Store, action: &Action) {
+        for _ in 0..2 {
+            store.perform(action).expect("action");
+        }
+    }
+
+    #[test]
+    fn files_and_folders() {
+        let (_d, store) = fixture();
+        let l = store.layout().clone();
+        let file = l.images_dir().join("f");
+        twice(&store, &Action::RestoreFile { path: file.clone(), content: "old".into() });
+        assert_eq!(fs::read_to_string(&file).expect("read"), "old");
+        let moved = l.images_dir().join("g");
+        twice(&store, &Action::Move { from: file.clone(), to: moved.clone() });
+        assert!(moved.exists() && !file.exists());
+        fs::write(&file, "new").expect("write");
+        twice(&store, &Action::Move { from: moved.clone(), to: file.clone() });
+        assert_eq!(fs::read_to_string(&file).expect("read"), "new", "nothing is overwritten");
+        twice(&store, &Action::RemoveFile { path: file });
+        let dir = l.run.join("x/y");
+        fs::create_dir_all(&dir).expect("mkdir");
+        twice(&store, &Action::RemoveDir { path: l.run.join("x") });
+        assert!(dir.exists(), "not empty: left alone");
+        twice(&store, &Action::RemoveTree { path: l.run.join("x") });
+        assert!(!dir.exists());
+        twice(&store, &Action::RemoveFile { path: l.cache.join("nothing/here") });
+    }
+
+    #[test]
+    fn a_tree_in_a_pool_goes_through_its_trash() {
+        let (d, store) = fixture();
+        let data = store.layout().pools_dir().join("p/data");
+        fs::create_dir_all(data.join("containers/c1/rootfs")).expect("volume");
+        twice(&store, &Action::RemoveTree { path: data.join("containers/c1") });
+        assert!(!data.join("containers/c1").exists());
+        assert_eq!(fs::read_dir(data.join("trash")).expect("trash").count(), 1);
+        // A pool on another disk, linked in by the administrator.
+        let disk = d.path().join("disk");
+        fs::create_dir_all(disk.join("containers/c2")).expect("volume");
+        fs::create_dir_all(store.layout().pools_dir().join("q")).expect("pool");
+        std::os::unix::fs::symlink(&disk, store.layout().pools_dir().join("q/data")).expect("link");
+        twice(&store, &Action::RemoveTree { path: store.layout().pools_dir().join("q/data/containers/c2") });
+        assert!(!disk.join("containers/c2").exists() && disk.join("trash").exists());
+    }
+
+    #[test]
+    fn places_that_are_not_ours_are_refused() {
+        let (d, store) = fixture();
+        let victim = d.path().join("victim");
+        fs::create_dir_all(&victim).expect("victim");
+        let l = store.layout().clone();
+        let guest = l.pools_dir().join("p/data/containers/c1/rootfs");
+        fs::create_dir_all(&guest).expect("rootfs");
+        std::os::unix::fs::symlink(&victim, guest.join("link")).expect("link");
+        fs::create_dir(victim.join("sub")).expect("sub");
+        for path in [
+            "/".into(),
+            "/etc".into(),
+            victim.clone(),
+            l.state.clone(),
+            l.state.join("../victim"),
+            guest.join("link/sub"),
+        ] {
+            assert!(store.perform(&Action::RemoveTree { path: path.clone() }).is_err(), "{}", path.display());
+        }
+        assert!(victim.join("sub").exists());
+        for path in ["/etc/passwd".into(), victim.clone()] {
+            assert!(store.perform(&Action::KillCgroup { path }).is_err(), "no cgroup");
+        }
+    }
+
+    #[test]
+    fn aliases_come_and_go() {
+        let (_d, store) = fixture();
+        let (one, two) = ("1".repeat(64), "2".repeat(64));
+        let set = |image: &str, names: &[&str]| Action::SetAliases {
+            image: image.into(),
+            names: names.iter().map(ToString::to_string).collect(),
+        };
+        twice(&store, &set(&one, &["a", "b"]));
+        twice(&store, &set(&two, &["b", "c/d"]));
+        let targets = |store: &Store| -> Vec<(String, String)> {
+            store.aliases().expect("aliases").aliases.into_iter().map(|(n, a)| (n, a.target[..1].to_string())).collect()
+        };
+        let pair = |n: &str, t: &str| (n.to_string(), t.to_string());
+        assert_eq!(targets(&store), [pair("a", "1"), pair("b", "2"), pair("c/d", "2")]);
+        twice(&store, &Action::ForgetAliases { image: two });
+        assert_eq!(targets(&store), [pair("a", "1")]);
+        assert!(store.perform(&set("../x", &["a"])).is_err() && store.perform(&set(&one, &["../x"])).is_err());
+    }
+
+    #[test]
+    fn what_ops_must_do_is_asked_of_it() {
+        let (_d, store) = fixture();
+        let e = store.perform(&Action::RemoveLink { name: "veth0".into() }).expect_err("nobody can");
+        assert!(e.to_string().contains("veth0"), "{e}");
+    }
+
+    #[test]
+    fn cgroups_are_killed_and_removed() {
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+        let root = mounts.lines().find_map(|l| l.split(' ').nth(1).filter(|_| l.split(' ').nth(2) == Some("cgroup2")));
+        let Some(group) = root.map(|r| PathBuf::from(r).join(format!("stapes-test-{}", std::process::id()))) else {
+            crate::store::tests::skip!("cgroups_are_killed_and_removed: no cgroup2 mounted");
+            return;
+        };
+        if let Err(e) = fs::create_dir(&group) {
+            crate::store::tests::skip!("cgroups_are_killed_and_removed: {e}");
+            return;
+        }
+        fs::create_dir_all(group.join("a/b")).expect("below");
+        let (_d, store) = fixture();
+        let mut child = sleeper();
+        fs::write(group.join("a/b/cgroup.procs"), child.id().to_string()).expect("move");
+        assert!(store.perform(&Action::RemoveCgroup { path: group.clone() }).is_err(), "somebody is in it");
+        twice(&store, &Action::KillCgroup { path: group.clone() });
+        assert!(!child.wait().expect("wait").success());
+        twice(&store, &Action::RemoveCgroup { path: group.clone() });
+        assert!(!group.exists());
+        twice(&store, &Action::KillCgroup { path: group });
+    }
+
+    #[allow(clippy::disallowed_methods)]
+    fn sleeper() -> std::process::Child {
+        std::process::Command::new("sleep").arg("60").spawn().expect("sleep")
+    }
+}
