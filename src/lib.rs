@@ -65,5 +65,9 @@ pub mod model;
 pub mod host;
 pub mod store;
 
+pub mod device;
+pub mod guest;
+pub mod image;
+pub mod storage;
 
 

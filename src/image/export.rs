@@ -1,0 +1,245 @@
+//! Writes a tree as a tar archive: sorted, with owners, attributes, hard links and nodes, the same bytes for the same tree.
+//!
+//! Used by `import` (folders, squashfs), `bootstrap`, publishing and backups. The tree may belong to a running guest: it is walked by directory
+//! fds without following links, and only regular files are opened. Also the file names of `image export`.
+
+use super::Fingerprint;
+use super::compress::{Algorithm, Encoder};
+use super::decompress::Format;
+use super::tarread::{Entry, EntryKind};
+use super::tarwrite::TarWriter;
+use super::unpack::may_unpack;
+use crate::error::{Context, Error, Result};
+use crate::sys::path::{self, Kind, Links, Stat};
+use crate::sys::xattr;
+use rustix::fs::OFlags;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Deepest tree that is walked (a path is at most 4096 bytes anyway).
+const DEPTH_MAX: usize = 2048;
+
+/// Writes trees into one archive.
+pub struct Exporter<W: Write> {
+    tar: TarWriter<W>,
+    /// Files with several names: device and inode, and the first name.
+    seen: HashMap<(u64, u64), Vec<u8>>,
+    entries: u64,
+    bytes: u64,
+}
+
+impl<W: Write> std::fmt::Debug for Exporter<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exporter").field("links", &self.seen.len()).finish_non_exhaustive()
+    }
+}
+
+impl<W: Write> Exporter<W> {
+    /// Begins an archive.
+    pub fn new(sink: W) -> Self {
+        Self { tar: TarWriter::new(sink), seen: HashMap::new(), entries: 0, bytes: 0 }
+    }
+
+    /// Entries so far.
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Bytes of files so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn append(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+        self.entries += 1;
+        self.bytes += entry.size;
+        self.tar.append(entry, data)
+    }
+
+    /// Adds a regular file of ours.
+    ///
+    /// # Errors
+    /// The sink fails.
+    pub fn file(&mut self, name: &str, data: &[u8], mtime: i64) -> Result<()> {
+        let stat = Stat {
+            kind: Kind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            size: data.len() as u64,
+            dev: 0,
+            ino: 0,
+            nlink: 1,
+            rdev: 0,
+            mtime: (mtime, 0),
+        };
+        let entry = entry(EntryKind::File, name.as_bytes().to_vec(), &stat);
+        self.append(&entry, &mut &data[..])
+    }
+
+    /// Adds the directory `dir` and everything beneath it as `name` ("rootfs"; "." for names without prefix).
+    ///
+    /// # Errors
+    /// The tree cannot be read; the sink fails.
+    pub fn tree(&mut self, dir: BorrowedFd<'_>, name: &str) -> Result<()> {
+        let dir = path::open_dir(dir, Path::new("."), Links::Refuse)?;
+        self.dir(dir, name.as_bytes().to_vec(), 0)
+    }
+
+    fn dir(&mut self, dir: OwnedFd, name: Vec<u8>, depth: usize) -> Result<()> {
+        if depth > DEPTH_MAX {
+            return Err(Error::failed("The tree is too deep"));
+        }
+        let mut own = entry(EntryKind::Dir, [&name[..], b"/"].concat(), &path::fstat(dir.as_fd())?);
+        own.xattrs = kept(xattr::list(dir.as_fd())?);
+        self.append(&own, &mut std::io::empty())?;
+        for child in path::read_dir(dir.as_fd())? {
+            let full = [&name[..], b"/", child.name.as_bytes()].concat();
+            match self.child(dir.as_fd(), &child.name, full, depth) {
+                // Gone since the folder was listed.
+                Err(e) if e.errno() == Some(libc::ENOENT) => {}
+                other => other.with_context(|| format!("Failed archiving {:?}", child.name))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn child(&mut self, dir: BorrowedFd<'_>, bare: &OsStr, name: Vec<u8>, depth: usize) -> Result<()> {
+        let there = path::stat_in(dir, bare)?;
+        let kind = match there.kind {
+            Kind::Dir => return self.dir(path::open_dir(dir, Path::new(bare), Links::Refuse)?, name, depth + 1),
+            // They belong to a process; GNU tar leaves them out as well.
+            Kind::Socket => return Ok(()),
+            Kind::File => EntryKind::File,
+            Kind::Symlink => EntryKind::Symlink,
+            Kind::Char => EntryKind::Char,
+            Kind::Block => EntryKind::Block,
+            Kind::Fifo => EntryKind::Fifo,
+        };
+        if there.nlink > 1 {
+            let key = (there.dev, there.ino);
+            if let Some(first) = self.seen.get(&key) {
+                let mut link = entry(EntryKind::HardLink, name, &there);
+                link.link.clone_from(first);
+                return self.append(&link, &mut std::io::empty());
+            }
+            self.seen.insert(key, name.clone());
+        }
+        if kind == EntryKind::File {
+            return self.regular(dir, bare, name);
+        }
+        let mut own = entry(kind, name, &there);
+        if kind == EntryKind::Symlink {
+            own.link = path::read_link(dir, bare)?.as_bytes().to_vec();
+        }
+        own.xattrs = kept(xattr::list_in(dir, bare)?);
+        self.append(&own, &mut std::io::empty())
+    }
+
+    fn regular(&mut self, dir: BorrowedFd<'_>, bare: &OsStr, name: Vec<u8>) -> Result<()> {
+        let mut file = path::open_regular(dir, Path::new(bare), OFlags::RDONLY, Links::Refuse)?;
+        let now = path::fstat(file.as_fd())?;
+        let mut own = entry(EntryKind::File, name, &now);
+        own.xattrs = kept(xattr::list(file.as_fd())?);
+        self.append(&own, &mut file)
+    }
+
+    /// Marks the end and returns the sink.
+    ///
+    /// # Errors
+    /// The sink fails.
+    pub fn finish(self) -> Result<W> {
+        self.tar.finish()
+    }
+}
+
+fn kept(mut xattrs: Vec<xattr::Attribute>) -> Vec<xattr::Attribute> {
+    xattrs.retain(|(name, _)| may_unpack(name));
+    xattrs
+}
+
+fn entry(kind: EntryKind, path: Vec<u8>, stat: &Stat) -> Entry {
+    Entry {
+        kind,
+        path,
+        link: Vec::new(),
+        mode: stat.mode,
+        uid: stat.uid,
+        gid: stat.gid,
+        mtime: (stat.mtime.0, 0),
+        size: if kind == EntryKind::File { stat.size } else { 0 },
+        segments: None,
+        device: (rustix::fs::major(stat.rdev), rustix::fs::minor(stat.rdev)),
+        xattrs: Vec::new(),
+    }
+}
+
+/// What goes into a unified image.
+#[derive(Debug, Clone, Copy)]
+pub struct Unified<'a> {
+    /// The `metadata.yaml`.
+    pub metadata: &'a [u8],
+    /// Further files at the top (`config.json` of OCI images): name and content.
+    pub files: &'a [(&'a str, &'a [u8])],
+    /// `templates/`, if there is one.
+    pub templates: Option<BorrowedFd<'a>>,
+    /// `rootfs/`.
+    pub rootfs: BorrowedFd<'a>,
+    /// Date of the files that come without one, seconds.
+    pub mtime: i64,
+}
+
+/// Writes a unified image archive: `metadata.yaml`, further files, `templates/`, `rootfs/`.
+///
+/// # Errors
+/// The tree cannot be read; the sink fails.
+pub fn unified<W: Write>(sink: W, algorithm: Algorithm, parts: &Unified<'_>) -> Result<W> {
+    let mut out = Exporter::new(Encoder::new(sink, algorithm)?);
+    out.file("metadata.yaml", parts.metadata, parts.mtime)?;
+    for (name, data) in parts.files {
+        out.file(name, data, parts.mtime)?;
+    }
+    if let Some(templates) = parts.templates {
+        out.tree(templates, "templates")?;
+    }
+    out.tree(parts.rootfs, "rootfs")?;
+    out.finish()?.finish()
+}
+
+/// File names of `image export` for the stored file (and its rootfs file): by fingerprint, or with the stem the user gave
+/// (incus-reference 1.3).
+pub fn file_names(
+    fingerprint: &Fingerprint,
+    stem: Option<&str>,
+    meta: Format,
+    rootfs: Option<Format>,
+) -> (String, Option<String>) {
+    let base = stem.unwrap_or(fingerprint.as_str());
+    match (rootfs, stem) {
+        (None, _) => (format!("{base}{}", meta.extension()), None),
+        (Some(root), None) => (format!("meta-{base}{}", meta.extension()), Some(format!("{base}{}", root.extension()))),
+        // Two files at one given name: Incus adds no endings here.
+        (Some(_), Some(_)) => (base.to_string(), Some(format!("{base}.root"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn export_names() {
+        let fp = Fingerprint::parse(&"a".repeat(64)).expect("fingerprint");
+        let a = "a".repeat(64);
+        assert_eq!(file_names(&fp, None, Format::Xz, None), (format!("{a}.tar.xz"), None));
+        assert_eq!(
+            file_names(&fp, None, Format::Xz, Some(Format::Squashfs)),
+            (format!("meta-{a}.tar.xz"), Some(format!("{a}.squashfs")))
+        );
+        assert_eq!(file_names(&fp, Some("my"), Format::Zstd, None), ("my.tar.zst".into(), None));
+    }
+}

@@ -1,0 +1,215 @@
+//! Storage pools: where images are unpacked and the root file systems of instances live.
+//!
+//! Called by `ops` (create, delete, rename, copy, info) and by its wiring for the root disk. A pool is a folder with a
+//! fixed layout (see [`POOL_FOLDERS`]); a [`Driver`] decides how a volume is made from an image. Nothing here knows records,
+//! locks or mounts: callers hold the pool and instance locks (and the image's, where a method says so), and put a
+//! [`Rootfs`] together themselves.
+//!
+//! Privacy: everything below a pool is 0700 and root's. Files on disk carry the container's own ids, a set-uid file of
+//! container root is one of real root; it must be out of reach for the host's users (CVE-2025-64507). A container never
+//! needs to pass these folders: its root is mounted by descriptor and looked up from there.
+//!
+//! Durability: see [`Images::commit_image`] and [`Driver::create_from_image`].
+mod dir;
+mod overlay;
+mod pool;
+pub mod probe;
+mod tree;
+mod volume;
+
+pub use pool::{POOL_FOLDERS, setup};
+pub use tree::{Ids, Stats, Usage, copy_tree, usage};
+pub use volume::{Staging, Trash, Volume, VolumeKind};
+
+use crate::base::idmap::IdMap;
+use crate::base::names::Fingerprint;
+use crate::error::{Error, Result};
+use crate::model::attach::Rootfs;
+use std::path::{Path, PathBuf};
+
+/// Names of the drivers, the preferred one first.
+pub const DRIVERS: &[&str] = &["overlay", "dir"];
+
+/// What a driver can do; what the file system below it can do is [`probe::Features`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// A volume is made from an image in a time that does not depend on the image's size, whatever the file system.
+    pub instant_clone: bool,
+    /// Volumes go on using the image they were made from.
+    pub uses_image: bool,
+    /// Owners on disk can be changed to another id map ([`Driver::shift`]). Where not, the file system must support
+    /// id-mapped mounts for unprivileged containers.
+    pub shift_on_disk: bool,
+}
+
+/// What became of an image that was to be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageFate {
+    /// It is out of the way; what it held waits in the trash. None: it was not there.
+    Gone(Option<Trash>),
+    /// Volumes made from it need it: nothing was done.
+    InUse(Vec<Volume>),
+}
+
+/// The images of a pool: unpacked once, shared by the volumes made from them. All methods work on one pool. Steps that a
+/// killed process left half done are finished or undone by the next call for the same object; each method says how it behaves
+/// when repeated.
+pub trait Images: std::fmt::Debug + Send + Sync {
+    /// Makes an empty folder in the pool to unpack an image into: `rootfs/`, `metadata.yaml` and, if the image has them,
+    /// `templates/`. Its fingerprint need not be known yet. What an earlier attempt of that name left is thrown away. No lock:
+    /// the name is the caller's own.
+    ///
+    /// # Errors
+    /// The pool cannot be written.
+    fn begin_image(&self, staging: &Staging) -> Result<PathBuf>;
+
+    /// Makes the unpacked image usable under its fingerprint. The file system is synced first (syncfs(2)): an image is shared by
+    /// all later instances and is never read again from its archive, so after a power cut it must be whole or not there. An
+    /// image that is there already stays, and what was unpacked is removed. Repeated: nothing happens. Lock: the image, exclusive.
+    ///
+    /// # Errors
+    /// NotFound without `begin_image`; Invalid if `rootfs` is no folder or `metadata.yaml` or `templates` are not what they
+    /// should be (a symbolic link, say).
+    fn commit_image(&self, staging: &Staging, image: &Fingerprint) -> Result<()>;
+
+    /// Throws away what was unpacked and not committed. Repeated: None.
+    ///
+    /// # Errors
+    /// The pool cannot be written.
+    fn abort_image(&self, staging: &Staging) -> Result<Option<Trash>>;
+
+    /// What is being unpacked, or was when its process was killed.
+    ///
+    /// # Errors
+    /// The pool cannot be read.
+    fn staged_images(&self) -> Result<Vec<Staging>>;
+
+    /// The image is in the pool.
+    ///
+    /// # Errors
+    /// The pool cannot be read.
+    fn has_image(&self, image: &Fingerprint) -> Result<bool>;
+
+    /// Removes the image unless volumes still need it. To be called when its record goes, and again after each
+    /// [`Driver::delete`] of a volume whose image has no record any more. Repeated: `Gone(None)`. Lock: the image, exclusive.
+    ///
+    /// # Errors
+    /// The pool cannot be written.
+    fn delete_image(&self, image: &Fingerprint) -> Result<ImageFate>;
+
+    /// The volumes that still need the image: it stays in the pool as long as there are any.
+    ///
+    /// # Errors
+    /// The pool cannot be read.
+    fn image_users(&self, image: &Fingerprint) -> Result<Vec<Volume>>;
+
+    /// The images in the pool, sorted.
+    ///
+    /// # Errors
+    /// The pool cannot be read.
+    fn images(&self) -> Result<Vec<Fingerprint>>;
+}
+
+/// A storage driver. All methods work on one pool, and can be repeated as those of [`Images`].
+pub trait Driver: Images {
+    /// Name, as in `storage create <pool> <driver>`.
+    fn name(&self) -> &'static str;
+
+    /// What it can do.
+    fn caps(&self) -> Caps;
+
+    /// Makes a volume from an image. It appears at once, by a rename, or not at all. Not synced: it holds nothing yet that
+    /// the image does not, a process killed here loses nothing, and a power cut can at worst leave a record whose volume is
+    /// missing, which `exists` tells and which making it again repairs; a sync here would cost more than the whole start.
+    /// A half-made one from before is replaced. Locks: the image shared, the instance exclusive.
+    ///
+    /// # Errors
+    /// NotFound: the image is not in the pool. Exists: the volume is there.
+    fn create_from_image(&self, volume: &Volume, image: &Fingerprint) -> Result<()>;
+
+    /// Makes a volume with an empty root file system (0755, root).
+    ///
+    /// # Errors
+    /// Exists.
+    fn create_empty(&self, volume: &Volume) -> Result<()>;
+
+    /// Makes `to` a copy of `from`, at rest or frozen. Lock: both instances; the image shared.
+    ///
+    /// # Errors
+    /// NotFound: `from`. Exists: `to`.
+    fn copy(&self, from: &Volume, to: &Volume) -> Result<()>;
+
+    /// Renames a volume. Repeated: nothing happens.
+    ///
+    /// # Errors
+    /// NotFound: neither name is there. Exists: both are.
+    fn rename(&self, from: &Volume, to: &Volume) -> Result<()>;
+
+    /// Moves a volume into the trash, half-made ones too; `empty` then frees the space. Repeated: None.
+    ///
+    /// # Errors
+    /// The pool cannot be written.
+    fn delete(&self, volume: &Volume) -> Result<Option<Trash>>;
+
+    /// The volume is there, whole.
+    ///
+    /// # Errors
+    /// The pool cannot be read.
+    fn exists(&self, volume: &Volume) -> Result<bool>;
+
+    /// The volumes of one kind, sorted.
+    ///
+    /// # Errors
+    /// The pool cannot be read.
+    fn list(&self, kind: VolumeKind) -> Result<Vec<Volume>>;
+
+    /// How the root file system is put together. Paths are absolute.
+    ///
+    /// # Errors
+    /// NotFound: the volume, or the image below it.
+    fn rootfs(&self, volume: &Volume) -> Result<Rootfs>;
+
+    /// The folder that holds `metadata.yaml` and `templates/` of the volume: its own, or its image's (not to be written).
+    ///
+    /// # Errors
+    /// NotFound.
+    fn metadata(&self, volume: &Volume) -> Result<PathBuf>;
+
+    /// What the volume takes up beyond its image.
+    ///
+    /// # Errors
+    /// NotFound; a folder could not be read.
+    fn usage(&self, volume: &Volume) -> Result<Usage>;
+
+    /// Changes the owners on disk to the id map `to` (empty: the container's own ids), for file systems without id-mapped
+    /// mounts. Which map the disk has is kept in the volume itself; the same one again does nothing. Returns the old
+    /// tree. The instance is stopped.
+    ///
+    /// # Errors
+    /// NotFound; Unsupported by the driver; no space for a second copy.
+    fn shift(&self, volume: &Volume, to: &IdMap) -> Result<Option<Trash>>;
+
+    /// What waits in the trash, of this command or of earlier ones.
+    ///
+    /// # Errors
+    /// The pool cannot be read.
+    fn trash(&self) -> Result<Vec<Trash>>;
+
+    /// Frees what the trash holds. Slow, needs no lock, may run twice at a time. Repeated: nothing happens.
+    ///
+    /// # Errors
+    /// The first thing that could not be removed; the rest was.
+    fn empty(&self, trash: &Trash) -> Result<()>;
+}
+
+/// The driver `name` on the pool folder `data`, which [`setup`] made before.
+///
+/// # Errors
+/// Invalid: no such driver. NotFound: no such folder. Denied: others can write to it.
+pub fn driver(name: &str, data: &Path) -> Result<Box<dyn Driver>> {
+    match name {
+        "dir" => Ok(Box::new(dir::Dir::new(pool::Pool::open(data)?))),
+        "overlay" => Ok(Box::new(overlay::Overlay::new(pool::Pool::open(data)?))),
+        _ => Err(Error::invalid(format!("Unknown storage driver \"{name}\""))),
+    }
+}
