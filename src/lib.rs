@@ -65,6 +65,7 @@ pub mod model;
 pub mod host;
 pub mod store;
 
+pub mod container;
 pub mod device;
 pub mod guest;
 pub mod image;

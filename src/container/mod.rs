@@ -1,0 +1,13 @@
+//! L4: system and application containers on the kernel's own interfaces.
+//!
+//! `plan` is the data, `ops` turns it into what process 1 executes, `start` drives the start, `attach` enters a running
+//! container, `stop` ends it. Storage and devices are met only through `model::attach`.
+pub mod attach;
+pub mod build;
+pub mod dev;
+pub mod limits;
+pub mod ops;
+pub mod plan;
+pub mod rootfs;
+pub mod seccomp;
+pub mod start;
