@@ -71,4 +71,6 @@ pub mod guest;
 pub mod image;
 pub mod storage;
 
+pub mod ops;
 
+pub mod monitor;

@@ -1,0 +1,156 @@
+//! The console of a container: its terminal's output goes into a log of bounded size and to at most one attached client.
+//!
+//! Protocol on the sequenced-packet socket `console.sock`, one type byte in front of each packet. Client: [`HELLO`], then
+//! [`DATA`] and [`RESIZE`]. Monitor: [`DATA`], or [`BUSY`] and the end when another client is attached.
+
+use crate::error::{Context, Result};
+use crate::ops::console::{BUSY, DATA, HELLO, PACKET, RESIZE};
+use crate::sys::pty::{self, Size};
+use crate::sys::socket;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Size at which the log is turned over; twice this is kept.
+const LOG_HALF: u64 = 512 * 1024;
+
+/// The console's log: `console.log` and its older half `console.log.old`.
+#[derive(Debug)]
+struct Log {
+    path: PathBuf,
+    file: File,
+    size: u64,
+}
+
+impl Log {
+    fn open(path: PathBuf) -> Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.create(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
+        let file = file.open(&path).with_context(|| format!("Failed opening \"{}\"", path.display()))?;
+        let size = file.metadata()?.len();
+        Ok(Self { path, file, size })
+    }
+
+    /// A full disk must not stop the container: what cannot be logged is lost.
+    fn append(&mut self, data: &[u8]) {
+        if self.size + data.len() as u64 > LOG_HALF {
+            let old = self.path.with_extension("log.old");
+            if std::fs::rename(&self.path, old).is_ok()
+                && let Ok(fresh) = Log::open(self.path.clone())
+            {
+                *self = fresh;
+            }
+        }
+        if self.file.write_all(data).is_ok() {
+            self.size += data.len() as u64;
+        }
+    }
+}
+
+/// The monitor's side.
+#[derive(Debug)]
+pub struct Console {
+    master: OwnedFd,
+    /// Kept open so that the master does not hang up whenever the last program closes its end.
+    _slave: OwnedFd,
+    log: Log,
+    listener: OwnedFd,
+    client: Option<OwnedFd>,
+}
+
+impl Console {
+    /// With the terminal's master, logging under `log_dir`, listening in `run_dir`.
+    ///
+    /// # Errors
+    /// The log or the socket cannot be made.
+    pub fn new(master: OwnedFd, log_dir: &Path, run_dir: &Path) -> Result<Self> {
+        // Neither a full terminal nor a spurious wake-up may stop the monitor.
+        let flags = rustix::fs::fcntl_getfl(&master)? | rustix::fs::OFlags::NONBLOCK;
+        rustix::fs::fcntl_setfl(&master, flags)?;
+        let path = run_dir.join("console.sock");
+        let _ = std::fs::remove_file(&path);
+        Ok(Self {
+            _slave: pty::peer(master.as_fd())?,
+            master,
+            log: Log::open(log_dir.join("console.log"))?,
+            listener: socket::listen_packets(&path).context("Failed creating the console socket")?,
+            client: None,
+        })
+    }
+
+    /// The terminal's master.
+    pub fn master(&self) -> BorrowedFd<'_> {
+        self.master.as_fd()
+    }
+
+    /// The listening socket.
+    pub fn listener(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    /// The attached client.
+    pub fn client(&self) -> Option<BorrowedFd<'_>> {
+        self.client.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Takes output of the terminal.
+    pub fn output(&mut self) {
+        let mut packet = [DATA; PACKET];
+        let Ok(n @ 1..) = rustix::io::read(&self.master, &mut packet[1..]) else { return };
+        self.log.append(&packet[1..=n]);
+        if let Some(client) = &self.client {
+            use rustix::net::{SendFlags, send};
+            // A client that does not read loses output; the container never waits for it.
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            if let Err(e) = send(client, &packet[..=n], flags)
+                && e != rustix::io::Errno::AGAIN
+            {
+                self.client = None;
+            }
+        }
+    }
+
+    /// Accepts a client.
+    pub fn accept(&mut self) {
+        let Ok(client) = socket::accept_own(self.listener.as_fd()) else { return };
+        let _ = rustix::net::sockopt::set_socket_timeout(
+            &client,
+            rustix::net::sockopt::Timeout::Recv,
+            Some(std::time::Duration::from_secs(1)),
+        );
+        let mut hello = [0u8; 6];
+        let n = rustix::io::read(&client, &mut hello).unwrap_or(0);
+        if n < 2 || hello[0] != HELLO {
+            return;
+        }
+        if self.client.is_some() && hello[1] != 1 {
+            let _ = rustix::io::write(&client, &[BUSY]);
+            return;
+        }
+        if n == hello.len() {
+            self.resize([hello[2], hello[3], hello[4], hello[5]]);
+        }
+        self.client = Some(client);
+    }
+
+    fn resize(&self, [a, b, c, d]: [u8; 4]) {
+        let size = Size { width: u16::from_le_bytes([a, b]), height: u16::from_le_bytes([c, d]) };
+        let _ = pty::set_size(self.master.as_fd(), size);
+    }
+
+    /// Takes a packet of the client.
+    pub fn input(&mut self) {
+        let Some(client) = &self.client else { return };
+        let mut packet = [0u8; PACKET];
+        match rustix::io::read(client, &mut packet) {
+            Ok(n @ 1..) => match packet[0] {
+                DATA => drop(rustix::io::write(&self.master, &packet[1..n])),
+                RESIZE if n == 5 => self.resize([packet[1], packet[2], packet[3], packet[4]]),
+                _ => {}
+            },
+            _ => self.client = None,
+        }
+    }
+}

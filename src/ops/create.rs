@@ -1,0 +1,294 @@
+//! `create`: an instance from an image, or an empty one. It is there with its record, or not at all.
+
+use super::{idmap, image, lifecycle, load, pool, start};
+use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName};
+use crate::base::{petname, time};
+use crate::error::{Error, Result};
+use crate::fault;
+use crate::model::expand::{Expanded, image_config};
+use crate::model::image::Image;
+use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
+use crate::model::keys::{self, volatile_value};
+use crate::storage::Driver;
+use crate::store::journal;
+use crate::store::lock::{Exclusive, Held, InstanceKey};
+use crate::store::undo::{Volume, VolumeKind};
+use crate::store::{Action, Store};
+
+/// What is wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Project.
+    pub project: ProjectName,
+    /// Name; none chooses one.
+    pub name: Option<InstanceName>,
+    /// The image, already in the local store; none makes an empty instance.
+    pub image: Option<Fingerprint>,
+    /// Local configuration.
+    pub config: Config,
+    /// Local devices.
+    pub devices: Devices,
+    /// Profiles; none takes the image's, else `default`.
+    pub profiles: Option<Vec<String>>,
+    /// Deleted when it stops.
+    pub ephemeral: bool,
+    /// Free text.
+    pub description: String,
+    /// Options over a device's that the profiles or `devices` have, by device.
+    pub device_overrides: Devices,
+    /// Pool of the root disk, over what the profiles say.
+    pub storage: Option<PoolName>,
+}
+
+/// Creates it; its name.
+///
+/// # Errors
+/// The name is taken; the image, a profile or the pool is missing; a key or device is wrong. Nothing is left then.
+pub fn create(store: &Store, request: &Request) -> Result<InstanceName> {
+    with_lock(store, request, "create", |held| Ok(held.key().name.clone()))
+}
+
+/// Creates and starts it; its name. An instance that was made and does not start stays.
+///
+/// # Errors
+/// As [`create`] and `start`.
+pub fn launch(store: &Store, request: &Request) -> Result<InstanceName> {
+    with_lock(store, request, "launch", |held| {
+        let InstanceKey { project, name } = held.key();
+        start::locked(store, held, &start::Options::default())?;
+        lifecycle::note(store, project, name, "instance-started");
+        Ok(name.clone())
+    })
+}
+
+fn with_lock(
+    store: &Store,
+    request: &Request,
+    verb: &str,
+    then: impl FnOnce(&Held<InstanceKey, Exclusive>) -> Result<InstanceName>,
+) -> Result<InstanceName> {
+    let name = match &request.name {
+        Some(name) => name.clone(),
+        None => free_name(store, &request.project)?,
+    };
+    pool::ensure_default(store)?;
+    let _project = store.lock_project_shared(&request.project)?;
+    let new = prepare(store, request, &name)?;
+    let _pool = store.lock_pool_shared(&new.pool)?;
+    let shared = request.image.as_ref().map(|f| store.lock_image_shared(f)).transpose()?;
+    let held = store.lock_instance(&request.project, &name, verb)?;
+    make(store, &held, new, request.image.as_ref())?;
+    // The volume keeps the image alive from here on.
+    drop(shared);
+    lifecycle::note(store, &request.project, &name, "instance-created");
+    then(&held)
+}
+
+/// A name that is free now.
+///
+/// # Errors
+/// [`crate::error::Kind::Failed`] if the dice fall badly.
+pub fn free_name(store: &Store, project: &ProjectName) -> Result<InstanceName> {
+    for _ in 0..50 {
+        let name = InstanceName::parse(&petname::random())?;
+        if !store.instance_exists(project, &name)? {
+            return Ok(name);
+        }
+    }
+    Err(Error::failed("Failed finding a free instance name").hint("give one"))
+}
+
+/// An instance that is ready to be made.
+#[derive(Debug)]
+pub struct New {
+    instance: Instance,
+    volatile: Volatile,
+    expanded: Expanded,
+    /// Pool of its root.
+    pub pool: PoolName,
+}
+
+/// The instance a request stands for, and what it amounts to with the profiles.
+///
+/// # Errors
+/// The image or a profile is missing; an override has nothing to act on.
+pub fn effective(store: &Store, request: &Request) -> Result<(Instance, Expanded)> {
+    let image = request.image.as_ref().map(|f| image_of(store, f)).transpose()?;
+    let mut instance = record(request, image.as_ref())?;
+    let expanded = load::expanded(store, &request.project, &instance)?;
+    override_devices(&mut instance, &expanded, &request.device_overrides)?;
+    if let Some(wanted) = &request.storage {
+        override_pool(&mut instance, &expanded, wanted);
+    }
+    if request.device_overrides.is_empty() && request.storage.is_none() {
+        return Ok((instance, expanded));
+    }
+    let expanded = load::expanded(store, &request.project, &instance)?;
+    Ok((instance, expanded))
+}
+
+/// Puts the records together and checks everything that can be checked without a lock on the instance.
+///
+/// # Errors
+/// As [`create`].
+pub fn prepare(store: &Store, request: &Request, name: &InstanceName) -> Result<New> {
+    let (instance, expanded) = effective(store, request)?;
+    keys::validate_config(&instance.config, instance.kind)?;
+    keys::validate_expanded(&expanded.config)?;
+    for (device, options) in &instance.devices {
+        keys::device::validate(device, options, instance.kind)?;
+    }
+    let (_, pool) = pool::of_root(&expanded.devices)?;
+    if store.instance_exists(&request.project, name)? {
+        return Err(taken(name));
+    }
+    if let Some(wanted) = &request.image {
+        image::ensure_unpacked(store, &pool, wanted)?;
+    }
+    let volatile = volatile(request, &expanded.config)?;
+    Ok(New { instance, volatile, expanded, pool })
+}
+
+fn taken(name: &InstanceName) -> Error {
+    Error::exists(format!("Failed creating instance record: Instance \"{name}\" already exists"))
+}
+
+fn image_of(store: &Store, fingerprint: &Fingerprint) -> Result<Image> {
+    store.image(fingerprint)?.ok_or_else(|| Error::not_found(format!("Image \"{fingerprint}\" not found")))
+}
+
+fn record(request: &Request, image: Option<&Image>) -> Result<Instance> {
+    let default = || vec!["default".to_string()];
+    let profiles = match (&request.profiles, image) {
+        (Some(given), _) => given.clone(),
+        (None, Some(image)) => image.profiles.clone(),
+        (None, None) => default(),
+    };
+    // What an image says can only be image.*: it sets no key that acts on the host (CVE-2026-40226).
+    let mut config = image.map(image_config).unwrap_or_default();
+    config.extend(request.config.clone());
+    if image.is_some_and(|i| i.kind != InstanceType::Container) {
+        return Err(Error::unsupported("Virtual machines are not supported by this version"));
+    }
+    Ok(Instance {
+        format: 1,
+        kind: InstanceType::Container,
+        architecture: image.map_or_else(|| std::env::consts::ARCH.to_string(), |i| i.architecture.clone()),
+        description: request.description.clone(),
+        ephemeral: request.ephemeral,
+        stateful: false,
+        created_at: time::now(),
+        profiles,
+        config,
+        devices: request.devices.clone(),
+    })
+}
+
+/// `-d device,key=value`: the device as the profiles have it, with these options, becomes a local one.
+fn override_devices(instance: &mut Instance, expanded: &Expanded, overrides: &Devices) -> Result<()> {
+    for (name, options) in overrides {
+        let base = expanded.devices.get(name).cloned();
+        if base.is_none() && !options.contains_key("type") {
+            return Err(Error::invalid(format!(
+                "Cannot override config for device \"{name}\": Device not found in profile devices"
+            )));
+        }
+        let mut device = base.unwrap_or_default();
+        device.extend(options.clone());
+        instance.devices.insert(name.clone(), device);
+    }
+    Ok(())
+}
+
+/// `--storage`: the root disk becomes a local device on that pool.
+fn override_pool(instance: &mut Instance, expanded: &Expanded, pool: &PoolName) {
+    let root = expanded.devices.iter().find(|(_, d)| pool::is_root(d));
+    let (name, mut device) = root.map_or_else(
+        || {
+            let pairs = [("type", "disk"), ("path", "/")];
+            ("root".to_string(), pairs.into_iter().map(|(k, v)| (k.to_string(), v.to_string())).collect())
+        },
+        |(n, d)| (n.clone(), d.clone()),
+    );
+    device.insert("pool".to_string(), pool.to_string());
+    instance.devices.insert(name, device);
+}
+
+fn volatile(request: &Request, expanded: &Config) -> Result<Volatile> {
+    let mut config = Config::new();
+    let uuid = || uuid::Uuid::new_v4().to_string();
+    keys::VOLATILE_UUID.set(&mut config, uuid());
+    let generation = keys::VOLATILE_UUID.get(&config).unwrap_or_default().to_string();
+    keys::VOLATILE_UUID_GENERATION.set(&mut config, generation);
+    keys::VOLATILE_CLOUD_INIT_INSTANCE_ID.set(&mut config, uuid());
+    keys::VOLATILE_APPLY_TEMPLATE.set(&mut config, volatile_value::TEMPLATE_CREATE);
+    keys::VOLATILE_LAST_STATE_IDMAP.set(&mut config, volatile_value::IDMAP_NONE);
+    if let Some(image) = &request.image {
+        keys::VOLATILE_BASE_IMAGE.set(&mut config, image.as_str());
+    }
+    let isolated = keys::SECURITY_IDMAP_ISOLATED.bool(expanded)?;
+    if !isolated {
+        keys::VOLATILE_IDMAP_BASE.set(&mut config, "0");
+        let map = idmap::of(expanded, None)?;
+        let text = map.map_or_else(|| volatile_value::IDMAP_NONE.to_string(), |m| m.to_json());
+        keys::VOLATILE_IDMAP_NEXT.set(&mut config, text);
+    }
+    Ok(Volatile { format: 1, last_used_at: None, config })
+}
+
+/// Makes the volume and the records under the instance's lock, with a journal.
+///
+/// # Errors
+/// As [`create`].
+pub fn make(store: &Store, held: &Held<InstanceKey, Exclusive>, new: New, image: Option<&Fingerprint>) -> Result<()> {
+    let InstanceKey { project, name } = held.key();
+    lifecycle::settle(store, held)?;
+    journal::run(store, "create", &[held], |journal| {
+        // A name that is taken must not be undone: looked at under the lock, before anything is noted.
+        if store.instance_exists(project, name)? {
+            return Err(taken(name));
+        }
+        journal.undo(Action::RemoveVolume(Volume {
+            pool: new.pool.to_string(),
+            kind: VolumeKind::Container,
+            project: project.to_string(),
+            name: name.to_string(),
+        }))?;
+        journal.undo(Action::ForgetInstance { project: project.to_string(), name: name.to_string() })?;
+        if !new.instance.ephemeral {
+            journal.commits_by(&store.layout().instance_record(project, name))?;
+        }
+        fault::point("create.begin")?;
+        make_parts(store, held, new, image)
+    })
+}
+
+/// Makes the volume and the records; the caller's journal knows how to undo both.
+///
+/// # Errors
+/// As [`create`].
+pub fn make_parts(
+    store: &Store,
+    held: &Held<InstanceKey, Exclusive>,
+    mut new: New,
+    image: Option<&Fingerprint>,
+) -> Result<()> {
+    let driver = pool::need(store, &new.pool)?;
+    volume(driver.as_ref(), held, image)?;
+    fault::point("create.volume")?;
+    let InstanceKey { project, name } = held.key();
+    let isolated = keys::SECURITY_IDMAP_ISOLATED.bool(&new.expanded.config)?;
+    let config = &mut new.volatile.config;
+    let _ids = isolated.then(|| idmap::assign(store, (project, name), &new.expanded.config, config)).transpose()?;
+    store.create_instance(held, &new.instance, &new.volatile)?;
+    fault::point("create.record")
+}
+
+fn volume(driver: &dyn Driver, held: &Held<InstanceKey, Exclusive>, image: Option<&Fingerprint>) -> Result<()> {
+    let InstanceKey { project, name } = held.key();
+    let volume = crate::storage::Volume::container(project, name)?;
+    match image {
+        Some(image) => driver.create_from_image(&volume, image),
+        None => driver.create_empty(&volume),
+    }
+}

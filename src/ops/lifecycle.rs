@@ -1,0 +1,297 @@
+//! The monitor's side of an instance's life: it records the start and, after the end, cleans up, restarts or deletes.
+//!
+//! The monitor holds no lock while it waits; here it takes the instance's lock to record the exit, waiting for whoever has
+//! it. The same clean-up serves commands that find the monitor dead ([`clean_up`]).
+
+use super::{delete, load, start, undo};
+use crate::base::names::{InstanceName, ProjectName};
+use crate::base::time;
+use crate::container::plan::{Places, Plan};
+use crate::error::{Error, Kind, Result};
+use crate::fault;
+use crate::host::cgroup::Group;
+use crate::host::{boot_id, proc};
+use crate::model::instance::Volatile;
+use crate::model::keys;
+use crate::model::keys::volatile_value;
+use crate::store::events::{self, Event};
+use crate::store::layout::Layout;
+use crate::store::lock::{Exclusive, Held, InstanceKey};
+use crate::store::runfile::{Liveness, MonitorLock, RunFile, Wish};
+use crate::store::{Access, Store};
+use crate::sys::pidfd::Exit;
+use std::time::Duration;
+
+/// Name of the monitor's log in the instance's log folder.
+pub const MONITOR_LOG: &str = "monitor.log";
+/// How long processes get to die once they were killed.
+pub const KILL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most automatic restarts within a minute.
+const RESTARTS: usize = 10;
+/// Run record: times of automatic restarts.
+const RESTARTED: &str = "restarted";
+
+/// What a monitor holds.
+#[derive(Debug)]
+pub struct Monitored {
+    layout: Layout,
+    project: ProjectName,
+    name: InstanceName,
+    lock: MonitorLock,
+    restarted: String,
+}
+
+/// The layout behind a plan's places.
+pub fn layout(places: &Places) -> Layout {
+    let Places { state, run, cache, log } = places.clone();
+    Layout { state, run, cache, log }
+}
+
+/// The places of a layout, for a plan.
+pub fn places(layout: &Layout) -> Places {
+    let Layout { state, run, cache, log } = layout.clone();
+    Places { state, run, cache, log }
+}
+
+impl Monitored {
+    /// Takes the monitor's lock of the plan's instance.
+    ///
+    /// # Errors
+    /// Another monitor lives.
+    pub fn take(plan: &Plan) -> Result<Self> {
+        Ok(Self {
+            layout: layout(&plan.places),
+            project: ProjectName::parse(&plan.project)?,
+            name: InstanceName::parse(&plan.name)?,
+            lock: MonitorLock::take(&plan.run_dir)?,
+            restarted: plan.restarted.clone(),
+        })
+    }
+
+    /// Writes the run record: process 1 is `init`.
+    ///
+    /// # Errors
+    /// As [`record`].
+    pub fn record_start(&self, plan: &Plan, init: i32) -> Result<()> {
+        record(&self.lock, plan, init)
+    }
+}
+
+/// Writes the run record of a container that this process monitors: process 1 is `init`.
+///
+/// # Errors
+/// It has ended already; the record cannot be written.
+pub fn record(lock: &MonitorLock, plan: &Plan, init: i32) -> Result<()> {
+    let gone = || Error::failed("The container's first process ended at once");
+    lock.save(&RunFile {
+        format: 1,
+        monitor_pid: i32::try_from(std::process::id()).unwrap_or(0),
+        monitor_starttime: proc::own_start_time()?,
+        boot_id: boot_id::current()?.to_string(),
+        init_pid: init,
+        init_starttime: proc::start_time(init)?.ok_or_else(gone)?,
+        cgroup: plan.cgroup.clone(),
+        started_at: time::now(),
+        extra: [(RESTARTED.to_string(), plan.restarted.clone())].into(),
+    })
+}
+
+/// Tells the command that waits what went wrong: the kind's name, a NUL, the message, a NUL, the hint.
+pub fn encode_failure(e: &Error) -> Vec<u8> {
+    format!("-{:?}\0{e}\0{}", e.kind(), e.hint_text().unwrap_or_default()).into_bytes()
+}
+
+/// The error that [`encode_failure`] wrote.
+pub fn decode_failure(report: &[u8]) -> Error {
+    let text = String::from_utf8_lossy(report.get(1..).unwrap_or_default()).into_owned();
+    let mut parts = text.split('\0');
+    let kind = match parts.next() {
+        Some("Unsupported") => Kind::Unsupported,
+        Some("Invalid") => Kind::Invalid,
+        Some("Busy") => Kind::Busy,
+        Some("Internal") => Kind::Internal,
+        _ => Kind::Failed,
+    };
+    let error = Error::new(kind, parts.next().unwrap_or("The monitor failed").to_string());
+    match parts.next() {
+        Some(hint) if !hint.is_empty() => error.hint(hint),
+        _ => error,
+    }
+}
+
+/// What comes after an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    Stop,
+    Restart,
+    AutoRestart,
+}
+
+/// Records the end of a monitored instance and does what follows from it.
+///
+/// # Errors
+/// The store cannot be written; what was left is found by the next command.
+pub fn exited(monitored: Monitored, exit: Exit) -> Result<()> {
+    let Monitored { layout, project, name, lock: monitor, restarted } = monitored;
+    if monitor.wish()? == Some(Wish::Abandon) {
+        return Ok(());
+    }
+    let store = undo::open(&layout, Access::Write)?;
+    fault::point("exit.begin")?;
+    let held = lock_patiently(&store, &project, &name)?;
+    fault::point("exit.locked")?;
+    let wish = monitor.wish()?;
+    let after = decide(&store, &project, &name, exit, wish, &restarted)?;
+    // From here the instance has no monitor; the lock keeps everybody else away.
+    drop(monitor);
+    fault::point("exit.released")?;
+    match after {
+        After::Stop => {
+            clean_up(&store, &held)?;
+            note(&store, &project, &name, if wish.is_some() { "instance-stopped" } else { "instance-shutdown" });
+            Ok(())
+        }
+        After::Restart | After::AutoRestart => {
+            let times = if after == After::AutoRestart { push_time(&restarted) } else { restarted };
+            remove_processes(&store, &project, &name)?;
+            fault::point("exit.restart")?;
+            let options = start::Options { restarted: times };
+            let started = start::locked(&store, &held, &options);
+            if let Err(e) = started {
+                clean_up(&store, &held)?;
+                return Err(e);
+            }
+            note(&store, &project, &name, "instance-restarted");
+            Ok(())
+        }
+    }
+}
+
+/// Whoever holds the lock works on this instance and will be done; an exit is recorded after that.
+fn lock_patiently(store: &Store, p: &ProjectName, n: &InstanceName) -> Result<Held<InstanceKey, Exclusive>> {
+    loop {
+        match store.lock_instance(p, n, "stop") {
+            Err(e) if e.kind() == Kind::Busy => {}
+            other => return other,
+        }
+    }
+}
+
+/// reboot(2) in a pid namespace ends its first process by SIGHUP for a restart, by SIGINT for a halt.
+fn decide(
+    store: &Store,
+    p: &ProjectName,
+    n: &InstanceName,
+    exit: Exit,
+    wish: Option<Wish>,
+    restarted: &str,
+) -> Result<After> {
+    match (wish, exit) {
+        (Some(Wish::Stop | Wish::Abandon), _) => return Ok(After::Stop),
+        (Some(Wish::Restart), _) | (None, Exit::Signal(libc::SIGHUP)) => return Ok(After::Restart),
+        (None, Exit::Signal(libc::SIGINT) | Exit::Code(0)) => return Ok(After::Stop),
+        (None, _) => {}
+    }
+    let wanted = match load::load(store, p, n) {
+        Ok(loaded) => keys::BOOT_AUTORESTART.bool(&loaded.expanded.config)?,
+        Err(_) => false,
+    };
+    let minute_ago = time::now().as_second() - 60;
+    let recent = restarted.split(' ').filter(|t| t.parse::<i64>().is_ok_and(|t| t > minute_ago)).count();
+    Ok(if wanted && recent < RESTARTS { After::AutoRestart } else { After::Stop })
+}
+
+fn push_time(times: &str) -> String {
+    let mut all: Vec<String> = times.split(' ').filter(|t| !t.is_empty()).map(str::to_string).collect();
+    all.push(time::now().as_second().to_string());
+    let from = all.len().saturating_sub(RESTARTS);
+    all[from..].join(" ")
+}
+
+/// Clears away what is left of a run whose monitor is gone: processes, cgroup, run folder; records that it is stopped, and
+/// deletes it if it was ephemeral. Nothing left is fine. Goes on past errors and reports all.
+///
+/// # Errors
+/// All that did not work.
+pub fn clean_up(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Result<()> {
+    let (p, n) = (&held.key().project, &held.key().name);
+    let mut errors = Vec::new();
+    errors.extend(fault::point("cleanup.begin").err());
+    errors.extend(remove_processes(store, p, n).err());
+    errors.extend(fault::point("cleanup.processes").err());
+    let ephemeral = store.instance(p, n).ok().flatten().is_some_and(|i| i.ephemeral);
+    if ephemeral {
+        // Its run folder goes with it, last: as long as it is there, the next one to look cleans up again.
+        errors.extend(delete::locked(store, held).err());
+    } else {
+        errors.extend(record_stopped(store, held).err());
+        errors.extend(fault::point("cleanup.recorded").err());
+        errors.extend(store.remove_run_dir(held).err());
+    }
+    Error::join(errors).map_or(Ok(()), Err)
+}
+
+fn remove_processes(store: &Store, p: &ProjectName, n: &InstanceName) -> Result<()> {
+    let recorded = store.running(p, n).ok().flatten().map(|r| Group::at(r.file.cgroup));
+    let group = match recorded {
+        Some(group) => group,
+        None => load::cgroups(store.layout())?.instance(&load::group_name(p, n)),
+    };
+    group.kill(KILL_TIMEOUT)?;
+    group.remove()
+}
+
+fn record_stopped(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Result<()> {
+    let (p, n) = (&held.key().project, &held.key().name);
+    if !store.instance_exists(p, n)? {
+        return Ok(());
+    }
+    let mut volatile: Volatile = store.volatile(p, n)?;
+    keys::VOLATILE_LAST_STATE_POWER.set(&mut volatile.config, volatile_value::POWER_STOPPED);
+    store.save_volatile(held, &volatile)
+}
+
+/// Cleans up if the instance's monitor died without doing so. Every mutating verb calls it after winning the lock.
+///
+/// # Errors
+/// As [`clean_up`].
+pub fn settle(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Result<()> {
+    let (p, n) = (&held.key().project, &held.key().name);
+    match store.running(p, n)? {
+        Some(r) if r.liveness != Liveness::Running => clean_up(store, held),
+        // A start that was killed before its monitor could write anything.
+        None if store.has_run_dir(p, n)? && !store.has_monitor(p, n)? => clean_up(store, held),
+        _ => Ok(()),
+    }
+}
+
+/// Appends a lifecycle event; a log that cannot be written stops nothing.
+pub fn note(store: &Store, p: &ProjectName, n: &InstanceName, action: &str) {
+    let source = format!("/1.0/instances/{n}");
+    let event = Event::lifecycle(action, &source, p.as_str(), serde_json::Value::Null);
+    let _ = events::append(store, &event);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_cross_the_pipe_whole() {
+        let e = decode_failure(&encode_failure(&Error::unsupported("No such thing").hint("buy one")));
+        assert_eq!(
+            (e.kind(), e.to_string().as_str(), e.hint_text()),
+            (Kind::Unsupported, "No such thing", Some("buy one"))
+        );
+        assert_eq!(decode_failure(b"-Failed\0x\0").hint_text(), None);
+    }
+
+    #[test]
+    fn restart_times_are_bounded() {
+        let mut times = String::new();
+        for _ in 0..20 {
+            times = push_time(&times);
+        }
+        assert_eq!(times.split(' ').count(), RESTARTS);
+    }
+}

@@ -1,0 +1,224 @@
+//! `list`: instances with as much about them as is asked for, and no more.
+//!
+//! The speed of `list` is a promise (a thousand instances in the time of some thirty bare starts), so a row is filled step
+//! by step: the record, then only where asked for volatile keys, profiles, snapshots, what is measured. Profiles are read
+//! once, and which instances may run is one listing of the run folder. A broken record becomes a row with the status ERROR.
+
+use super::list_filter::Filter;
+use super::state;
+use super::status::{self, Found};
+use crate::base::names::{InstanceName, ProjectName};
+use crate::base::parallel;
+use crate::base::yaml::{GoList, GoMap};
+use crate::error::Result;
+use crate::model::expand::{Expanded, expand};
+use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
+use crate::model::keys;
+use crate::model::profile::Profile;
+use crate::model::view::{InstanceFull, InstancePut, InstanceState, InstanceView, LOCATION, SnapshotView};
+use crate::store::types::Snapshot;
+use crate::store::{Records, Store};
+use std::collections::{BTreeMap, HashSet};
+
+/// What is to be read beyond the records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Volatile keys.
+    pub volatile: bool,
+    /// Profiles.
+    pub expanded: bool,
+    /// Number of snapshots.
+    pub snapshots: bool,
+    /// What is measured.
+    pub state: bool,
+    /// Usage of the root disk, which takes a walk over all files of the instance.
+    pub disk: bool,
+}
+
+impl Needs {
+    /// What objects (`--format json`) take.
+    #[must_use]
+    pub fn objects(self) -> Self {
+        Self { volatile: true, expanded: true, ..self }
+    }
+}
+
+/// An instance and what was asked for about it.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Its project.
+    pub project: ProjectName,
+    /// Its name.
+    pub name: InstanceName,
+    /// Its record; none if it cannot be read.
+    pub instance: Option<Instance>,
+    /// Its volatile record.
+    pub volatile: Volatile,
+    /// Configuration, volatile keys included, and devices with the profiles applied.
+    pub expanded: Expanded,
+    /// Its status.
+    pub found: Found,
+    /// What was measured.
+    pub state: Option<InstanceState>,
+    /// Number of snapshots.
+    pub snapshots: usize,
+}
+
+/// Lists the instances of `projects` that pass all `filters`, by project and name.
+///
+/// # Errors
+/// A folder cannot be listed.
+pub fn list(store: &Store, projects: &[ProjectName], filters: &[Filter], mut needs: Needs) -> Result<Vec<Row>> {
+    filters.iter().for_each(|f| f.needs(&mut needs));
+    let (late, early): (Vec<&Filter>, Vec<&Filter>) = filters.iter().partition(|f| f.is_late());
+    let active = active(store);
+    // Whether it is an application stands in a volatile key; what was made from no such image has none.
+    let oci = |i: &Instance| keys::IMAGE.get_of(&i.config, "type") == Some("oci");
+    let mut rows = Vec::new();
+    for project in projects {
+        let profiles = if needs.expanded { profiles(store, project)? } else { BTreeMap::new() };
+        let records = store.instance_records(project, |i| needs.volatile || oci(i), needs.snapshots)?;
+        let row = |(name, records): (InstanceName, Result<Records>)| {
+            let found = match active.contains(&format!("{project}_{name}")) {
+                true => status::of(store, project, &name).unwrap_or_else(|_| Found::error()),
+                false => Found::stopped(),
+            };
+            let mut row = Row::new(project.clone(), name, found);
+            row.fill(records.ok(), &profiles, needs);
+            early.iter().all(|f| f.passes(&row)).then(|| {
+                row.measure(store, needs);
+                row
+            })
+        };
+        rows.extend(parallel::map(records, row).into_iter().flatten());
+    }
+    rows.retain(|row| late.iter().all(|f| f.passes(row)));
+    Ok(rows)
+}
+
+/// Names in the run folder: what is not among them does not run.
+fn active(store: &Store) -> HashSet<String> {
+    let entries = std::fs::read_dir(store.layout().run_instances_dir()).into_iter().flatten().flatten();
+    entries.filter_map(|e| e.file_name().into_string().ok()).collect()
+}
+
+/// The profiles of a project that can be read.
+fn profiles(store: &Store, project: &ProjectName) -> Result<BTreeMap<String, Profile>> {
+    let all = store.profiles(project)?.into_iter();
+    Ok(all.filter_map(|(name, profile)| Some((name.to_string(), profile.ok()?))).collect())
+}
+
+impl Row {
+    fn new(project: ProjectName, name: InstanceName, found: Found) -> Self {
+        Self {
+            project,
+            name,
+            instance: None,
+            volatile: Volatile::default(),
+            expanded: Expanded::default(),
+            found,
+            state: None,
+            snapshots: 0,
+        }
+    }
+
+    fn fill(&mut self, records: Option<Records>, profiles: &BTreeMap<String, Profile>, needs: Needs) {
+        let Some(Records { instance, volatile, snapshots }) = records else {
+            self.found = Found::error();
+            return;
+        };
+        (self.volatile, self.snapshots) = (volatile, snapshots);
+        if needs.expanded {
+            let own = instance.profiles.iter().filter_map(|name| Some((name.as_str(), profiles.get(name)?)));
+            let own: Vec<(&str, &Profile)> = own.collect();
+            self.expanded = expand(&own, &instance).with_volatile(&self.volatile);
+        }
+        self.instance = Some(instance);
+    }
+
+    fn measure(&mut self, store: &Store, needs: Needs) {
+        if !needs.state {
+            return;
+        }
+        let mut state = state::of(&self.found);
+        if needs.disk && self.instance.is_some() {
+            state.disk = GoMap(Some(state::disks(store, (&self.project, &self.name), &self.expanded.devices)));
+        }
+        self.state = Some(state);
+    }
+
+    /// The object that `--format json` prints; [`Needs::objects`] was asked for. With `full` state and snapshots are in it.
+    ///
+    /// # Errors
+    /// The snapshots cannot be listed.
+    pub fn object(&self, store: &Store, full: bool) -> Result<InstanceFull> {
+        let mut object = InstanceFull {
+            instance: self.view(),
+            backups: GoList::default(),
+            state: None,
+            snapshots: GoList::default(),
+        };
+        if full {
+            object.state = self.state.clone();
+            object.snapshots = GoList(snapshots(store, &self.project, &self.name)?);
+        }
+        Ok(object)
+    }
+
+    /// One that cannot be read has a name, a project and a status.
+    fn view(&self) -> InstanceView {
+        let kind = self.instance.as_ref().map_or(InstanceType::Container, |i| i.kind);
+        InstanceView {
+            put: self.instance.as_ref().map(|i| InstancePut::new(i, &self.volatile)).unwrap_or_default(),
+            created_at: self.instance.as_ref().map(|i| i.created_at).into(),
+            expanded_config: self.expanded.config.clone(),
+            expanded_devices: self.expanded.devices.clone(),
+            name: self.name.to_string(),
+            status: self.found.status,
+            status_code: self.found.status.code(),
+            last_used_at: self.volatile.last_used_at.into(),
+            location: LOCATION.to_string(),
+            kind: kind.as_str().to_string(),
+            project: self.project.to_string(),
+        }
+    }
+}
+
+/// The objects of many instances; see [`Row::object`].
+///
+/// # Errors
+/// The first of [`Row::object`].
+pub fn objects(store: &Store, rows: &[Row], full: bool) -> Result<Vec<InstanceFull>> {
+    parallel::map(rows.iter().collect(), |row: &Row| row.object(store, full)).into_iter().collect()
+}
+
+/// The snapshots of an instance as users see them; those whose record is damaged are left out.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn snapshots(store: &Store, project: &ProjectName, name: &InstanceName) -> Result<Vec<SnapshotView>> {
+    let view = |name: String, s: Snapshot| {
+        let mut config = s.instance.config;
+        config.extend(s.volatile);
+        SnapshotView {
+            expires_at: s.expires_at.into(),
+            architecture: s.instance.architecture,
+            config,
+            created_at: s.created_at.into(),
+            description: s.instance.description,
+            devices: s.instance.devices,
+            ephemeral: s.instance.ephemeral,
+            expanded_config: Config::new(),
+            expanded_devices: Devices::new(),
+            last_used_at: None.into(),
+            name,
+            profiles: s.instance.profiles,
+            stateful: s.stateful,
+            size: -1,
+        }
+    };
+    let all = store.snapshots(project, name)?.into_iter();
+    let mut views: Vec<SnapshotView> = all.filter_map(|(n, s)| Some(view(n.to_string(), s.ok()?))).collect();
+    views.sort_by_key(|s| s.created_at);
+    Ok(views)
+}

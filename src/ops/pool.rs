@@ -1,0 +1,120 @@
+//! Storage pools as the other verbs need them: found by name, made on first use.
+
+use crate::base::names::{PoolName, ProfileName, ProjectName};
+use crate::error::{Context, Error, Result};
+use crate::host::subids;
+use crate::model::instance::{Config, Device, Devices};
+use crate::model::pool::Pool;
+use crate::storage::{self, Driver, probe};
+use crate::store::Store;
+use crate::sys::child::{Fd, Op};
+use crate::sys::clone::{Spawn, spawn};
+use crate::sys::{ns, socket};
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// Name of the pool that is made on first use.
+pub const DEFAULT: &str = "default";
+/// Pool configuration: the file system below can be mounted with an id map.
+const IDMAP: &str = "volatile.idmap";
+
+/// The driver of the pool `name`; none if there is no such pool.
+///
+/// # Errors
+/// The record or the pool's folder is damaged.
+pub fn open(store: &Store, name: &PoolName) -> Result<Option<Box<dyn Driver>>> {
+    let Some(pool) = store.pool(name)? else { return Ok(None) };
+    storage::driver(&pool.driver, &store.layout().pool_data(name)).map(Some)
+}
+
+/// The driver of the pool `name`.
+///
+/// # Errors
+/// [`crate::error::Kind::NotFound`].
+pub fn need(store: &Store, name: &PoolName) -> Result<Box<dyn Driver>> {
+    open(store, name)?.ok_or_else(|| Error::not_found(format!("Storage pool \"{name}\" not found")))
+}
+
+/// Whether the file system below the pool can be mounted with an id map.
+///
+/// # Errors
+/// The record is damaged.
+pub fn maps_ids(store: &Store, name: &PoolName) -> Result<bool> {
+    Ok(store.pool(name)?.is_none_or(|p| p.config.get(IDMAP).map(String::as_str) != Some("false")))
+}
+
+/// The pool that holds the root of an instance with these (expanded) devices, and the device's name.
+///
+/// # Errors
+/// [`crate::error::Kind::Invalid`] if no device is a root disk.
+pub fn of_root(devices: &Devices) -> Result<(String, PoolName)> {
+    let root = devices.iter().find(|(_, d)| is_root(d));
+    let (name, device) = root.ok_or_else(|| {
+        Error::invalid("Failed creating instance record: Failed initializing instance: No root device could be found")
+            .hint("add one to the profile: stapes profile device add default root disk path=/ pool=default")
+    })?;
+    let pool = device.get("pool").map(String::as_str).unwrap_or(DEFAULT);
+    Ok((name.clone(), PoolName::parse(pool)?))
+}
+
+/// A root disk: type disk, path `/`, no source.
+pub fn is_root(device: &Device) -> bool {
+    let get = |k: &str| device.get(k).map(String::as_str).unwrap_or_default();
+    get("type") == "disk" && get("path") == "/" && get("source").is_empty()
+}
+
+/// Makes the `default` pool and the default profile's root disk, if there is no pool yet (first use). Needs no lock.
+///
+/// # Errors
+/// The folder cannot be made.
+pub fn ensure_default(store: &Store) -> Result<()> {
+    let name = PoolName::parse(DEFAULT)?;
+    if store.pool(&name)?.is_some() || !store.pools()?.is_empty() {
+        return Ok(());
+    }
+    let project = ProjectName::default();
+    let profile = ProfileName::parse("default")?;
+    let project_lock = store.lock_project_exclusive(&project, "create")?;
+    let lock = store.lock_pool_exclusive(&name, "create")?;
+    if store.pool(&name)?.is_some() {
+        return Ok(());
+    }
+    let data = store.layout().pool_data(&name);
+    storage::setup(&data).context("Failed creating the default storage pool")?;
+    let userns = throwaway_userns()?;
+    let features = probe::features(&data, Some(std::os::fd::AsFd::as_fd(&userns)))?;
+    let config = Config::from([(IDMAP.to_string(), (features.idmap != Some(false)).to_string())]);
+    let driver = probe::best_driver(&features).to_string();
+    store.save_pool(&lock, &Pool { format: 1, driver, description: String::new(), config })?;
+    if let Some(mut default) = store.profile(&project, &profile)?
+        && !default.devices.values().any(is_root)
+    {
+        let pairs = [("type", "disk"), ("path", "/"), ("pool", DEFAULT)];
+        let root: Device = pairs.into_iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<BTreeMap<_, _>>();
+        default.devices.insert("root".to_string(), root);
+        store.save_profile(&project_lock, &profile, &default)?;
+    }
+    Ok(())
+}
+
+/// A user namespace with the host's container ids, for trying id-mapped mounts.
+fn throwaway_userns() -> Result<OwnedFd> {
+    let (ours, theirs) = socket::pair()?;
+    let how = Spawn { namespaces: libc::CLONE_NEWUSER, cgroup: None };
+    // Our end is closed there, so that it ends with us even if we are killed.
+    let program = [Op::Close(Fd::Num(ours.as_raw_fd())), Op::Await(theirs.as_raw_fd())];
+    let child = spawn(&how, &program).context("Failed creating a user namespace")?;
+    let range = subids::range()?;
+    for file in ["uid_map", "gid_map"] {
+        let path = format!("/proc/{}/{file}", child.pid());
+        let map = format!("0 {} {}\n", range.base, range.size);
+        let written = std::fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .and_then(|mut f| std::io::Write::write_all(&mut f, map.as_bytes()));
+        written.with_context(|| format!("Failed writing the {file}"))?;
+    }
+    let fd = ns::open(child.pid(), "user")?;
+    drop(ours);
+    Ok(fd)
+}

@@ -1,0 +1,206 @@
+//! `run`: a throwaway instance for one command. Made, run, gone; the command's status is ours.
+//!
+//! No init system is booted: our small init is process 1 and the command its child. This process is its own monitor: it
+//! holds the instance's lock, its monitor lock and an open journal for as long as the command runs, so that whatever ends
+//! it, kill -9 included, leaves nothing that the next command would not clear away.
+
+use super::exec::{Process, Session};
+use super::load::{self, Loaded};
+use super::relay::Ended;
+use super::{create, idmap, image_import, lifecycle, pool, settings, start, templates};
+use crate::container::build::{self, Settings};
+use crate::container::plan::{Init, Plan};
+use crate::container::start::{self as runtime, Started};
+use crate::error::{Error, Result};
+use crate::fault;
+use crate::host::cgroup::Group;
+use crate::store::journal::Journal;
+use crate::store::lock::{Exclusive, Held, InstanceKey};
+use crate::store::runfile::MonitorLock;
+use crate::store::undo::{Volume, VolumeKind};
+use crate::store::{Action, Store};
+use crate::sys::{pidfd, selfexe};
+use nix::sys::signalfd::SignalFd;
+use std::time::{Duration, Instant};
+
+/// Status when the time is over, as timeout(1) has it.
+pub const TIMED_OUT: i32 = 124;
+
+/// What is wanted.
+#[derive(Debug)]
+pub struct Request {
+    /// The instance to make; `ephemeral` is set unless it is to be kept.
+    pub create: create::Request,
+    /// The command; without words the image's shell.
+    pub process: Process,
+    /// Leave the instance behind, stopped.
+    pub keep: bool,
+    /// Kill it after this time.
+    pub timeout: Option<Duration>,
+}
+
+/// Runs it; the status as a shell gives it, [`TIMED_OUT`] when the time was over. `signals` are passed on.
+///
+/// # Errors
+/// As `create` and `start`; nothing is left then.
+pub fn run(store: &Store, mut request: Request, signals: Option<&SignalFd>) -> Result<i32> {
+    request.create.ephemeral = !request.keep;
+    let project = request.create.project.clone();
+    pool::ensure_default(store)?;
+    let name = match &request.create.name {
+        Some(name) => name.clone(),
+        None => create::free_name(store, &project)?,
+    };
+    let _project = store.lock_project_shared(&project)?;
+    let new = create::prepare(store, &request.create, &name)?;
+    let _pool = store.lock_pool_shared(&new.pool)?;
+    let image = request.create.image.clone();
+    let shared = image.as_ref().map(|f| store.lock_image_shared(f)).transpose()?;
+    let held = store.lock_instance(&project, &name, "run")?;
+    lifecycle::settle(store, &held)?;
+    let mut journal = Journal::begin(store, "run", &[&held])?;
+    let outcome = (|| {
+        // The image may be deleted while the command runs: then its tree goes with its last user.
+        let release = image.as_ref().map(|image| image_import::volume(&new.pool, image));
+        for action in release.into_iter().chain(undo(store, &held, new.pool.as_ref())?) {
+            journal.undo(action)?;
+        }
+        fault::point("run.begin")?;
+        create::make_parts(store, &held, new, image.as_ref())?;
+        // The volume keeps the image alive from here on.
+        drop(shared);
+        execute(store, &held, request, signals)
+    })();
+    finish(store, &held, journal, outcome)
+}
+
+/// Everything a run may leave, in the order it is to be undone from the last.
+fn undo(store: &Store, held: &Held<InstanceKey, Exclusive>, pool: &str) -> Result<Vec<Action>> {
+    let InstanceKey { project, name } = held.key();
+    let group = load::cgroups(store.layout())?.instance(&load::group_name(project, name));
+    let (project_name, instance) = (project.to_string(), name.to_string());
+    Ok(vec![
+        Action::RemoveTree { path: store.layout().instance_log_dir(project, name) },
+        Action::RemoveVolume(Volume {
+            pool: pool.to_string(),
+            kind: VolumeKind::Container,
+            project: project_name.clone(),
+            name: instance.clone(),
+        }),
+        Action::ForgetInstance { project: project_name, name: instance },
+        Action::RemoveTree { path: store.layout().instance_run_dir(project, name) },
+        Action::RemoveCgroup { path: group.path().to_path_buf() },
+        Action::KillCgroup { path: group.path().to_path_buf() },
+    ])
+}
+
+/// A kept instance stays, stopped; anything else is rolled back, which is what a kill would have led to as well.
+fn finish(
+    store: &Store,
+    held: &Held<InstanceKey, Exclusive>,
+    journal: Journal<'_>,
+    outcome: Result<(i32, bool)>,
+) -> Result<i32> {
+    match outcome {
+        Ok((status, true)) => {
+            let errors = [journal.finish(), lifecycle::clean_up(store, held)].into_iter().filter_map(Result::err);
+            Error::join(errors.collect()).map_or(Ok(status), Err)
+        }
+        Ok((status, false)) => {
+            fault::point("run.ended")?;
+            let rolled_back = journal.abort(Error::internal("Done"));
+            match rolled_back.others() {
+                [] => Ok(status),
+                _ => Err(rolled_back.context("Failed removing the instance")),
+            }
+        }
+        Err(e) => Err(journal.abort(e)),
+    }
+}
+
+fn execute(
+    store: &Store,
+    held: &Held<InstanceKey, Exclusive>,
+    request: Request,
+    signals: Option<&SignalFd>,
+) -> Result<(i32, bool)> {
+    let InstanceKey { project, name } = held.key();
+    let loaded = load::load(store, project, name)?;
+    let plan = plan(store, &loaded, &request)?;
+    start::prepare_folders(store, held, &plan)?;
+    let monitor = MonitorLock::take(&plan.run_dir)?;
+    let owner = (!plan.privileged).then(|| plan.host_uid(request.process.user));
+    let session = Session::plain(&request.process.streams, request.process.terminal.is_some(), owner)?;
+    let (session, theirs) = session.split();
+    fault::point("run.start")?;
+    let Started { child, console } = match runtime::start(&plan, theirs, &|root| templates::write(&plan, root)) {
+        Err(e) if e.errno() == Some(libc::ENOENT) && is_exec(&e) => {
+            return Ok((not_found(&request, 127), request.keep));
+        }
+        Err(e) if e.errno() == Some(libc::EACCES) && is_exec(&e) => {
+            return Ok((not_found(&request, 126), request.keep));
+        }
+        other => other?,
+    };
+    lifecycle::record(&monitor, &plan, child.pid())?;
+    fault::point("run.running")?;
+    let deadline = request.timeout.map(|t| Instant::now() + t);
+    let master = request.process.terminal.is_some().then_some(console);
+    let ended = session.relay_until(child.pidfd(), master, signals, request.process.streams, deadline)?;
+    let status = match ended {
+        Ended::Process => child.wait()?.shell_status(),
+        Ended::Deadline => {
+            pidfd::send_signal(child.pidfd(), pidfd::KILL)?;
+            child.wait()?;
+            TIMED_OUT
+        }
+    };
+    Group::at(plan.cgroup).kill(lifecycle::KILL_TIMEOUT)?;
+    Ok((status, request.keep))
+}
+
+/// True if the instance's root could write to our binary: the front then runs itself from a protected copy first.
+///
+/// # Errors
+/// As `create`.
+pub fn needs_protection(store: &Store, request: &create::Request) -> Result<bool> {
+    pool::ensure_default(store)?;
+    let (_, expanded) = create::effective(store, request)?;
+    idmap::would_reach(&expanded.config, selfexe::owner()?)
+}
+
+fn is_exec(e: &Error) -> bool {
+    e.to_string().starts_with("Failed to run ")
+}
+
+fn not_found(request: &Request, status: i32) -> i32 {
+    let text = if status == 127 { "Error: Command not found\n" } else { "Error: Command not executable\n" };
+    let _ = rustix::io::write(&request.process.streams.error, text.as_bytes());
+    status
+}
+
+fn plan(store: &Store, loaded: &Loaded, request: &Request) -> Result<Plan> {
+    let cgroups = load::cgroups(store.layout())?;
+    let base = start::plan(store, loaded, &cgroups)?;
+    let config = &loaded.expanded.config;
+    let term = request.process.terminal.as_deref().filter(|t| !t.is_empty());
+    let shell = || vec!["/bin/sh".to_string()];
+    let command = if request.process.command.is_empty() { shell() } else { request.process.command.clone() };
+    let group = Group::at(base.cgroup.clone());
+    let settings = Settings {
+        args: command,
+        env: settings::command_environment(config, &request.process.env, request.process.user, term),
+        cwd: request.process.cwd.clone().unwrap_or_else(|| "/".to_string()).into(),
+        uid: request.process.user,
+        gid: request.process.group,
+        terminal: request.process.terminal.is_some(),
+        ..settings::system(&loaded.name, config, start::map_of(loaded)?, &group)?
+    };
+    Ok(Plan {
+        spec: build::spec(&settings)?,
+        host_binds: Vec::new(),
+        throwaway: !request.keep,
+        init: Init::Command { terminal: request.process.terminal.is_some() },
+        ..base
+    })
+}

@@ -1,0 +1,184 @@
+//! From the expanded configuration of a container to the typed settings of its plan. The only place where the runtime's
+//! keys are read.
+
+use crate::base::idmap::IdMap;
+use crate::container::build::Settings;
+use crate::container::ops::DEFAULT_PATH;
+use crate::container::plan::Bind;
+use crate::container::seccomp::Policy;
+use crate::error::{Error, Result};
+use crate::host::cgroup::{Group, Tree};
+use crate::model::instance::Config;
+use crate::model::keys::{self, Key, parse};
+use std::path::Path;
+
+/// Limits that need a cgroup controller: they come with the limits themselves and until then are refused at start, so that
+/// nobody believes in one that is not there.
+static CONTROLLED: [(&Key, &str); 13] = [
+    (&keys::LIMITS_CPU, "cpuset"),
+    (&keys::LIMITS_CPU_NODES, "cpuset"),
+    (&keys::LIMITS_CPU_ALLOWANCE, "cpu"),
+    (&keys::LIMITS_CPU_PRIORITY, "cpu"),
+    (&keys::LIMITS_MEMORY, "memory"),
+    (&keys::LIMITS_MEMORY_ENFORCE, "memory"),
+    (&keys::LIMITS_MEMORY_SWAP, "memory"),
+    (&keys::LIMITS_PROCESSES, "pids"),
+    (&keys::LIMITS_DISK_PRIORITY, "io"),
+    (&keys::LIMITS_HUGEPAGES_64KB, "hugetlb"),
+    (&keys::LIMITS_HUGEPAGES_1MB, "hugetlb"),
+    (&keys::LIMITS_HUGEPAGES_2MB, "hugetlb"),
+    (&keys::LIMITS_HUGEPAGES_1GB, "hugetlb"),
+];
+
+/// Keys that this version knows and cannot yet honour: a start with one of them set is refused.
+static NOT_YET: [&Key; 14] = [
+    &keys::RAW_LXC,
+    &keys::RAW_SECCOMP,
+    &keys::RAW_APPARMOR,
+    &keys::SYSCALLS_INTERCEPT_BPF,
+    &keys::SYSCALLS_INTERCEPT_MKNOD,
+    &keys::SYSCALLS_INTERCEPT_MOUNT,
+    &keys::SYSCALLS_INTERCEPT_SCHED_SETSCHEDULER,
+    &keys::SYSCALLS_INTERCEPT_SETXATTR,
+    &keys::SYSCALLS_INTERCEPT_SYSINFO,
+    &keys::NVIDIA_RUNTIME,
+    &keys::SECURITY_BPFFS_DELEGATE_ATTACHS,
+    &keys::SECURITY_BPFFS_DELEGATE_CMDS,
+    &keys::SECURITY_BPFFS_DELEGATE_MAPS,
+    &keys::SECURITY_BPFFS_DELEGATE_PROGS,
+];
+/// The same for prefixes.
+static NOT_YET_BELOW: [&Key; 2] = [&keys::SYSTEMD_CREDENTIAL, &keys::SYSTEMD_CREDENTIAL_BINARY];
+
+/// Refuses configuration that a start could not honour.
+///
+/// # Errors
+/// [`crate::error::Kind::Unsupported`] naming the key.
+pub fn check(config: &Config, cgroups: &Tree) -> Result<()> {
+    for (key, controller) in CONTROLLED {
+        if key.get(config).is_some() {
+            cgroups.require(controller, key.name)?;
+            return Err(refused(key));
+        }
+    }
+    for key in NOT_YET {
+        if key.get(config).is_some_and(|v| !crate::base::boolean::is_false(v)) {
+            return Err(refused(key));
+        }
+    }
+    match NOT_YET_BELOW.into_iter().find(|key| key.entries(config).next().is_some()) {
+        Some(key) => Err(refused(key)),
+        None => Ok(()),
+    }
+}
+
+fn refused(key: &Key) -> Error {
+    Error::unsupported(format!("\"{}\" is not supported by this version", key.name))
+        .hint(format!("unset it: stapes config unset <instance> {}", key.name))
+}
+
+/// The settings of a system container named `name` that boots its own init.
+///
+/// # Errors
+/// [`crate::error::Kind::Invalid`] for a value that does not parse.
+pub fn system(name: &str, config: &Config, idmap: Option<IdMap>, group: &Group) -> Result<Settings> {
+    let mut env = vec!["container=lxc".to_string()];
+    env.extend(environment(config));
+    let mut rlimits = Vec::new();
+    for (limit, value) in keys::LIMITS_KERNEL.entries(config) {
+        let parsed = parse::rlimit(value)?;
+        rlimits.push((limit.to_string(), parsed.soft.unwrap_or(u64::MAX), parsed.hard.unwrap_or(u64::MAX)));
+    }
+    let oom = keys::LIMITS_MEMORY_OOM_PRIORITY.i64(config)?.unwrap_or(0);
+    Ok(Settings {
+        hostname: name.to_string(),
+        args: vec!["/sbin/init".into()],
+        env,
+        cwd: "/".into(),
+        terminal: true,
+        readonly_paths: readonly_paths(idmap.is_none()),
+        idmap,
+        rlimits,
+        sysctls: keys::LINUX_SYSCTL.entries(config).map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+        oom_score: i32::try_from(oom).unwrap_or(0),
+        seccomp: policy(config)?,
+        cgroup: group.path().to_path_buf(),
+        ..Settings::default()
+    })
+}
+
+/// `environment.*` as `KEY=value`.
+pub fn environment(config: &Config) -> Vec<String> {
+    keys::ENVIRONMENT.entries(config).map(|(k, v)| format!("{k}={v}")).collect()
+}
+
+/// The environment of a command in an instance, as Incus sets it: `given` over `environment.*` over the defaults.
+pub fn command_environment(config: &Config, given: &[(String, String)], uid: u32, term: Option<&str>) -> Vec<String> {
+    let mut all = std::collections::BTreeMap::new();
+    all.insert("PATH".to_string(), format!("{DEFAULT_PATH}:/snap/bin"));
+    all.insert("LANG".to_string(), "C.UTF-8".to_string());
+    all.extend(term.map(|t| ("TERM".to_string(), t.to_string())));
+    if uid == 0 {
+        all.insert("HOME".to_string(), "/root".to_string());
+        all.insert("USER".to_string(), "root".to_string());
+    }
+    all.extend(keys::ENVIRONMENT.entries(config).map(|(k, v)| (k.to_string(), v.to_string())));
+    all.extend(given.iter().cloned());
+    all.into_iter().map(|(k, v)| format!("{k}={v}")).collect()
+}
+
+/// The seccomp policy.
+///
+/// # Errors
+/// [`crate::error::Kind::Invalid`] for a value that is no boolean.
+pub fn policy(config: &Config) -> Result<Policy> {
+    Ok(Policy {
+        deny_default: keys::SYSCALLS_DENY_DEFAULT.bool(config)?,
+        deny_compat: keys::SYSCALLS_DENY_COMPAT.bool(config)?,
+        deny: keys::SYSCALLS_DENY.get(config).map(str::to_string),
+        allow: keys::SYSCALLS_ALLOW.get(config).map(str::to_string),
+    })
+}
+
+fn readonly_paths(privileged: bool) -> Vec<String> {
+    let wanted = ["/proc/sys", "/proc/sysrq-trigger"];
+    let there = |p: &&str| privileged && Path::new(p).exists();
+    wanted.into_iter().filter(there).map(str::to_string).collect()
+}
+
+/// What of the host's own is bound into a system container, where the host has it: Incus's list, and lxcfs's files.
+pub fn host_binds(privileged: bool) -> Vec<Bind> {
+    const SYS: [&str; 7] = [
+        "/sys/firmware/efi/efivars",
+        "/sys/fs/fuse/connections",
+        "/sys/fs/pstore",
+        "/sys/kernel/config",
+        "/sys/kernel/debug",
+        "/sys/kernel/security",
+        "/sys/kernel/tracing",
+    ];
+    const LXCFS: &str = "/var/lib/lxcfs";
+    const LXCFS_FILES: [&str; 9] = [
+        "proc/cpuinfo",
+        "proc/diskstats",
+        "proc/loadavg",
+        "proc/meminfo",
+        "proc/slabinfo",
+        "proc/stat",
+        "proc/swaps",
+        "proc/uptime",
+        "sys/devices/system/cpu/online",
+    ];
+    let binfmt = privileged.then_some("/proc/sys/fs/binfmt_misc");
+    let mut all: Vec<Bind> = SYS
+        .into_iter()
+        .chain(binfmt)
+        .filter(|p| Path::new(p).exists())
+        .map(|p| Bind { source: p.into(), target: p.into() })
+        .collect();
+    if Path::new(LXCFS).join(LXCFS_FILES[0]).exists() {
+        let files = LXCFS_FILES.into_iter().map(|f| (Path::new(LXCFS).join(f), Path::new("/").join(f)));
+        all.extend(files.filter(|(s, _)| s.exists()).map(|(source, target)| Bind { source, target }));
+    }
+    all
+}

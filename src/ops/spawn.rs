@@ -1,0 +1,102 @@
+//! Starts the monitor of an instance: our binary re-executed, in a session and a cgroup of its own, with nothing inherited
+//! but the sealed plan, a pipe to report on and its log.
+
+use crate::container::plan::Plan;
+use crate::error::{Context, Error, Result};
+use crate::fault;
+use crate::host::cgroup::Tree;
+use crate::ops::lifecycle;
+use crate::sys::child::{CArray, Fd, Op};
+use crate::sys::clone::{Child, Spawn, spawn};
+use crate::sys::{memfd, selfexe};
+use std::ffi::CString;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+/// Where the monitor finds its plan.
+pub const PLAN: i32 = 3;
+/// Where it reports.
+pub const READY: i32 = 4;
+/// Argument zero of the role.
+pub const ROLE: &str = "stapes-monitor";
+
+/// Starts the monitor and waits until the container runs. Needs the instance's lock.
+///
+/// # Errors
+/// What the monitor reports; the monitor has then ended and left nothing.
+pub fn monitor(plan: &Plan, cgroups: &Tree) -> Result<()> {
+    let (ready, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let data = memfd::sealed("stapes-plan", &plan.to_json()?).context("Failed handing over the plan")?;
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .open(plan.log_dir.join(lifecycle::MONITOR_LOG))
+        .context("Failed opening the monitor's log")?;
+    let null = std::fs::File::open("/dev/null").context("Failed opening \"/dev/null\"")?;
+    let exe = our_binary(plan).context("Failed opening ourselves")?;
+    let program = program(plan, [null.as_raw_fd(), log.as_raw_fd()], [&data, &theirs], &exe)?;
+    let group = cgroups.monitors()?.open()?;
+    let how = Spawn { namespaces: 0, cgroup: Some(group.as_fd()) };
+    let mut child = spawn(&how, &program).context("Failed starting the monitor")?;
+    drop(theirs);
+    if let Err(failure) = child.wait_exec().context("Failed starting the monitor")? {
+        return Err(Error::failed(format!("Failed starting the monitor: error {}", failure.errno)));
+    }
+    await_ready(ready, child)
+}
+
+/// What the monitor runs from: a protected view where the instance's root could write to the binary itself.
+fn our_binary(plan: &Plan) -> crate::sys::Result<OwnedFd> {
+    if plan.holds_uid(selfexe::owner()?) { selfexe::sealed() } else { selfexe::plain() }
+}
+
+fn program(plan: &Plan, io: [i32; 2], handed: [&OwnedFd; 2], exe: &OwnedFd) -> Result<Vec<Op>> {
+    let text = |s: String| CString::new(s).map_err(|_| Error::internal("A name has a NUL byte"));
+    // Moved out of the way of the fixed numbers first.
+    const SPARE: i32 = 60;
+    let [null, log] = io;
+    Ok(vec![
+        Op::NewSession,
+        Op::Dup { from: Fd::Num(exe.as_raw_fd()), to: SPARE },
+        Op::Dup { from: Fd::Num(handed[0].as_raw_fd()), to: SPARE + 1 },
+        Op::Dup { from: Fd::Num(handed[1].as_raw_fd()), to: SPARE + 2 },
+        Op::Dup { from: Fd::Num(log), to: SPARE + 3 },
+        Op::Dup { from: Fd::Num(null), to: 0 },
+        Op::Dup { from: Fd::Num(SPARE + 3), to: 1 },
+        Op::Dup { from: Fd::Num(SPARE + 3), to: 2 },
+        Op::CloexecFrom(3),
+        Op::Dup { from: Fd::Num(SPARE + 1), to: PLAN },
+        Op::Dup { from: Fd::Num(SPARE + 2), to: READY },
+        Op::ResetSignals,
+        Op::Umask(0o077),
+        Op::WorkDir { path: text("/".into())?, or_root: false },
+        Op::ExecFd {
+            fd: Fd::Num(SPARE),
+            argv: CArray::new(vec![text(ROLE.into())?, text(format!("{}/{}", plan.project, plan.name))?]),
+            envp: CArray::new(environment()?),
+        },
+    ])
+}
+
+/// Nothing, but for the faults of a test build.
+fn environment() -> Result<Vec<CString>> {
+    let variable = fault::specification().map(|s| format!("{}={s}", fault::VARIABLE));
+    variable.into_iter().map(|v| CString::new(v).map_err(|_| Error::internal("A fault has a NUL byte"))).collect()
+}
+
+fn await_ready(ready: OwnedFd, child: Child) -> Result<()> {
+    let mut report = Vec::new();
+    let mut pipe = std::fs::File::from(ready);
+    Read::by_ref(&mut pipe).take(64 << 10).read_to_end(&mut report).context("Failed waiting for the monitor")?;
+    match report.first() {
+        Some(b'+') => {
+            child.detach()?;
+            Ok(())
+        }
+        Some(_) => Err(lifecycle::decode_failure(&report)),
+        None => Err(Error::failed("The monitor ended before the instance was running")),
+    }
+}

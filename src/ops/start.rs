@@ -1,0 +1,252 @@
+//! `start`: from records to a running container.
+
+use super::load::{self, Loaded, group_name};
+use super::{idmap, lifecycle, pool, settings, spawn, templates, wiring};
+use crate::base::idmap::IdMap;
+use crate::base::names::{InstanceName, ProjectName};
+use crate::base::time;
+use crate::container::build;
+use crate::container::plan::{Init, Plan};
+use crate::error::{Context, Error, Result};
+use crate::fault;
+use crate::host::cgroup::{Group, Tree};
+use crate::host::command::{Cmd, Host, Program, Runner};
+use crate::model::attach::{Attachment, Mount, Rootfs, Shift};
+use crate::model::instance::{Config, InstanceType};
+use crate::model::keys::{self, volatile_value};
+use crate::store::Store;
+use crate::store::lock::{Exclusive, Held, InstanceKey};
+use crate::store::runfile::Wish;
+use crate::sys::pidfd;
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::time::Duration;
+
+/// How it is started.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Times of automatic restarts so far (see `lifecycle`).
+    pub restarted: String,
+}
+
+/// Starts an instance; a frozen one is resumed.
+///
+/// # Errors
+/// Not found, running already, protected, a device or key that cannot be honoured; nothing is left running then.
+pub fn start(store: &Store, project: &ProjectName, name: &InstanceName) -> Result<()> {
+    let _project = store.lock_project_shared(project)?;
+    let held = store.lock_instance(project, name, "start")?;
+    lifecycle::settle(store, &held)?;
+    if let Some(running) = load::running(store, project, name)? {
+        let group = Group::at(running.file.cgroup);
+        if group.frozen() {
+            return group.freeze(false, Duration::from_secs(10));
+        }
+        return Err(Error::conflict("The instance is already running"));
+    }
+    locked(store, &held, &Options::default())?;
+    lifecycle::note(store, project, name, "instance-started");
+    Ok(())
+}
+
+/// Starts a stopped instance under its lock.
+///
+/// # Errors
+/// As [`start`].
+pub fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, options: &Options) -> Result<()> {
+    let InstanceKey { project, name } = held.key();
+    let mut loaded = load::load(store, project, name)?;
+    let cgroups = load::cgroups(store.layout())?;
+    let plan = Plan { restarted: options.restarted.clone(), ..plan(store, &loaded, &cgroups)? };
+    let before = loaded.volatile.clone();
+    let started = prepare_folders(store, held, &plan)
+        .and_then(|()| fault::point("start.planned"))
+        .and_then(|()| load_modules(&loaded.expanded.config))
+        .and_then(|()| {
+            mark_running(&mut loaded, &plan);
+            record_and_run(store, held, &loaded, &plan, &cgroups)
+        });
+    match started {
+        Ok(()) => fault::point("start.running"),
+        Err(e) => Err([lifecycle::clean_up(store, held), store.save_volatile(held, &before)]
+            .into_iter()
+            .filter_map(Result::err)
+            .fold(e, Error::and)),
+    }
+}
+
+/// The record goes to disk while the container starts: a power cut ends the container anyway.
+fn record_and_run(
+    store: &Store,
+    held: &Held<InstanceKey, Exclusive>,
+    loaded: &Loaded,
+    plan: &Plan,
+    cgroups: &Tree,
+) -> Result<()> {
+    let (recorded, started) = std::thread::scope(|scope| {
+        let record = scope.spawn(|| store.save_volatile(held, &loaded.volatile));
+        let started = spawn::monitor(plan, cgroups);
+        (record.join().unwrap_or_else(|_| Err(Error::internal("Recording ended early"))), started)
+    });
+    started?;
+    recorded.inspect_err(|_| abandon(store, held))
+}
+
+/// Ends an instance whose start failed after all. Its monitor would wait for our lock to record the end: it is told to go.
+fn abandon(store: &Store, held: &Held<InstanceKey, Exclusive>) {
+    let InstanceKey { project, name } = held.key();
+    let _ = store.save_wish(held, Wish::Abandon);
+    let Ok(Some(running)) = load::running(store, project, name) else { return };
+    let Ok(Some(monitor)) = running.file.open_monitor() else { return };
+    let _ = Group::at(running.file.cgroup).kill(lifecycle::KILL_TIMEOUT);
+    let _ = pidfd::wait_ended(monitor.as_fd(), Some(lifecycle::KILL_TIMEOUT));
+}
+
+/// Loads the kernel modules that an instance with this (expanded) configuration wants.
+///
+/// # Errors
+/// One of them cannot be loaded.
+pub(super) fn load_modules(config: &Config) -> Result<()> {
+    const MODPROBE: Program = Program { name: "modprobe", package: "kmod" };
+    for module in keys::LINUX_KERNEL_MODULES.list(config) {
+        Host::default()
+            .run(Cmd::new(MODPROBE).args(["--", module]))
+            .with_context(|| format!("Failed to load kernel module \"{module}\""))?;
+    }
+    Ok(())
+}
+
+fn mark_running(loaded: &mut Loaded, plan: &Plan) {
+    loaded.volatile.last_used_at = Some(time::now());
+    let config = &mut loaded.volatile.config;
+    keys::VOLATILE_LAST_STATE_POWER.set(config, volatile_value::POWER_RUNNING);
+    keys::VOLATILE_APPLY_TEMPLATE.remove(config);
+    if plan.shift == Shift::Idmapped {
+        keys::VOLATILE_LAST_STATE_IDMAP.set(config, volatile_value::IDMAP_NONE);
+    }
+    let current = keys::VOLATILE_IDMAP_NEXT.get(config).unwrap_or(volatile_value::IDMAP_NONE).to_string();
+    keys::VOLATILE_IDMAP_CURRENT.set(config, current);
+}
+
+/// Makes the folders that a plan names.
+///
+/// # Errors
+/// As mkdir(2).
+pub fn prepare_folders(store: &Store, held: &Held<InstanceKey, Exclusive>, plan: &Plan) -> Result<()> {
+    store.make_run_dir(held)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&plan.log_dir)
+        .with_context(|| format!("Failed creating \"{}\"", plan.log_dir.display()))
+}
+
+/// The id map of an instance, from its effective configuration.
+///
+/// # Errors
+/// As [`idmap::of`].
+pub fn map_of(loaded: &Loaded) -> Result<Option<IdMap>> {
+    let base = keys::VOLATILE_IDMAP_BASE.get(&loaded.volatile.config).and_then(|v| v.parse().ok());
+    idmap::of(&loaded.expanded.config, base)
+}
+
+/// The plan that an instance would be started with now; nothing is done.
+///
+/// # Errors
+/// As [`plan`]; Unsupported on a pool where making a plan shifts the files' owners.
+pub fn preview(store: &Store, who: (&ProjectName, &InstanceName)) -> Result<Plan> {
+    let loaded = load::load(store, who.0, who.1)?;
+    if !pool::maps_ids(store, &loaded.pool()?)? {
+        return Err(Error::unsupported("The plan can't be shown: this storage pool has no id-mapped mounts"));
+    }
+    plan(store, &loaded, &load::cgroups(store.layout())?)
+}
+
+/// The plan of a system container.
+///
+/// # Errors
+/// What cannot be honoured, named.
+pub fn plan(store: &Store, loaded: &Loaded, cgroups: &Tree) -> Result<Plan> {
+    let config = &loaded.expanded.config;
+    if loaded.instance.kind != InstanceType::Container {
+        return Err(Error::unsupported("Virtual machines are not supported by this version"));
+    }
+    if keys::SECURITY_PROTECTION_START.bool(config)? {
+        return Err(Error::denied("Instance is protected from being started"));
+    }
+    settings::check(config, cgroups)?;
+    let group = cgroups.instance(&group_name(&loaded.project, &loaded.name));
+    let map = map_of(loaded)?;
+    let root = root_of(store, loaded, map.as_ref())?;
+    let parts = parts(loaded, &root.rootfs)?;
+    let privileged = map.is_none();
+    let settings = settings::system(&loaded.name, config, map, &group)?;
+    Ok(Plan {
+        spec: build::spec(&settings)?,
+        project: loaded.project.to_string(),
+        name: loaded.name.to_string(),
+        rootfs: root.rootfs,
+        readonly: parts.readonly,
+        throwaway: false,
+        shift: root.shift,
+        mounts: parts.mounts,
+        host_binds: settings::host_binds(privileged),
+        privileged,
+        nesting: keys::SECURITY_NESTING.bool(config)?,
+        init: Init::System,
+        files: templates::due(pool::need(store, &loaded.pool()?)?.as_ref(), loaded, privileged)?,
+        cgroup: group.path().to_path_buf(),
+        run_dir: store.layout().instance_run_dir(&loaded.project, &loaded.name),
+        log_dir: store.layout().instance_log_dir(&loaded.project, &loaded.name),
+        places: lifecycle::places(store.layout()),
+        restarted: String::new(),
+    })
+}
+
+/// The root file system with how its ids become the container's.
+#[derive(Debug)]
+pub struct Root {
+    /// How it is put together.
+    pub rootfs: Rootfs,
+    /// How it is mounted.
+    pub shift: Shift,
+}
+
+/// The root of `loaded` for the id map `map`; where the pool cannot be id-mapped, the files on disk are shifted first.
+///
+/// # Errors
+/// The volume is missing; the pool can neither map nor shift.
+pub fn root_of(store: &Store, loaded: &Loaded, map: Option<&IdMap>) -> Result<Root> {
+    let (pool_name, volume) = (loaded.pool()?, loaded.volume()?);
+    let driver = pool::need(store, &pool_name)?;
+    let mapped = pool::maps_ids(store, &pool_name)?;
+    let shift = if map.is_some() && mapped { Shift::Idmapped } else { Shift::None };
+    if !mapped {
+        let protected = keys::SECURITY_PROTECTION_SHIFT.bool(&loaded.expanded.config)?;
+        let wanted = map.cloned().unwrap_or_default();
+        if protected && !wanted.is_empty() {
+            return Err(Error::denied("Container is protected against filesystem shifting"));
+        }
+        if let Some(trash) = driver.shift(&volume, &wanted)? {
+            driver.empty(&trash)?;
+        }
+    }
+    Ok(Root { rootfs: driver.rootfs(&volume)?, shift })
+}
+
+/// What the devices ask of the runtime.
+struct Parts {
+    mounts: Vec<Mount>,
+    readonly: bool,
+}
+
+fn parts(loaded: &Loaded, root: &Rootfs) -> Result<Parts> {
+    let mut parts = Parts { mounts: Vec::new(), readonly: false };
+    for attachment in wiring::attachments(&loaded.expanded.devices, loaded.instance.kind, root)? {
+        match attachment {
+            Attachment::Root { readonly, .. } => parts.readonly = readonly,
+            Attachment::Mount(m) => parts.mounts.push(m),
+        }
+    }
+    Ok(parts)
+}

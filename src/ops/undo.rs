@@ -1,0 +1,81 @@
+//! What recovery cannot do in the store, because it takes storage: see `store::undo`. Every action is idempotent and takes
+//! no lock of the store.
+
+use super::pool;
+use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName};
+use crate::error::{Error, Result};
+use crate::storage::{Driver, ImageFate, Staging, Trash, Volume, VolumeKind};
+use crate::store::layout::Layout;
+use crate::store::undo::{Volume as Named, VolumeKind as Kind};
+use crate::store::{Access, Action, Store, Undoer};
+
+/// The undoer of every front.
+#[derive(Debug)]
+pub struct OpsUndoer;
+
+/// Opens the store as every command does.
+///
+/// # Errors
+/// As [`Store::open_with`].
+pub fn open(layout: &Layout, access: Access) -> Result<Store> {
+    Store::open_with(layout, access, &OpsUndoer)
+}
+
+impl Undoer for OpsUndoer {
+    fn perform(&self, store: &Store, action: &Action) -> Result<()> {
+        match action {
+            Action::RemoveVolume(v) => {
+                let Some(driver) = pool::open(store, &PoolName::parse(&v.pool)?)? else { return Ok(()) };
+                if v.kind == Kind::Image {
+                    return image(store, driver.as_ref(), &v.name);
+                }
+                let volume = volume(v)?;
+                driver.delete(&volume)?;
+                empty(driver.as_ref(), |trash| trash.was_volume(&volume))
+            }
+            Action::RenameVolume { volume: from, to } => {
+                let Some(driver) = pool::open(store, &PoolName::parse(&from.pool)?)? else { return Ok(()) };
+                let target = volume(&Named { name: to.clone(), ..from.clone() })?;
+                let from = volume(from)?;
+                match (driver.exists(&from)?, driver.exists(&target)?) {
+                    (true, false) => driver.rename(&from, &target),
+                    _ => Ok(()),
+                }
+            }
+            // Containers have no device that outlives their namespaces yet.
+            Action::StopDevices { .. } => Ok(()),
+            other => Err(Error::internal(format!("Nobody here can undo {other:?}"))),
+        }
+    }
+}
+
+/// Removes an unpacked image, named by its fingerprint (it stays if it is used or recorded) or as it was being unpacked.
+fn image(store: &Store, driver: &dyn Driver, name: &str) -> Result<()> {
+    let Ok(fingerprint) = Fingerprint::parse(name) else {
+        let staging = Staging::parse(name)?;
+        driver.abort_image(&staging)?;
+        return empty(driver, |trash| trash.was_staging(&staging));
+    };
+    if store.layout().image_record(&fingerprint).exists() {
+        return Ok(());
+    }
+    match driver.delete_image(&fingerprint)? {
+        ImageFate::Gone(_) => empty(driver, |trash| trash.was_image(&fingerprint)),
+        ImageFate::InUse(_) => Ok(()),
+    }
+}
+
+/// Frees what of this was moved into the trash, now or by a command that was killed before it could.
+fn empty(driver: &dyn Driver, was: impl Fn(&Trash) -> bool) -> Result<()> {
+    driver.trash()?.iter().filter(|trash| was(trash)).try_for_each(|trash| driver.empty(trash))
+}
+
+/// The storage layer's name of a volume in a journal.
+fn volume(v: &Named) -> Result<Volume> {
+    match v.kind {
+        Kind::Container => Volume::container(&ProjectName::parse(&v.project)?, &InstanceName::parse(&v.name)?),
+        Kind::VirtualMachine => Volume::new(VolumeKind::VirtualMachine, &v.name),
+        Kind::Custom => Volume::new(VolumeKind::Custom, &v.name),
+        Kind::Image => Err(Error::internal("An image is no volume of an instance")),
+    }
+}

@@ -1,0 +1,39 @@
+//! Brings together what must not know each other: devices state needs, storage and the host satisfy them, the answers
+//! become attachments for the runtime.
+
+use crate::device;
+use crate::error::{Error, Result};
+use crate::model::attach::{Attachment, Need, Rootfs, Supply};
+use crate::model::instance::{Devices, InstanceType};
+
+/// Starts all `devices` on paper: the attachments in the order they are to be made. `root` satisfies the root volume.
+///
+/// # Errors
+/// The device that cannot start, with the reason.
+pub fn attachments(devices: &Devices, kind: InstanceType, root: &Rootfs) -> Result<Vec<Attachment>> {
+    let mut loaded = Vec::new();
+    for (name, options) in devices {
+        loaded.extend(device::load(name, options, kind)?.map(|d| (name, d)));
+    }
+    loaded.sort_by(|(a, x), (b, y)| (x.order(), a).cmp(&(y.order(), b)));
+    let mut out = Vec::new();
+    for (name, device) in loaded {
+        let supplies = device.needs().into_iter().map(|n| supply(name, n, root)).collect::<Result<_>>()?;
+        out.extend(device.start(supplies)?);
+    }
+    Ok(out)
+}
+
+fn supply(device: &str, need: Need, root: &Rootfs) -> Result<Supply> {
+    match need {
+        Need::RootVolume => Ok(Supply::Rootfs(root.clone())),
+        Need::HostPath { path, required } => match (path.symlink_metadata().is_ok(), required) {
+            (true, _) => Ok(Supply::HostPath(path)),
+            (false, false) => Ok(Supply::Absent),
+            (false, true) => Err(Error::not_found(format!(
+                "Failed to start device \"{device}\": Missing source path \"{}\" for disk \"{device}\"",
+                path.display()
+            ))),
+        },
+    }
+}
