@@ -73,4 +73,5 @@ pub mod storage;
 
 pub mod ops;
 
+pub mod cli;
 pub mod monitor;

@@ -1,0 +1,260 @@
+//! `start`, `stop`, `restart`, `pause` and `resume`: one change of state for a list of instances.
+
+use super::complete;
+use super::{Context, DONE, Outcome, console, kv, refuse_option, report};
+use crate::base::names::{InstanceName, ProjectName};
+use crate::error::{Error, Result};
+use crate::ops::{load, start, stop};
+use crate::store::Store;
+use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Start instances
+#[derive(Debug, Args)]
+pub struct Start {
+    #[command(flatten)]
+    pub targets: Targets,
+    #[command(flatten)]
+    pub console: ConsoleOption,
+    /// Attempt to boot a specific boot option (set to `ask` for an interactive choice)
+    #[arg(long, require_equals = true, num_args = 0..=1, default_missing_value = "ask", value_name = "ask", hide = true)]
+    pub override_boot: Option<String>,
+    /// Ignore the instance state
+    #[arg(long)]
+    pub stateless: bool,
+}
+
+/// Stop instances
+#[derive(Debug, Args)]
+pub struct Stop {
+    #[command(flatten)]
+    pub targets: Targets,
+    #[command(flatten)]
+    pub console: ConsoleOption,
+    #[command(flatten)]
+    pub how: StopOptions,
+    /// Store the instance state
+    #[arg(long)]
+    pub stateful: bool,
+}
+
+/// Restart instances
+#[derive(Debug, Args)]
+pub struct Restart {
+    #[command(flatten)]
+    pub targets: Targets,
+    #[command(flatten)]
+    pub console: ConsoleOption,
+    #[command(flatten)]
+    pub how: StopOptions,
+}
+
+/// Pause instances
+#[derive(Debug, Args)]
+pub struct Pause {
+    #[command(flatten)]
+    pub targets: Targets,
+}
+
+/// Resume instances
+#[derive(Debug, Args)]
+pub struct Resume {
+    #[command(flatten)]
+    pub targets: Targets,
+}
+
+// The structs below are flattened into the commands: doc comments would replace the commands' descriptions.
+#[derive(Debug, Clone, Args)]
+pub struct Targets {
+    /// Instances
+    #[arg(value_name = "instance", required_unless_present = "all", add = ArgValueCompleter::new(complete::instances))]
+    pub instances: Vec<String>,
+    /// Run against all instances
+    #[arg(short, long)]
+    pub all: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ConsoleOption {
+    /// Immediately attach to the console
+    #[arg(long, require_equals = true, num_args = 0..=1, default_missing_value = "console", value_name = "console")]
+    pub console: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct StopOptions {
+    /// Force the instance to stop
+    #[arg(short, long)]
+    pub force: bool,
+    /// Time to wait for the instance to shutdown cleanly
+    #[arg(long, value_name = "seconds", default_value_t = -1)]
+    pub timeout: i64,
+}
+
+/// Which instances are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// Those named.
+    Named(Vec<String>),
+    /// All of the project.
+    All,
+}
+
+impl Targets {
+    /// Which instances are meant.
+    ///
+    /// # Errors
+    /// Both `--all` and names, or a remote that is not this host.
+    pub fn which(&self) -> Result<Which> {
+        if !self.all {
+            return Ok(Which::Named(kv::locals(&self.instances)?));
+        }
+        if !kv::skip_remotes(&self.instances)?.is_empty() {
+            return Err(Error::invalid("Both --all and instance name given"));
+        }
+        Ok(Which::All)
+    }
+}
+
+impl ConsoleOption {
+    /// The console to attach to, if any.
+    ///
+    /// # Errors
+    /// Not with several instances.
+    pub fn checked(&self, which: &Which) -> Result<Option<&str>> {
+        match (&self.console, which) {
+            (None, _) => Ok(None),
+            (Some(_), Which::All) => Err(Error::invalid("--console can't be used with --all")),
+            (Some(_), Which::Named(names)) if names.len() > 1 => {
+                Err(Error::invalid("--console only works with a single instance"))
+            }
+            (Some(console), _) => Ok(Some(console)),
+        }
+    }
+}
+
+/// What is done to each instance.
+type Act<'a> = &'a (dyn Fn(&Store, &ProjectName, &InstanceName) -> Result<()> + Sync);
+
+/// Most instances worked on at once.
+const AT_ONCE: usize = 16;
+
+/// Does `act` to every instance meant, several at once; goes on after a failure.
+///
+/// # Errors
+/// Those of [`report::batch`], each with a hint at the instance's log if `hint`.
+pub(super) fn each(cx: &Context, which: Which, verb: &str, hint: bool, act: Act<'_>) -> Result<()> {
+    let store = cx.store()?;
+    let project = cx.project(&store)?;
+    let names = match which {
+        Which::Named(names) => names,
+        Which::All => store.instance_names(&project)?.iter().map(ToString::to_string).collect(),
+    };
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(Vec::new());
+    let work = || {
+        while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let done = InstanceName::parse(name).map_err(|_| load::not_found()).and_then(|n| act(&store, &project, &n));
+            let Err(e) = done else { continue };
+            let e = if hint && e.hint_text().is_none() { e.hint(log_hint(cx, name)) } else { e };
+            failed.lock().unwrap_or_else(PoisonError::into_inner).push((name.clone(), e));
+        }
+    };
+    match names.len() {
+        0 | 1 => work(),
+        n => std::thread::scope(|scope| {
+            for _ in 0..n.min(AT_ONCE) {
+                scope.spawn(work);
+            }
+        }),
+    }
+    report::batch(verb, names.len(), failed.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn log_hint(cx: &Context, name: &str) -> String {
+    format!("Try `{} info --show-log {name}{}` for more info", cx.env.program(), cx.project_argument())
+}
+
+/// Attaches to the console of the one instance that was meant.
+fn attach(cx: &Context, which: &Which) -> Outcome {
+    match which {
+        Which::Named(names) => console::attach(cx, names.first().map_or("", String::as_str), false),
+        Which::All => Ok(DONE),
+    }
+}
+
+impl StopOptions {
+    fn options(&self) -> stop::Options {
+        let timeout = u64::try_from(self.timeout).ok().map(std::time::Duration::from_secs);
+        stop::Options { force: self.force, timeout }
+    }
+}
+
+impl Start {
+    /// Starts instances.
+    ///
+    /// # Errors
+    /// See `ops::start`.
+    pub fn run(self, cx: &Context) -> Outcome {
+        let which = self.targets.which()?;
+        let console = self.console.checked(&which)?;
+        refuse_option("--override-boot", self.override_boot.is_some())?;
+        each(cx, which.clone(), "start", true, &start::start)?;
+        if console.is_some() { attach(cx, &which) } else { Ok(DONE) }
+    }
+}
+
+impl Stop {
+    /// Stops instances.
+    ///
+    /// # Errors
+    /// See `ops::stop`.
+    pub fn run(self, cx: &Context) -> Outcome {
+        let which = self.targets.which()?;
+        if self.console.checked(&which)?.is_some() && self.how.force {
+            return Err(Error::invalid("--console can't be used while forcing instance shutdown").into());
+        }
+        refuse_option("--stateful", self.stateful)?;
+        let options = self.how.options();
+        each(cx, which, "stop", true, &|s, p, n| stop::stop(s, p, n, options))?;
+        Ok(DONE)
+    }
+}
+
+impl Restart {
+    /// Restarts instances.
+    ///
+    /// # Errors
+    /// See `ops::stop`.
+    pub fn run(self, cx: &Context) -> Outcome {
+        let which = self.targets.which()?;
+        let console = self.console.checked(&which)?;
+        let options = self.how.options();
+        each(cx, which.clone(), "restart", true, &|s, p, n| stop::restart(s, p, n, options))?;
+        if console.is_some() { attach(cx, &which) } else { Ok(DONE) }
+    }
+}
+
+impl Pause {
+    /// Freezes instances.
+    ///
+    /// # Errors
+    /// See `ops::stop`.
+    pub fn run(self, cx: &Context) -> Outcome {
+        each(cx, self.targets.which()?, "pause", false, &stop::pause)?;
+        Ok(DONE)
+    }
+}
+
+impl Resume {
+    /// Thaws instances.
+    ///
+    /// # Errors
+    /// See `ops::stop`.
+    pub fn run(self, cx: &Context) -> Outcome {
+        each(cx, self.targets.which()?, "resume", false, &stop::resume)?;
+        Ok(DONE)
+    }
+}

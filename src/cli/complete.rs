@@ -1,0 +1,108 @@
+//! Completion in the shell: what can stand where the cursor is.
+//!
+//! The scripts in `completions/` ask the program itself (variable `COMPLETE`), and clap's engine calls the functions below
+//! for names. The engine's interface may change with a minor release of clap_complete, so it is used in this file and in
+//! [`super::generate`] only. A completer never fails and never writes: it offers nothing instead.
+
+use super::complete_names as names;
+use clap_complete::CompletionCandidate;
+use std::ffi::OsStr;
+
+/// Answers a shell that asks for completions or for the script, and ends the program then; does nothing otherwise.
+pub fn answer_shell(program: &'static str) {
+    clap_complete::CompleteEnv::with_factory(|| super::app::command(program))
+        .bin(program)
+        .completer(program)
+        .complete();
+}
+
+/// Candidates among `all` that begin with what was typed.
+fn matching(all: impl IntoIterator<Item = String>, typed: &OsStr) -> Vec<CompletionCandidate> {
+    let typed = typed.to_string_lossy();
+    all.into_iter().filter(|name| name.starts_with(typed.as_ref())).map(CompletionCandidate::new).collect()
+}
+
+/// Instances.
+pub fn instances(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::instances(false), typed)
+}
+
+/// Instances that run.
+pub fn running_instances(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::instances(true), typed)
+}
+
+/// Local images and those that can be built.
+pub fn images(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let built = names::bootstrap().into_iter().map(|name| format!("bootstrap:{name}"));
+    matching(names::images().into_iter().chain(built), typed)
+}
+
+/// Local images.
+pub fn local_images(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::images(), typed)
+}
+
+/// Profiles.
+pub fn profiles(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::profiles(), typed)
+}
+
+/// Storage pools.
+pub fn pools(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::pools(), typed)
+}
+
+/// Projects.
+pub fn projects(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::projects(), typed)
+}
+
+/// Configuration keys.
+pub fn keys(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::keys(), typed)
+}
+
+/// Configuration keys with a `=` behind them.
+pub fn key_assignments(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::keys().into_iter().map(|key| format!("{key}=")), typed)
+}
+
+/// Instances, and keys (the engine does not say which word it is).
+pub fn instance_then_key(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::instances(false).into_iter().chain(names::keys()).chain(names::server_keys()), typed)
+}
+
+/// Instances, and keys with a `=`.
+pub fn instance_then_assignment(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let keys = names::keys().into_iter().chain(names::server_keys());
+    let assignments = keys.map(|key| format!("{key}="));
+    matching(names::instances(false).into_iter().chain(assignments), typed)
+}
+
+/// Instances with the `/` that a path follows.
+pub fn instance_paths(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::instances(false).into_iter().map(|name| format!("{name}/")), typed)
+}
+
+/// Instances and profiles.
+pub fn device_owners(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::instances(false).into_iter().chain(names::profiles()), typed)
+}
+
+/// Devices of the instance or profile before them.
+pub fn devices(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::devices(), typed)
+}
+
+/// Types of devices.
+pub fn device_types(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let types =
+        ["disk", "gpu", "infiniband", "nic", "none", "proxy", "tpm", "unix-block", "unix-char", "unix-hotplug", "usb"];
+    matching(types.map(String::from), typed)
+}
+
+/// Output formats.
+pub fn formats(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(["compact", "csv", "json", "markdown", "table", "yaml"].map(String::from), typed)
+}

@@ -1,0 +1,142 @@
+//! The names that completion offers, read from the state folder; nothing where something is wrong.
+//!
+//! Called by [`super::complete`] only, in a process that a shell started for this: the project and the folder are those of
+//! the environment, for what the command line says is not parsed yet.
+
+use super::env::Env;
+use crate::base::names::{InstanceName, ProfileName, ProjectName};
+use crate::image::bootstrap as recipes;
+use crate::model::keys as registry;
+use crate::ops::undo;
+use crate::store::{Access, Store};
+use std::collections::BTreeSet;
+
+/// The words of the command line so far, without the program's own.
+fn words() -> Vec<String> {
+    let all = std::env::args_os().skip_while(|w| w != "--").skip(2);
+    all.map(|w| w.to_string_lossy().into_owned()).collect()
+}
+
+fn open() -> Option<(Store, ProjectName)> {
+    let argv0 = std::env::args_os().next().unwrap_or_default();
+    let env = Env::read(&argv0);
+    let words = words();
+    let uid = nix::unistd::geteuid().as_raw();
+    let layout = env.layout(option(&words, "--state-dir").map(std::path::Path::new), uid)?;
+    let store = undo::open(&layout, Access::Read).ok()?;
+    let named = option(&words, "--project").map(str::to_string).or(env.project);
+    Some((store, named.map_or_else(|| Some(ProjectName::default()), |name| ProjectName::parse(&name).ok())?))
+}
+
+/// The value of an option that stands before the cursor.
+fn option<'a>(words: &'a [String], name: &str) -> Option<&'a str> {
+    let at = words.iter().position(|w| w == name || w.strip_prefix(name).is_some_and(|rest| rest.starts_with('=')))?;
+    match words[at].split_once('=') {
+        Some((_, value)) => Some(value),
+        None => words.get(at + 1).map(String::as_str),
+    }
+}
+
+/// Instances of the project; only running ones if `running`.
+pub fn instances(running: bool) -> Vec<String> {
+    let list = || {
+        let (store, project) = open()?;
+        let names = store.instance_names(&project).ok()?;
+        let wanted = |name: &InstanceName| !running || store.has_monitor(&project, name).unwrap_or(false);
+        Some(names.iter().filter(|n| wanted(n)).map(ToString::to_string).collect())
+    };
+    list().unwrap_or_default()
+}
+
+/// Aliases of local images, and short fingerprints of those that have none.
+pub fn images() -> Vec<String> {
+    let list = || {
+        let (store, _) = open()?;
+        let aliases = store.aliases().ok()?;
+        let named: BTreeSet<&str> = aliases.aliases.values().map(|a| a.target.as_str()).collect();
+        let images = store.images().ok()?;
+        let bare = images.iter().filter(|(f, _)| !named.contains(f.as_str())).map(|(f, _)| f.short().to_string());
+        Some(aliases.aliases.keys().map(ToString::to_string).chain(bare).collect())
+    };
+    list().unwrap_or_default()
+}
+
+/// What the bootstrap: remote can build.
+pub fn bootstrap() -> Vec<String> {
+    recipes::list().into_iter().map(|(alias, _)| alias).collect()
+}
+
+/// Profiles of the project.
+pub fn profiles() -> Vec<String> {
+    let list = || {
+        let (store, project) = open()?;
+        Some(store.profiles(&project).ok()?.into_iter().map(|(name, _)| name.to_string()).collect())
+    };
+    list().unwrap_or_default()
+}
+
+/// Projects.
+pub fn projects() -> Vec<String> {
+    let list = || Some(open()?.0.projects().ok()?.into_iter().map(|(name, _)| name.to_string()).collect());
+    list().unwrap_or_default()
+}
+
+/// Storage pools.
+pub fn pools() -> Vec<String> {
+    let list = || Some(open()?.0.pools().ok()?.into_iter().map(|(name, _)| name.to_string()).collect());
+    list().unwrap_or_default()
+}
+
+/// Instance configuration keys, and prefixes of those with free ends.
+pub fn keys() -> Vec<String> {
+    let all = registry::all().map(|key| key.name);
+    all.filter(|name| !registry::is_volatile(name) && name.contains('.')).map(String::from).collect()
+}
+
+/// Keys of the server.
+pub fn server_keys() -> Vec<String> {
+    registry::server_keys().map(String::from).collect()
+}
+
+/// Devices of the instance or profile that stands on the command line.
+pub fn devices() -> Vec<String> {
+    let list = || {
+        let (store, project) = open()?;
+        let words = words();
+        let of_profile = words.first().is_some_and(|w| w == "profile");
+        let mut names = BTreeSet::new();
+        // The engine does not say which word is which: those that are an owner's name count.
+        for word in words.iter().map(|w| w.strip_prefix("local:").unwrap_or(w)) {
+            let found = match of_profile {
+                true => {
+                    ProfileName::parse(word).ok().and_then(|n| store.profile(&project, &n).ok()?).map(|p| p.devices)
+                }
+                false => {
+                    InstanceName::parse(word).ok().and_then(|n| store.instance(&project, &n).ok()?).map(|i| i.devices)
+                }
+            };
+            names.extend(found.unwrap_or_default().into_keys());
+        }
+        Some(names.into_iter().collect())
+    };
+    list().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_before_the_cursor() {
+        let words: Vec<String> = ["--project=p", "list", "--state-dir", "/x", "--projector"].map(String::from).to_vec();
+        assert_eq!((option(&words, "--project"), option(&words, "--state-dir")), (Some("p"), Some("/x")));
+        assert_eq!((option(&words, "--no"), option(&words[2..3], "--state-dir")), (None, None));
+    }
+
+    #[test]
+    fn keys_are_whole_names() {
+        let all = keys();
+        assert!(all.iter().any(|k| k == "user.") && all.iter().all(|k| k.contains('.')));
+        assert!(server_keys().iter().any(|k| k.starts_with("core.")));
+    }
+}

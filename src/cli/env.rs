@@ -1,0 +1,103 @@
+//! The environment: the one place of the program that reads it (but for the shells' completion protocol, which clap reads).
+//!
+//! Read once at start and handed down in [`Context`](super::context::Context). `STAPES_*` counts always; when the program
+//! is called as `incus`, the `INCUS_*` variables count where their `STAPES_*` twin is not set.
+#![allow(clippy::disallowed_methods, reason = "this is the reader")]
+
+use crate::store::layout::Layout;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+/// What the environment says. Empty variables count as unset.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Env {
+    /// Called as `incus`.
+    pub as_incus: bool,
+    /// `STAPES_DIR`, `INCUS_DIR`: one folder for state, run, cache and log.
+    pub dir: Option<PathBuf>,
+    /// `STAPES_PROJECT`, `INCUS_PROJECT`.
+    pub project: Option<String>,
+    /// `STAPES_REMOTE`, `INCUS_REMOTE`: the default remote.
+    pub remote: Option<String>,
+    /// `NO_COLOR` is set, or the terminal is `dumb`.
+    pub no_color: bool,
+    /// `TERM`, passed to `exec`.
+    pub term: Option<String>,
+    /// `VISUAL`, else `EDITOR`.
+    pub editor: Option<String>,
+    /// `PATH`, to look for an editor.
+    pub path: OsString,
+    /// `HOME`.
+    pub home: Option<PathBuf>,
+}
+
+impl Env {
+    /// Reads the environment. `argv0`: the name the program was called by.
+    pub fn read(argv0: &OsStr) -> Self {
+        Self::from(argv0, &|name| std::env::var_os(name))
+    }
+
+    fn from(argv0: &OsStr, var: &dyn Fn(&str) -> Option<OsString>) -> Self {
+        let as_incus = Path::new(argv0).file_name().is_some_and(|name| name == "incus");
+        let raw = |name: &str| var(name).filter(|value| !value.is_empty());
+        let ours = |name: &str| {
+            let twin = || raw(&format!("INCUS_{name}")).filter(|_| as_incus);
+            raw(&format!("STAPES_{name}")).or_else(twin)
+        };
+        let text = |value: OsString| value.to_string_lossy().into_owned();
+        let term = raw("TERM").map(text);
+        Self {
+            as_incus,
+            dir: ours("DIR").map(PathBuf::from),
+            project: ours("PROJECT").map(text),
+            remote: ours("REMOTE").map(text),
+            no_color: raw("NO_COLOR").is_some() || term.as_deref() == Some("dumb"),
+            term,
+            editor: raw("VISUAL").or_else(|| raw("EDITOR")).map(text),
+            path: raw("PATH").unwrap_or_default(),
+            home: raw("HOME").map(PathBuf::from),
+        }
+    }
+
+    /// Where state, run-time data, downloads and logs lie: all under `state_dir` (the option) or [`Env::dir`]; else the
+    /// system's places for root (`uid` 0), the XDG folders for a user. None: a user without `HOME`.
+    pub fn layout(&self, state_dir: Option<&Path>, uid: u32) -> Option<Layout> {
+        Layout::choose(state_dir.or(self.dir.as_deref()), uid, |name| std::env::var_os(name))
+    }
+
+    /// The program's name in usage lines.
+    pub fn program(&self) -> &'static str {
+        if self.as_incus { "incus" } else { "stapes" }
+    }
+}
+
+/// Arms the fault points from the environment; called by every role before anything else.
+///
+/// # Panics
+/// The specification is not understood: a test that arms nothing would pass for the wrong reason.
+#[cfg(feature = "faults")]
+pub fn arm_faults() {
+    if let Ok(spec) = std::env::var(crate::fault::VARIABLE) {
+        crate::fault::arm(&spec).expect("a good specification");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(argv0: &str, vars: &[(&str, &str)]) -> Env {
+        let find = |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| OsString::from(v));
+        Env::from(OsStr::new(argv0), &find)
+    }
+
+    #[test]
+    fn incus_variables_count_only_for_incus() {
+        let vars = [("INCUS_PROJECT", "p"), ("INCUS_DIR", "/i"), ("STAPES_DIR", "/s"), ("STAPES_REMOTE", "")];
+        let ours = env("/usr/bin/stapes", &vars);
+        assert_eq!((ours.project, ours.dir, ours.remote), (None, Some("/s".into()), None));
+        let theirs = env("/usr/bin/incus", &vars);
+        assert_eq!((theirs.project.as_deref(), theirs.dir), (Some("p"), Some("/s".into())));
+        assert_eq!(env("incus", &vars[..2]).dir, Some("/i".into()));
+    }
+}

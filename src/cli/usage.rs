@@ -1,0 +1,201 @@
+//! The grammar of each command's arguments, as help and usage errors show it, and the errors for too few and too many.
+//!
+//! One line a command; a test keeps the table equal to the command tree.
+
+use super::args::Prepared;
+use crate::error::Error;
+
+/// Path and grammar.
+const GRAMMAR: &[(&str, &str)] = &[
+    ("config device add", "[<remote>:]<instance> <new device name> <type> [<key>=<value>...]"),
+    ("config device get", "[<remote>:]<instance> <device> <key>"),
+    ("config device list", "[<remote>:]<instance>"),
+    ("config device override", "[<remote>:]<instance> <device> [<key>=<value>...]"),
+    ("config device remove", "[<remote>:]<instance> <device>..."),
+    ("config device set", "[<remote>:]<instance> <device> <key>=<value>..."),
+    ("config device show", "[<remote>:]<instance>"),
+    ("config device unset", "[<remote>:]<instance> <device> <key>..."),
+    ("config edit", "[<remote>:][<instance>]"),
+    ("config get", "[<remote>:][<instance>] <key>"),
+    ("config set", "[<remote>:][<instance>] <key>=<value>..."),
+    ("config show", "[<remote>:][<instance>]"),
+    ("config unset", "[<remote>:][<instance>] <key>..."),
+    ("console", "[<remote>:]<instance>"),
+    ("create", "(--empty|[<remote>:]<image>) [<remote>:][<new instance name>]"),
+    ("delete", "[<remote>:]<instance>..."),
+    ("doctor", ""),
+    ("exec", "[<remote>:]<instance> [flags] [--] <command-line argument>..."),
+    ("file create", "[<remote>:]<instance>/<path> [<symlink target path>]"),
+    ("file delete", "[<remote>:]<instance>/<path>..."),
+    ("file edit", "[<remote>:]<instance>/<path>"),
+    ("file pull", "[<remote>:]<instance>/<path>... <target path>"),
+    ("file push", "<path>... [<remote>:]<instance>/<target path>"),
+    ("generate completions", "<directory>"),
+    ("generate man", "<directory>"),
+    ("help", "[<command>...]"),
+    ("image alias create", "[<remote>:]<new alias name> <fingerprint>"),
+    ("image alias delete", "[<remote>:]<alias>..."),
+    ("image alias list", "[<remote>:] [<filter>...]"),
+    ("image alias rename", "[<remote>:]<alias> <new alias name>"),
+    ("image build", "bootstrap:<image>"),
+    ("image delete", "[<remote>:]<image>..."),
+    ("image edit", "[<remote>:]<image>"),
+    ("image export", "[<remote>:]<image> [<target file>]"),
+    ("image get-property", "[<remote>:]<image> <key>"),
+    ("image import", "(<tarball>|<directory>|<URL>) [<rootfs tarball>] [<remote>:] [<key>=<value>...]"),
+    ("image info", "[<remote>:]<image>"),
+    ("image list", "[<remote>:] [<filter>...]"),
+    ("image set-property", "[<remote>:]<image> <key>=<value>..."),
+    ("image show", "[<remote>:]<image>"),
+    ("image unset-property", "[<remote>:]<image> <key>"),
+    ("info", "[<remote>:][<instance>]"),
+    ("launch", "(--empty|[<remote>:]<image>) [<remote>:][<new instance name>]"),
+    ("list", "[<remote>:] [<filter>...]"),
+    ("pause", "([<remote>:]<instance>...|--all [<remote>:...])"),
+    ("profile add", "[<remote>:]<instance> <profile>"),
+    ("profile assign", "[<remote>:]<instance> (<profile>...|--no-profiles)"),
+    ("profile copy", "[<remote>:]<profile> [<remote>:]<new profile name>"),
+    ("profile create", "[<remote>:]<new profile name>"),
+    ("profile delete", "[<remote>:]<profile>..."),
+    ("profile device add", "[<remote>:]<profile> <new device name> <type> [<key>=<value>...]"),
+    ("profile device get", "[<remote>:]<profile> <device> <key>"),
+    ("profile device list", "[<remote>:]<profile>"),
+    ("profile device remove", "[<remote>:]<profile> <device>..."),
+    ("profile device set", "[<remote>:]<profile> <device> <key>=<value>..."),
+    ("profile device show", "[<remote>:]<profile>"),
+    ("profile device unset", "[<remote>:]<profile> <device> <key>..."),
+    ("profile edit", "[<remote>:]<profile>"),
+    ("profile get", "[<remote>:]<profile> <key>"),
+    ("profile list", "[<remote>:] [<filter>...]"),
+    ("profile remove", "[<remote>:]<instance> <profile>"),
+    ("profile rename", "[<remote>:]<profile> <new profile name>"),
+    ("profile set", "[<remote>:]<profile> <key>=<value>..."),
+    ("profile show", "[<remote>:]<profile>"),
+    ("profile unset", "[<remote>:]<profile> <key>..."),
+    ("project get-current", "[<remote>:]"),
+    ("project info", "[<remote>:]<project>"),
+    ("project list", "[<remote>:] [<filter>...]"),
+    ("project show", "[<remote>:]<project>"),
+    ("rename", "[<remote>:]<instance> <new instance name>"),
+    ("restart", "([<remote>:]<instance>...|--all [<remote>:...])"),
+    ("resume", "([<remote>:]<instance>...|--all [<remote>:...])"),
+    ("run", "[<remote>:]<image> [flags] [--] [<command-line argument>...]"),
+    ("shell", "[<remote>:]<instance>"),
+    ("start", "([<remote>:]<instance>...|--all [<remote>:...])"),
+    ("stop", "([<remote>:]<instance>...|--all [<remote>:...])"),
+    ("storage info", "[<remote>:]<pool>"),
+    ("storage list", "[<remote>:] [<filter>...]"),
+    ("storage show", "[<remote>:]<pool>"),
+    ("version", "[<remote>:]"),
+    ("wait", "[<remote>:]<instance> <condition>"),
+];
+
+/// The grammar of the command at `path`; none for a group of commands.
+pub fn grammar(path: &[String]) -> Option<&'static str> {
+    let path = path.join(" ");
+    GRAMMAR.iter().find(|(p, _)| *p == path).map(|(_, grammar)| *grammar)
+}
+
+/// `Usage: stapes rename …`, shown above the error for a wrong number of arguments.
+pub fn line(program: &str, path: &[String]) -> String {
+    let words =
+        [program].into_iter().chain(path.iter().map(String::as_str)).chain(grammar(path).filter(|g| !g.is_empty()));
+    format!("Usage: {}\n", words.collect::<Vec<_>>().join(" "))
+}
+
+/// What clap says, in Incus's words: a wrong number of arguments, or a value an option cannot take.
+pub fn translate(error: &clap::Error, prepared: &Prepared) -> Error {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::Strings(texts)) => texts.join(" "),
+        _ => String::new(),
+    };
+    Error::invalid(match error.kind() {
+        ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues => {
+            return missing(prepared);
+        }
+        ErrorKind::UnknownArgument => format!("too many arguments; unexpected “{}”", text(ContextKind::InvalidArg)),
+        ErrorKind::TooManyValues => format!("too many arguments; unexpected “{}”", text(ContextKind::InvalidValue)),
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let flag = text(ContextKind::InvalidArg);
+            let flag = flag.split([' ', '=']).next().unwrap_or_default();
+            let reason = std::error::Error::source(error).map(|s| format!(": {s}")).unwrap_or_default();
+            format!("invalid argument {:?} for {flag:?} flag{reason}", text(ContextKind::InvalidValue))
+        }
+        _ => error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_string(),
+    })
+}
+
+/// The error for too few arguments.
+pub fn missing(prepared: &Prepared) -> Error {
+    let atoms = required(grammar(&prepared.path).unwrap_or_default());
+    let atom = atoms.get(prepared.positionals).or(atoms.last()).map_or("", |a| a.as_str());
+    Error::invalid(format!("not enough arguments; expected a value for “{atom}”"))
+}
+
+/// The atoms of a grammar that must be given.
+fn required(grammar: &str) -> Vec<String> {
+    let mut atoms = vec![String::new()];
+    let mut depth = 0_i32;
+    for c in grammar.chars() {
+        match c {
+            '<' | '[' | '(' => depth += 1,
+            '>' | ']' | ')' => depth -= 1,
+            _ => {}
+        }
+        match c {
+            ' ' if depth == 0 => atoms.push(String::new()),
+            _ => atoms.last_mut().into_iter().for_each(|a| a.push(c)),
+        }
+    }
+    atoms.into_iter().filter(|a| !is_optional(a)).map(|a| a.trim_end_matches("...").to_string()).collect()
+}
+
+/// Nothing is left of it without what stands in square brackets.
+fn is_optional(atom: &str) -> bool {
+    let mut depth = 0_i32;
+    atom.chars().all(|c| {
+        depth += i32::from(c == '[');
+        let inside = depth > 0;
+        depth -= i32::from(c == ']');
+        inside
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaves(command: &clap::Command, path: &mut Vec<String>, out: &mut Vec<String>) {
+        for sub in command.get_subcommands() {
+            path.push(sub.get_name().to_string());
+            if sub.has_subcommands() {
+                leaves(sub, path, out);
+            } else {
+                out.push(path.join(" "));
+            }
+            path.pop();
+        }
+    }
+
+    #[test]
+    fn one_line_for_each_command() {
+        let mut found = Vec::new();
+        leaves(&crate::cli::app::command("stapes"), &mut Vec::new(), &mut found);
+        found.sort();
+        assert_eq!(found, GRAMMAR.iter().map(|(path, _)| path.to_string()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn required_atoms() {
+        assert_eq!(
+            required("[<remote>:]<instance> <new instance name>"),
+            ["[<remote>:]<instance>", "<new instance name>"]
+        );
+        assert_eq!(required("[<remote>:][<instance>] <key>=<value>..."), ["<key>=<value>"]);
+        assert_eq!(required("<a> [flags] [--] <b>..."), ["<a>", "<b>"]);
+        assert!(required("[<remote>:] [<filter>...]").is_empty());
+        assert!(required("").is_empty());
+    }
+}
