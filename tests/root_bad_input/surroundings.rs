@@ -1,0 +1,194 @@
+//! What can be wrong around us: folders, disks, records, programs. Mounts are made in a mount namespace of the test's own
+//! thread, which the commands it starts inherit.
+
+use super::common_root::{self, Out, State, have, skip};
+use super::{ends_clean, prepared, unaffected};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::Path;
+
+const NONE: Option<&str> = None;
+
+/// From here on this thread's mounts are its own.
+fn private_mounts() {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).unwrap();
+}
+
+fn says(out: &Out, words: &str) {
+    out.clean_failure().unwrap();
+    assert!(out.stderr.contains(words), "{out}\nwanted: {words}");
+}
+
+#[test]
+fn read_only_state_folder() {
+    let Some(state) = prepared("read_only_state_folder") else { return };
+    private_mounts();
+    let dir = state.path("state");
+    mount(Some(&dir), &dir, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE).unwrap();
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(NONE, &dir, NONE, flags, NONE).unwrap();
+    for line in
+        ["create img c1", "start stopped", "delete -f stopped", "rename stopped x", "config set stopped user.x=1"]
+    {
+        says(&state.run(&line.split(' ').collect::<Vec<_>>()), "read-only");
+    }
+    assert_eq!(state.instances().unwrap().len(), 2, "reading works");
+    state.good(&["config", "show", "stopped"]);
+    umount2(&dir, MntFlags::MNT_DETACH).unwrap();
+    unaffected(&state);
+    ends_clean(&state);
+}
+
+/// Fills the file system that `dir` is on.
+fn fill(dir: &Path) {
+    let path = dir.join("fill");
+    let mut file = std::fs::File::create(&path).unwrap();
+    for size in [1 << 20, 1 << 12, 1] {
+        let block = vec![1u8; size];
+        while std::io::Write::write_all(&mut file, &block).is_ok() {}
+    }
+}
+
+#[test]
+fn full_disk() {
+    const NAME: &str = "full_disk";
+    if !common_root::can_run(NAME) {
+        return;
+    }
+    let state = State::new(&common_root::binary());
+    common_root::make_images(&state.dir);
+    private_mounts();
+    for (name, size) in [("state", "16m"), ("run", "4m"), ("log", "4m")] {
+        let at = state.path(name);
+        std::fs::create_dir(&at).unwrap();
+        std::fs::set_permissions(&at, Permissions::from_mode(0o711)).unwrap();
+        let options = format!("size={size},mode=0711");
+        mount(Some("tmpfs"), &at, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).unwrap();
+    }
+    let dir = state.path("state");
+    state.good(&["image", "import", "image.tar", "--alias", "img"]);
+    state.good(&["create", "img", "stopped"]);
+    state.good(&["launch", "img", "runs"]);
+    fill(&dir);
+    // A second image and a new instance do not fit; what changes nothing on disk works.
+    says(&state.run(&["image", "import", "meta.tar", "rootfs.tar"]), "No space left on device");
+    says(&state.run(&["create", "img", "c1"]), "No space left on device");
+    says(&state.run(&["run", "--keep", "--name", "c2", "img", "--", "true"]), "No space left on device");
+    says(&state.run(&["rename", "stopped", "c3"]), "No space left on device");
+    says(&state.run(&["config", "set", "stopped", "user.x=1"]), "No space left on device");
+    state.good(&["exec", "runs", "--", "true"]);
+    assert_eq!(state.instances().unwrap().len(), 2);
+    std::fs::remove_file(dir.join("fill")).unwrap();
+    unaffected(&state);
+    state.good(&["rename", "stopped", "c3"]);
+    state.good(&["rename", "c3", "stopped"]);
+    // Deleting works on a full disk: it is how one makes room.
+    fill(&dir);
+    state.good(&["delete", "stopped"]);
+    state.good(&["delete", "-f", "runs"]);
+    std::fs::remove_file(dir.join("fill")).unwrap();
+    ends_clean(&state);
+}
+
+#[test]
+fn a_broken_record_stops_nobody_else() {
+    let Some(state) = prepared("a_broken_record_stops_nobody_else") else { return };
+    state.good(&["create", "img", "c1"]);
+    let record = state.layout().instance_record(&Default::default(), &"c1".parse_name());
+    let good = std::fs::read_to_string(&record).unwrap();
+    for bad in
+        ["", "format = 1\n", "\0\0\0", &good.replace("format = 1", "format = 99"), &format!("{good}\nnosuch = 1\n")]
+    {
+        std::fs::write(&record, bad).unwrap();
+        let listed = state.instances().unwrap();
+        assert!(listed.contains(&("c1".into(), "ERROR".into())), "{bad:?}: {listed:?}");
+        says(&state.run(&["start", "c1"]), "instance.toml");
+        says(&state.run(&["config", "set", "c1", "user.x=1"]), "instance.toml");
+        assert!(state.doctor().unwrap_err().contains("c1"), "doctor names it");
+        state.good(&["exec", "runs", "--", "true"]);
+        state.good(&["start", "stopped"]);
+        state.good(&["stop", "-f", "stopped"]);
+    }
+    std::fs::write(&record, &good).unwrap();
+    state.good(&["start", "c1"]);
+    state.good(&["stop", "-f", "c1"]);
+    std::fs::write(&record, "garbage").unwrap();
+    state.good(&["delete", "c1"]);
+    unaffected(&state);
+    ends_clean(&state);
+}
+
+/// A short way to a typed name.
+trait ParseName {
+    fn parse_name(&self) -> stapes::base::names::InstanceName;
+}
+
+impl ParseName for str {
+    fn parse_name(&self) -> stapes::base::names::InstanceName {
+        stapes::base::names::InstanceName::parse(self).unwrap()
+    }
+}
+
+#[test]
+fn a_missing_program_is_named() {
+    const NAME: &str = "a_missing_program_is_named";
+    let Some(state) = prepared(NAME) else { return };
+    if !have("mmdebstrap") && !have("debootstrap") {
+        return skip(NAME, "neither mmdebstrap nor debootstrap is there to be hidden");
+    }
+    private_mounts();
+    // A folder in place of the program.
+    let empty = state.path("no-program");
+    std::fs::write(&empty, "").unwrap();
+    for name in ["mmdebstrap", "debootstrap", "busybox"] {
+        for dir in ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"] {
+            let path = Path::new(dir).join(name);
+            if path.exists() {
+                mount(Some(&empty), &path, NONE, MsFlags::MS_BIND, NONE).unwrap();
+            }
+        }
+    }
+    says(&state.run(&["launch", "bootstrap:debian/12", "c1"]), "is missing");
+    says(&state.run(&["launch", "bootstrap:busybox", "c1"]), "The program \"busybox\" is missing");
+    state.good(&["start", "stopped"]);
+    state.good(&["stop", "-f", "stopped"]);
+    unaffected(&state);
+    ends_clean(&state);
+}
+
+#[test]
+fn somebody_elses_folder_is_refused() {
+    let Some(state) = prepared("somebody_elses_folder_is_refused") else { return };
+    let refuse = |what: &str, words: &str| {
+        for line in ["list", "create img c1", "delete stopped", "exec runs -- true", "doctor"] {
+            let out = state.run(&line.split(' ').collect::<Vec<_>>());
+            match line {
+                // It goes on to the other checks.
+                "doctor" => assert!(out.code() == Some(1) && out.stdout.contains(words), "{what}: {out}"),
+                _ => says(&out, words),
+            }
+        }
+    };
+    for (folder, name) in [("state", "State folder"), ("run", "Run folder")] {
+        let dir = state.path(folder);
+        let (uid, mode) = (dir.metadata().unwrap().uid(), dir.metadata().unwrap().permissions());
+        chown(&dir, Some(65534), None).unwrap();
+        refuse(name, "belongs to user id 65534");
+        chown(&dir, Some(uid), None).unwrap();
+        for bits in [0o730, 0o703] {
+            std::fs::set_permissions(&dir, Permissions::from_mode(bits)).unwrap();
+            refuse(name, "can be written by others");
+        }
+        std::fs::set_permissions(&dir, mode).unwrap();
+        let aside = state.path("aside");
+        std::fs::rename(&dir, &aside).unwrap();
+        symlink(&aside, &dir).unwrap();
+        refuse(name, "is a symbolic link");
+        std::fs::remove_file(&dir).unwrap();
+        std::fs::rename(&aside, &dir).unwrap();
+        unaffected(&state);
+    }
+    ends_clean(&state);
+}

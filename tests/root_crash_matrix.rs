@@ -1,0 +1,35 @@
+//! The crash matrix (design, section 12): every fault point that a mutating verb passes, and a kill, ENOSPC or EIO there.
+//! Afterwards the list works, other objects can be worked on, the object is whole or absent, and once everything is deleted
+//! `doctor` finds nothing to mend and nothing is left on disk or in the kernel.
+//!
+//! `STAPES_MATRIX=start,restart` runs only the scenarios whose name contains one of the words; `STAPES_MATRIX_POINT=exit.`
+//! only the points that do. `STAPES_TEST_KEEP=1` leaves the state folders behind.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test: its files are no records"
+)]
+
+#[path = "root_crash_matrix/checks.rs"]
+mod checks;
+mod common_root;
+#[path = "root_crash_matrix/runner.rs"]
+mod runner;
+#[path = "root_crash_matrix/scenarios.rs"]
+mod scenarios;
+
+#[test]
+#[ignore = "takes many minutes; run it with --include-ignored and STAPES_FAULTS_BIN"]
+fn crash_matrix() {
+    const NAME: &str = "crash_matrix";
+    if !common_root::can_run(NAME) {
+        return;
+    }
+    let Some(bin) = common_root::faults_binary(NAME) else { return };
+    if !common_root::have("busybox") {
+        return common_root::skip(NAME, "no busybox (apt-get install busybox-static)");
+    }
+    let bad = runner::Matrix::new(&bin).run(scenarios::ALL);
+    assert!(bad.is_empty(), "{} bad cases:\n{}", bad.len(), bad.join("\n"));
+}

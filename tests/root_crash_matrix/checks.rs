@@ -1,0 +1,202 @@
+//! What must hold for an object after a crash: it is whole, or it is not there.
+
+use super::common_root::State;
+use std::time::{Duration, Instant};
+
+/// The list works and says that nothing is broken. An instance whose monitor was killed is dying with it for a moment, and is
+/// shown as ERROR until then.
+pub fn list_is_good(state: &State) -> Result<(), String> {
+    let end = Instant::now() + Duration::from_secs(5);
+    loop {
+        match state.instances()?.iter().find(|(_, s)| s == "ERROR") {
+            None => return Ok(()),
+            Some((name, _)) if Instant::now() > end => return Err(format!("\"{name}\" is listed as ERROR")),
+            Some(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// Commands on other objects work; the first of them settles what the crash left.
+pub fn others_work(state: &State) -> Result<(), String> {
+    let image = match state.images()?.is_empty() {
+        true => vec!["create", "other", "--empty"],
+        false => vec!["create", "img", "other"],
+    };
+    let out = state.run(&image);
+    if image[1] == "img" && out.stderr.contains("not found") {
+        // The image's alias was what the crash hit.
+        state.run(&["create", "other", "--empty"]).good()?;
+        return Ok(());
+    }
+    out.good().map(drop)
+}
+
+fn state_of(state: &State, name: &str) -> Result<Option<String>, String> {
+    Ok(state.instances()?.into_iter().find(|(n, _)| n == name).map(|(_, s)| s))
+}
+
+/// The instance can be started, entered, stopped and deleted; or its name is free. True: it was there.
+fn whole_or_absent(state: &State, name: &str) -> Result<bool, String> {
+    let found = state_of(state, name)?;
+    match found.as_deref() {
+        None => {
+            state.run(&["create", name, "--empty"]).good()?;
+            state.run(&["delete", name]).good()?;
+            return Ok(false);
+        }
+        Some("STOPPED") => drop(state.run(&["start", name]).good()?),
+        Some("RUNNING") => {}
+        Some(other) => return Err(format!("\"{name}\" is {other}")),
+    }
+    enter(state, name)?;
+    state.run(&["stop", "-f", name]).good()?;
+    state.run(&["delete", name]).good()?;
+    Ok(true)
+}
+
+/// A restart whose command was killed goes on in the monitor: it can be entered when that is done.
+fn enter(state: &State, name: &str) -> Result<(), String> {
+    let end = Instant::now() + Duration::from_secs(5);
+    loop {
+        match state.run(&["exec", name, "--", "true"]).good() {
+            Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(20)),
+            other => return other.map(drop),
+        }
+    }
+}
+
+fn want(what: bool, words: &str) -> Result<(), String> {
+    if what { Ok(()) } else { Err(words.to_string()) }
+}
+
+/// `c1` is made by the verb.
+pub fn created(state: &State, done: bool) -> Result<(), String> {
+    let there = whole_or_absent(state, "c1")?;
+    want(there || !done, "it was reported made and is not there")
+}
+
+/// `c1` is there before and afterwards.
+pub fn kept(state: &State, _done: bool) -> Result<(), String> {
+    want(whole_or_absent(state, "c1")?, "it is lost")
+}
+
+/// `c1` is there and runs.
+pub fn runs(state: &State, done: bool) -> Result<(), String> {
+    let now = state_of(state, "c1")?;
+    want(!done || now.as_deref() == Some("RUNNING"), "it was reported running and is not")?;
+    kept(state, done)
+}
+
+/// `c1` is there and stopped.
+pub fn stopped(state: &State, done: bool) -> Result<(), String> {
+    let now = state_of(state, "c1")?;
+    want(!done || now.as_deref() == Some("STOPPED"), "it was reported stopped and is not")?;
+    kept(state, done)
+}
+
+/// `c1` is deleted by the verb, or by its end.
+pub fn deleted(state: &State, done: bool) -> Result<(), String> {
+    let there = whole_or_absent(state, "c1")?;
+    want(!there || !done, "it was reported deleted and is there")
+}
+
+/// `c1` is gone whatever happened.
+pub fn gone(state: &State, _done: bool) -> Result<(), String> {
+    want(!whole_or_absent(state, "c1")?, "it is still there")
+}
+
+/// Nothing was made but `other`.
+pub fn nothing_left(state: &State, _done: bool) -> Result<(), String> {
+    let all = state.instances()?;
+    want(all.iter().all(|(n, _)| n == "other" || n == "third"), &format!("left: {all:?}"))
+}
+
+/// `c1` became `c2`.
+pub fn renamed(state: &State, done: bool) -> Result<(), String> {
+    let (old, new) = (whole_or_absent(state, "c1")?, whole_or_absent(state, "c2")?);
+    want(old != new, &format!("old name there: {old}, new name there: {new}"))?;
+    want(new || !done, "it was reported renamed and is not")
+}
+
+/// `c1` became `c2` earlier, or did not.
+pub fn renamed_or_not(state: &State, _done: bool) -> Result<(), String> {
+    renamed(state, false)
+}
+
+/// `c1`, which is ephemeral, is whole and runs, or is gone.
+pub fn ended(state: &State, done: bool) -> Result<(), String> {
+    match state_of(state, "c1")?.as_deref() {
+        None => return Ok(()),
+        Some("RUNNING") if !done => {
+            state.run(&["exec", "c1", "--", "true"]).good()?;
+            state.run(&["stop", "-f", "c1"]).good()?;
+        }
+        // Its monitor was killed: whoever touches it next clears it away.
+        Some(_) => drop(state.run(&["delete", "c1"]).good()?),
+    }
+    want(state_of(state, "c1")?.is_none(), "it is still there")
+}
+
+/// `user.x` of `c1` is as before or as set.
+pub fn configured(state: &State, done: bool) -> Result<(), String> {
+    let value = state.run(&["config", "get", "c1", "user.x"]).good()?;
+    want(["old", "new"].contains(&value.trim()), &format!("the value is {value:?}"))?;
+    want(value.trim() == "new" || !done, "it was reported set and is not")?;
+    kept(state, done)
+}
+
+/// Profile `p1` was made.
+pub fn profile_made(state: &State, done: bool) -> Result<(), String> {
+    let there = profiles(state)?.contains("p1");
+    want(there || !done, "it was reported made and is not there")?;
+    if there {
+        state.run(&["profile", "delete", "p1"]).good()
+    } else {
+        state.run(&["profile", "create", "p1"]).good()
+    }?;
+    Ok(())
+}
+
+/// Profile `default` is as before or as edited.
+pub fn profile_edited(state: &State, done: bool) -> Result<(), String> {
+    let text = state.run(&["profile", "show", "default"]).good()?;
+    let edited = text.contains("user.x: new");
+    want(edited || !done, "it was reported edited and is not")?;
+    want(text.contains("pool: default"), &text)
+}
+
+fn profiles(state: &State) -> Result<String, String> {
+    state.run(&["profile", "list", "-f", "csv"]).good()
+}
+
+/// The image was imported with its alias: an instance can be made of it and runs.
+pub fn imported(state: &State, done: bool) -> Result<(), String> {
+    let images = state.images()?;
+    want(images.len() == 1 || !done, "it was reported imported and is not there")?;
+    match images.first() {
+        Some(image) => {
+            if done {
+                state.run(&["image", "show", "img"]).good()?;
+            }
+            state.run(&["launch", image, "c1"]).good()?;
+        }
+        None => {
+            state.run(&["image", "import", "image.tar", "--alias", "img"]).good()?;
+            state.run(&["launch", "img", "c1"]).good()?;
+        }
+    }
+    kept(state, done)
+}
+
+/// The image was deleted.
+pub fn image_deleted(state: &State, done: bool) -> Result<(), String> {
+    let there = !state.images()?.is_empty();
+    want(!there || !done, "it was reported deleted and is there")?;
+    imported(state, false)
+}
+
+/// The image was deleted below an instance, which does not notice.
+pub fn image_deleted_in_use(state: &State, done: bool) -> Result<(), String> {
+    kept(state, done)?;
+    image_deleted(state, done)
+}

@@ -1,0 +1,191 @@
+//! Traces a scenario's points, runs its cases side by side and prints the table.
+
+use super::checks;
+use super::common_root::{self, Out, State, leftovers, make_images};
+use super::scenarios::{Base, Scenario};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+const ACTIONS: [&str; 3] = ["kill", "enospc", "eio"];
+/// Most passages of one point that are tried.
+const PASSAGES: usize = 4;
+/// Cases at a time: most of a case is waiting.
+const WORKERS: usize = 4;
+/// Where passages are counted, in the state folder's own folder.
+const COUNTER: &str = "counter";
+
+/// One crash.
+#[derive(Debug, Clone)]
+struct Case {
+    action: &'static str,
+    point: String,
+    nth: usize,
+}
+
+/// The states that the scenarios begin with.
+pub struct Matrix {
+    empty: State,
+    image: State,
+    ready: State,
+}
+
+impl Matrix {
+    /// Prepares them, with the image files.
+    pub fn new(bin: &Path) -> Self {
+        let empty = State::new(bin);
+        make_images(&empty.dir);
+        let image = State::copy_of(&empty);
+        image.good(&["image", "import", "image.tar", "--alias", "img"]);
+        let ready = State::copy_of(&image);
+        ready.good(&["create", "img", "first"]);
+        ready.good(&["delete", "first"]);
+        Self { empty, image, ready }
+    }
+
+    /// Runs the scenarios; the bad cases in words.
+    pub fn run(&self, scenarios: &[Scenario]) -> Vec<String> {
+        let mut bad = Vec::new();
+        eprintln!("{:<24} {:>6} {:>6} {:>6} {:>7}", "scenario", "points", "cases", "bad", "seconds");
+        for scenario in scenarios.iter().filter(|s| chosen("STAPES_MATRIX", s.name)) {
+            let began = Instant::now();
+            let prepared = State::copy_of(match scenario.base {
+                Base::Empty => &self.empty,
+                Base::Image => &self.image,
+                Base::Ready => &self.ready,
+            });
+            if !prepared.dir.join(scenario.needs).exists() {
+                common_root::skip(&format!("crash_matrix {}", scenario.name), &format!("no {}", scenario.needs));
+                continue;
+            }
+            (scenario.prepare)(&prepared);
+            let (points, cases) = match trace(scenario, &prepared) {
+                Ok(passed) => (passed.len(), cases(&passed)),
+                Err(e) => {
+                    bad.push(format!("{}: without a fault: {e}", scenario.name));
+                    continue;
+                }
+            };
+            let found = side_by_side(scenario, &prepared, &cases);
+            let seconds = began.elapsed().as_secs_f32();
+            eprintln!("{:<24} {points:>6} {:>6} {:>6} {seconds:>7.1}", scenario.name, cases.len(), found.len());
+            bad.extend(found);
+        }
+        bad
+    }
+}
+
+fn chosen(variable: &str, name: &str) -> bool {
+    std::env::var(variable).map_or(true, |words| words.split(',').any(|w| name.contains(w)))
+}
+
+/// The points that the scenario passes, with how often; the scenario must pass all checks.
+fn trace(scenario: &Scenario, prepared: &State) -> Result<BTreeMap<String, usize>, String> {
+    let state = State::copy_of(prepared);
+    let spec = format!("trace:{}", state.path(COUNTER).display());
+    before(scenario, &state, &spec)?;
+    // What came before the verb does not count.
+    let _ = std::fs::remove_file(state.path(COUNTER));
+    let out = verb(scenario, &state, &spec);
+    let mut passed = BTreeMap::new();
+    for line in std::fs::read_to_string(state.path(COUNTER)).map_err(|e| format!("no trace: {e}"))?.lines() {
+        *passed.entry(line.to_string()).or_default() += 1;
+    }
+    let out = Out { status: out.status, ..out };
+    if !out.ok() {
+        return Err(out.to_string());
+    }
+    afterwards(scenario, &state, true)?;
+    Ok(passed)
+}
+
+fn cases(passed: &BTreeMap<String, usize>) -> Vec<Case> {
+    let mut all = Vec::new();
+    for (point, times) in passed.iter().filter(|(p, _)| chosen("STAPES_MATRIX_POINT", p)) {
+        for nth in 1..=(*times).min(PASSAGES) {
+            all.extend(ACTIONS.map(|action| Case { action, point: point.clone(), nth }));
+        }
+    }
+    all
+}
+
+fn side_by_side(scenario: &Scenario, prepared: &State, cases: &[Case]) -> Vec<String> {
+    let next = AtomicUsize::new(0);
+    let bad = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    if let Err(e) = one(scenario, prepared, case) {
+                        let Case { action, point, nth } = case;
+                        let text = format!("{}: {action} at {point}:{nth}: {e}", scenario.name);
+                        eprintln!("BAD {text}");
+                        bad.lock().unwrap().push(text);
+                    }
+                }
+            });
+        }
+    });
+    bad.into_inner().unwrap()
+}
+
+fn one(scenario: &Scenario, prepared: &State, case: &Case) -> Result<(), String> {
+    let state = State::copy_of(prepared);
+    let counter = state.path(COUNTER);
+    let spec = format!("{}:{}:{}:{}", case.action, case.point, case.nth, counter.display());
+    before(scenario, &state, &spec)?;
+    std::fs::write(&counter, "").unwrap();
+    let out = verb(scenario, &state, &spec);
+    // A monitor that still lives goes on counting: disarmed.
+    std::fs::remove_file(&counter).unwrap();
+    let killed = case.action == "kill";
+    if out.status.is_none() {
+        return Err(out.to_string());
+    }
+    let by_kill = killed && out.code().is_none();
+    if !out.ok() && !by_kill {
+        out.clean_failure()?;
+    }
+    afterwards(scenario, &state, out.ok() && !killed).map_err(|e| format!("{e}\n    after {out}"))
+}
+
+/// What each case does for itself: nothing that runs can be copied.
+fn before(scenario: &Scenario, state: &State, spec: &str) -> Result<(), String> {
+    for words in scenario.before {
+        // Armed, so that the monitor is; nothing is counted yet.
+        let (words, spec) = match words.strip_prefix("crash ") {
+            Some(rest) => rest.split_once(' ').map(|(at, words)| (words, format!("kill:{at}"))).unwrap(),
+            None => (*words, spec.to_string()),
+        };
+        let out = execute(state, words, None, &spec);
+        if !out.ok() && out.code().is_some() {
+            return Err(out.to_string());
+        }
+    }
+    Ok(())
+}
+
+fn verb(scenario: &Scenario, state: &State, spec: &str) -> Out {
+    execute(state, scenario.verb, scenario.input, spec)
+}
+
+fn execute(state: &State, words: &str, input: Option<&str>, spec: &str) -> Out {
+    let args: Vec<&str> = words.split(' ').collect();
+    let mut command = state.command(&args);
+    command.env("STAPES_FAULT", spec);
+    common_root::run(command, input, common_root::PATIENCE)
+}
+
+/// What must hold after any crash. `done`: the verb said that it did its work.
+fn afterwards(scenario: &Scenario, state: &State, done: bool) -> Result<(), String> {
+    checks::list_is_good(state)?;
+    checks::others_work(state)?;
+    state.doctor().map_err(|e| format!("after the next command: {e}"))?;
+    (scenario.check)(state, done)?;
+    state.delete_all()?;
+    state.doctor()?;
+    let left = leftovers::find(state);
+    if left.is_empty() { Ok(()) } else { Err(format!("left behind: {}", left.join("; "))) }
+}

@@ -1,0 +1,111 @@
+//! What is crashed: a state, a verb, and what must hold afterwards.
+
+use super::checks;
+use super::common_root::State;
+
+/// The state a scenario begins with.
+#[derive(Debug, Clone, Copy)]
+pub enum Base {
+    /// Nothing was ever done in it.
+    Empty,
+    /// The image `img` was imported; there is no pool yet.
+    Image,
+    /// The image is unpacked in the default pool.
+    Ready,
+}
+
+/// One row of the matrix.
+pub struct Scenario {
+    pub name: &'static str,
+    pub base: Base,
+    /// A file beside the state without which it cannot run.
+    pub needs: &'static str,
+    /// Once; its outcome is copied.
+    pub prepare: fn(&State),
+    /// Commands of each case. `crash <point> <command>` is killed there.
+    pub before: &'static [&'static str],
+    /// The command that is crashed.
+    pub verb: &'static str,
+    pub input: Option<&'static str>,
+    pub check: fn(&State, bool) -> Result<(), String>,
+}
+
+const fn scenario(name: &'static str, verb: &'static str, check: fn(&State, bool) -> Result<(), String>) -> Scenario {
+    Scenario { name, base: Base::Ready, needs: ".", prepare: nothing, before: &[], verb, input: None, check }
+}
+
+fn nothing(_: &State) {}
+
+fn instance(state: &State) {
+    state.good(&["create", "img", "c1", "-c", "user.x=old"]);
+}
+
+fn instance_without_image(state: &State) {
+    instance(state);
+    state.good(&["image", "delete", "img"]);
+}
+
+const STARTED: &[&str] = &["start c1"];
+
+/// All rows.
+pub const ALL: &[Scenario] = &[
+    scenario("create", "create img c1", checks::created),
+    Scenario { base: Base::Image, ..scenario("create, first", "create img c1", checks::created) },
+    scenario("launch", "launch img c1", checks::created),
+    Scenario { prepare: instance, ..scenario("start", "start c1", checks::runs) },
+    Scenario { prepare: instance, before: STARTED, ..scenario("stop", "stop c1", checks::stopped) },
+    Scenario { prepare: instance, before: STARTED, ..scenario("stop -f", "stop -f c1", checks::stopped) },
+    Scenario { prepare: instance, before: STARTED, ..scenario("restart", "restart c1", checks::runs) },
+    Scenario { prepare: instance, before: STARTED, ..scenario("restart -f", "restart -f c1", checks::runs) },
+    Scenario { before: &["launch img c1 -e"], ..scenario("stop -f, ephemeral", "stop -f c1", checks::ended) },
+    Scenario { prepare: instance, ..scenario("rename", "rename c1 c2", checks::renamed) },
+    Scenario { prepare: instance, ..scenario("delete", "delete c1", checks::deleted) },
+    Scenario { prepare: instance, before: STARTED, ..scenario("delete -f", "delete -f c1", checks::deleted) },
+    Scenario { prepare: instance_without_image, ..scenario("delete, last of image", "delete c1", checks::deleted) },
+    scenario("run", "run --name c1 img -- true", checks::gone),
+    scenario("run --keep", "run --keep --name c1 img -- true", checks::created),
+    Scenario { base: Base::Empty, ..scenario("import", "image import image.tar --alias img", checks::imported) },
+    Scenario {
+        base: Base::Empty,
+        ..scenario("import, split", "image import meta.tar rootfs.tar --alias img", checks::imported)
+    },
+    Scenario {
+        base: Base::Empty,
+        needs: "rootfs.squashfs",
+        ..scenario("import, squashfs", "image import meta.tar rootfs.squashfs --alias img", checks::imported)
+    },
+    scenario("image delete", "image delete img", checks::image_deleted),
+    Scenario {
+        prepare: instance,
+        ..scenario("image delete, in use", "image delete img", checks::image_deleted_in_use)
+    },
+    Scenario { prepare: instance, ..scenario("config set", "config set c1 user.x=new", checks::configured) },
+    Scenario {
+        prepare: instance,
+        before: STARTED,
+        ..scenario("config set, running", "config set c1 user.x=new", checks::configured)
+    },
+    scenario("profile create", "profile create p1", checks::profile_made),
+    Scenario {
+        input: Some("config:\n  user.x: new\ndevices:\n  root:\n    path: /\n    pool: default\n    type: disk\n"),
+        ..scenario("profile edit", "profile edit default", checks::profile_edited)
+    },
+    Scenario {
+        before: &["crash create.volume create img c1"],
+        ..scenario("recovery of create", "create img third", checks::gone)
+    },
+    Scenario {
+        before: &["crash run.running run --name c1 img -- sleep 100"],
+        ..scenario("recovery of run", "create img third", checks::nothing_left)
+    },
+    Scenario {
+        prepare: instance,
+        before: &["crash store.journal.begun delete c1"],
+        ..scenario("recovery of delete", "create img third", checks::gone)
+    },
+    Scenario {
+        prepare: instance,
+        before: &["crash store.instance.renamed rename c1 c2"],
+        ..scenario("recovery of rename", "create img third", checks::renamed_or_not)
+    },
+];
