@@ -150,7 +150,7 @@ fn execute(
     let status = match ended {
         Ended::Process => child.wait()?.shell_status(),
         Ended::Deadline => {
-            pidfd::send_signal(child.pidfd(), pidfd::KILL)?;
+            pidfd::kill(child.pidfd())?;
             child.wait()?;
             TIMED_OUT
         }

@@ -111,7 +111,7 @@ fn kill(running: &Running, group: &Group) -> Result<()> {
     // A fork bomb may not outrun the kill; without the controller there is no such file.
     let _ = group.write("pids.max", "0");
     if let Some(init) = running.file.open_init()? {
-        pidfd::send_signal(init.as_fd(), pidfd::KILL).context("Failed killing the instance")?;
+        pidfd::kill(init.as_fd()).context("Failed killing the instance")?;
     }
     let _ = group.kill_now();
     Ok(())

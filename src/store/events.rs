@@ -113,7 +113,10 @@ fn append_in(dir: &Dir, name: &OsStr, line: &[u8], limit: u64) -> Result<()> {
 /// Whether `name` is still this file: somebody else may have rotated just before.
 fn is_named(dir: &Dir, name: &OsStr, file: &std::fs::File) -> Result<bool> {
     use std::os::unix::fs::MetadataExt;
-    let there = dir.open_at(name, OFlags::PATH, 0)?.metadata()?;
+    let there = match dir.open_at(name, OFlags::PATH, 0) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        there => there?.metadata()?,
+    };
     let ours = file.metadata()?;
     Ok((there.ino(), there.dev()) == (ours.ino(), ours.dev()))
 }

@@ -126,7 +126,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if !self.detached {
-            let _ = pidfd::send_signal(self.pidfd.as_fd(), pidfd::KILL);
+            let _ = pidfd::kill(self.pidfd.as_fd());
             let _ = pidfd::wait(self.pidfd.as_fd());
         }
     }

@@ -51,6 +51,17 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     super::check("pidfd_send_signal", ret).map(drop)
 }
 
+/// Sends KILL; one that has ended already is what was wanted.
+///
+/// # Errors
+/// As pidfd_send_signal(2).
+pub fn kill(pidfd: BorrowedFd<'_>) -> Result<()> {
+    match send_signal(pidfd, KILL) {
+        Err(e) if e.errno == libc::ESRCH => Ok(()),
+        other => other,
+    }
+}
+
 /// Waits for the child behind `pidfd` to end and reaps it.
 ///
 /// # Errors
