@@ -67,7 +67,7 @@ pub fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, options: &Opti
             record_and_run(store, held, &loaded, &plan, &cgroups)
         });
     match started {
-        Ok(()) => fault::point("start.running"),
+        Ok(()) => Ok(()),
         Err(e) => Err([lifecycle::clean_up(store, held), store.save_volatile(held, &before)]
             .into_iter()
             .filter_map(Result::err)
@@ -89,7 +89,7 @@ fn record_and_run(
         (record.join().unwrap_or_else(|_| Err(Error::internal("Recording ended early"))), started)
     });
     started?;
-    recorded.inspect_err(|_| abandon(store, held))
+    recorded.and_then(|()| fault::point("start.running")).inspect_err(|_| abandon(store, held))
 }
 
 /// Ends an instance whose start failed after all. Its monitor would wait for our lock to record the end: it is told to go.
