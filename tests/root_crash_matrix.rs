@@ -20,7 +20,6 @@ mod runner;
 mod scenarios;
 
 #[test]
-#[ignore = "takes many minutes; run it with --include-ignored and STAPES_FAULTS_BIN"]
 fn crash_matrix() {
     const NAME: &str = "crash_matrix";
     if !common_root::can_run(NAME) {

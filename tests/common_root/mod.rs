@@ -58,7 +58,7 @@ pub fn binary() -> PathBuf {
 pub fn faults_binary(test: &str) -> Option<PathBuf> {
     let given = std::env::var_os("STAPES_FAULTS_BIN").map(PathBuf::from);
     let path = given.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/faults/stapes"));
-    if path.is_file() {
+    if let Ok(path) = path.canonicalize() {
         return Some(path);
     }
     skip(test, "no binary with fault points: cargo build --profile faults --features faults --bin stapes");

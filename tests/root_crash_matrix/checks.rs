@@ -165,6 +165,32 @@ pub fn profile_edited(state: &State, done: bool) -> Result<(), String> {
     want(text.contains("pool: default"), &text)
 }
 
+/// Profile `p1`, which `c1` has, became `p2`.
+pub fn profile_renamed(state: &State, done: bool) -> Result<(), String> {
+    let all = profiles(state)?;
+    let (old, new) = (all.contains("p1,"), all.contains("p2,"));
+    want(old != new, &all)?;
+    want(new || !done, "it was reported renamed and is not")?;
+    let used = state.run(&["config", "show", "c1"]).good()?;
+    want(used.contains(if new { "- p2" } else { "- p1" }), &used)?;
+    kept(state, done)
+}
+
+/// Profile `p1` was deleted.
+pub fn profile_deleted(state: &State, done: bool) -> Result<(), String> {
+    let there = profiles(state)?.contains("p1,");
+    want(!there || !done, "it was reported deleted and is there")?;
+    kept(state, done)
+}
+
+/// `c1` has the profile `p1` as well.
+pub fn assigned(state: &State, done: bool) -> Result<(), String> {
+    let shown = state.run(&["config", "show", "c1"]).good()?;
+    want(shown.contains("- p1") || !done, "it was reported assigned and is not")?;
+    want(shown.contains("- default"), &shown)?;
+    kept(state, done)
+}
+
 fn profiles(state: &State) -> Result<String, String> {
     state.run(&["profile", "list", "-f", "csv"]).good()
 }

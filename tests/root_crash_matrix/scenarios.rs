@@ -45,6 +45,22 @@ fn instance_without_image(state: &State) {
     state.good(&["image", "delete", "img"]);
 }
 
+fn profile(state: &State, setting: &str) {
+    state.good(&["profile", "create", "p1"]);
+    state.good(&["profile", "set", "p1", setting]);
+}
+
+/// An instance that has the profile `p1`.
+fn with_profile(state: &State) {
+    profile(state, "user.x=old");
+    state.good(&["create", "img", "c1", "-p", "default", "-p", "p1"]);
+}
+
+fn with_spare_profile(state: &State) {
+    instance(state);
+    profile(state, "user.x=new");
+}
+
 const STARTED: &[&str] = &["start c1"];
 
 /// All rows.
@@ -90,6 +106,25 @@ pub const ALL: &[Scenario] = &[
         input: Some("config:\n  user.x: new\ndevices:\n  root:\n    path: /\n    pool: default\n    type: disk\n"),
         ..scenario("profile edit", "profile edit default", checks::profile_edited)
     },
+    Scenario { prepare: with_profile, ..scenario("profile rename", "profile rename p1 p2", checks::profile_renamed) },
+    Scenario {
+        prepare: with_profile,
+        input: Some("config:\n  security.idmap.isolated: \"true\"\n"),
+        ..scenario("profile edit, ids", "profile edit p1", checks::kept)
+    },
+    Scenario {
+        prepare: with_spare_profile,
+        ..scenario("profile delete", "profile delete p1", checks::profile_deleted)
+    },
+    Scenario {
+        prepare: with_spare_profile,
+        ..scenario("profile assign", "profile assign c1 default p1", checks::assigned)
+    },
+    Scenario {
+        base: Base::Empty,
+        ..scenario("image build", "image build bootstrap:busybox --alias img", checks::imported)
+    },
+    Scenario { base: Base::Empty, ..scenario("launch, built", "launch bootstrap:busybox c1", checks::created) },
     Scenario {
         before: &["crash create.volume create img c1"],
         ..scenario("recovery of create", "create img third", checks::gone)
