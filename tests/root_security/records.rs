@@ -1,7 +1,7 @@
 //! Records that lie: a run record whose process numbers belong to somebody else. And the build that watches the allocator.
 
 use crate::common_root::{State, faults_binary, leftovers};
-use crate::support::{Ask, Tree, kill, lives, state};
+use crate::support::{Ask, kill, lives, state};
 use std::process::{Child, Command};
 
 fn sleeper() -> Child {
@@ -66,8 +66,6 @@ fn nothing_is_allocated_between_clone_and_exec() {
     let Some(bin) = faults_binary(NAME) else { return };
     let Some(usual) = state(NAME) else { return };
     let state = State { dir: usual.dir.clone(), bin };
-    let tree = Tree::new(&state);
-    tree.import(&state, "again").good().unwrap();
     let dir = state.path("shared");
     std::fs::create_dir(&dir).unwrap();
     let disk = format!("d,source={}", dir.display());
