@@ -121,7 +121,7 @@ fn many_commands_at_once() {
     common_root::make_images(&state.dir);
     state.good(&["image", "import", "image.tar", "--alias", "img"]);
     let seed = number("STAPES_PARALLEL_SEED", 20);
-    let (began, time) = (Instant::now(), Duration::from_secs(number("STAPES_PARALLEL_SECONDS", 40)));
+    let (began, time) = (Instant::now(), Duration::from_secs(number("STAPES_PARALLEL_SECONDS", 120)));
     let seen = Mutex::new(Seen::default());
     std::thread::scope(|scope| {
         for worker in 1..=number("STAPES_PARALLEL_WORKERS", 12) {

@@ -269,6 +269,7 @@ impl Runner for Host {
         });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         inherit::close_on_exec_from(3)?;
+        inherit::end_with_us(&mut command);
         let child = command.spawn().with_context(|| format!("Failed starting \"{name}\""))?;
         let guard = Guard { child, reaped: false };
         set_limits(&guard, cmd.limits).with_context(|| format!("Failed limiting \"{name}\""))?;

@@ -109,3 +109,38 @@ fn fake_answers_and_remembers() {
     assert!(fake.find(SH).is_err());
     assert_eq!(fake.calls()[1].stdin, b"x");
 }
+
+/// The test program runs itself: that one starts a tool and is killed.
+#[test]
+fn a_tool_ends_when_we_are_killed() {
+    const ROLE: &str = "STAPES_TEST_RUNS_A_TOOL";
+    const SLEEP: Program = Program { name: "sleep", package: "coreutils" };
+    if std::env::var_os(ROLE).is_some() {
+        let _ = Host::default().run(Cmd::new(SLEEP).arg("1000"));
+        return;
+    }
+    let mut us = Command::new(std::env::current_exe().expect("path"))
+        .args(["--exact", "host::command::tests::a_tool_ends_when_we_are_killed"])
+        .env(ROLE, "1")
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("spawn");
+    let tool = loop {
+        let children = |pid: &str| {
+            let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+            let lists = tasks.map(|t| std::fs::read_to_string(t.path().join("children")).unwrap_or_default());
+            lists.collect::<String>().split_whitespace().next().map(str::to_string)
+        };
+        let named = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        match children(&us.id().to_string()) {
+            Some(tool) if named(&tool).trim() == "sleep" => break tool,
+            _ => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let tool = Pid::from_raw(tool.parse().expect("pid")).expect("pid");
+    let tool = rustix::process::pidfd_open(tool, PidfdFlags::empty()).expect("pidfd");
+    us.kill().expect("kill");
+    us.wait().expect("wait");
+    let mut fds = [PollFd::new(tool.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(nix::poll::poll(&mut fds, 10_000u16).expect("poll"), 1, "the tool goes on");
+}
