@@ -48,7 +48,7 @@ pub(super) fn container(plan: &Plan, socket: i32, fixed: &FixedMounts) -> Result
     let mut out = vec![
         // The parent's end of the socket must be the parent's alone, or its death would not be seen here; and its locks
         // are not ours to keep.
-        Op::KeepOnly(socket),
+        Op::KeepOnly(vec![socket]),
         Op::Await(socket),
         Op::Ids { uid: 0, gid: 0, groups: Vec::new() },
         Op::NotDumpable,
