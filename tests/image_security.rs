@@ -388,3 +388,75 @@ fn staging_must_be_empty_and_real() {
     symlink("/etc", image.staging()).expect("symlink");
     assert!(image.unified(Ar::default()).is_err());
 }
+
+/// CVE-2021-40153, CVE-2021-41072: names in a squashfs that lead upwards, hold slashes or come twice. The tool or the kernel
+/// refuses, or it makes nothing of them; nothing is written outside.
+#[test]
+fn cve_2021_40153_names_in_a_squashfs() {
+    use stapes::image::import::{Input, Source};
+    let found = std::env::var_os("PATH").unwrap_or_default();
+    if !is_root() || !std::env::split_paths(&found).any(|d| d.join("mksquashfs").is_file()) {
+        eprintln!("SKIP cve_2021_40153_names_in_a_squashfs: needs root and squashfs-tools");
+        return;
+    }
+    let from = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("temporary directory");
+    let (tree, file) = (from.path().join("tree"), from.path().join("squashfs"));
+    std::fs::create_dir_all(tree.join("dir")).expect("mkdir");
+    for name in ["xx_canary", "yyyyyyyyy", "dir/zz_zz_zz_canary"] {
+        std::fs::write(tree.join(name), "guest").expect("write");
+    }
+    let mut make = std::process::Command::new("mksquashfs");
+    make.arg(&tree).arg(&file).args(["-noI", "-noD", "-noF", "-noX", "-noappend", "-quiet", "-no-progress"]);
+    assert!(make.stdout(std::process::Stdio::null()).status().expect("mksquashfs").success());
+    let good = std::fs::read(&file).expect("read");
+    for (name, hostile) in [
+        ("xx_canary", "../canary"),
+        ("xx_canary", "/../canar"),
+        ("zz_zz_zz_canary", "../../../canary"),
+        ("xx_canary", "yyyyyyyyy"),
+        ("xx_canary", "a/b/c/d/e"),
+        ("yyyyyyyyy", "dir\0\0\0\0\0\0"),
+        ("dir", "..\0"),
+        ("dir", "../"),
+    ] {
+        let mut bytes = good.clone();
+        let at: Vec<usize> =
+            (0..bytes.len() - name.len()).filter(|i| bytes[*i..].starts_with(name.as_bytes())).collect();
+        assert!(!at.is_empty(), "{name} is not in the clear");
+        for i in at {
+            bytes[i..i + name.len()].copy_from_slice(hostile.as_bytes());
+        }
+        std::fs::write(&file, bytes).expect("write");
+        for image in [Image::new(), Image::with_programs()] {
+            let metadata = image_common::input(Ar::default().file("metadata.yaml", image_common::METADATA).finish());
+            let source = Source::Split { metadata, rootfs: Input::open(&file).expect("open") };
+            let done = image.import(source, None);
+            image.assert_contained();
+            assert!(!image.staging().join("canary").exists(), "{hostile:?}: {done:?}");
+        }
+    }
+}
+
+/// CVE-2023-30549: no file system of a user's but squashfs is ever mounted: an image that is another one is none.
+#[test]
+fn cve_2023_30549_other_file_systems_are_no_images() {
+    use stapes::image::import::Source;
+    let marks: [(&str, usize, &[u8]); 6] = [
+        ("ext4", 1080, &[0x53, 0xef]),
+        ("xfs", 0, b"XFSB"),
+        ("btrfs", 0x10040, b"_BHRfS_M"),
+        ("erofs", 1024, &[0xe2, 0xe1, 0xf5, 0xe0]),
+        ("f2fs", 1024, &[0x10, 0x20, 0xf5, 0xf2]),
+        ("iso9660", 0x8001, b"CD001"),
+    ];
+    for (name, at, mark) in marks {
+        let mut bytes = vec![0; 1 << 17];
+        bytes[at..at + mark.len()].copy_from_slice(mark);
+        assert!(Image::with_programs().unified_bytes(bytes.clone()).is_err(), "{name}");
+        let image = Image::with_programs();
+        let metadata = image_common::input(Ar::default().file("metadata.yaml", image_common::METADATA).finish());
+        let done = image.import(Source::Split { metadata, rootfs: image_common::input(bytes) }, None);
+        assert!(done.is_err(), "{name}");
+        image.assert_contained();
+    }
+}

@@ -1,17 +1,18 @@
-//! Enters a running container: one clone, straight into its cgroup, namespaces joined by pidfd.
+//! Enters a running container: namespaces joined by pidfd, a clone straight into its cgroup.
 //!
-//! No lock is held meanwhile. The command line joins only the pid namespace itself (it acts on children alone); all other
-//! namespaces are joined in the child, which is not dumpable until its exec (CVE-2016-9962). Into a privileged container
-//! only a protected copy of our binary may go (CVE-2019-5736): the caller sees to that before it calls.
+//! No lock is held meanwhile. A process in the container's pid namespace is seen there from its clone on, so a first child
+//! makes it, outside, with nothing of the host's left to show ([`Op::Sibling`]); neither is dumpable until the exec
+//! (CVE-2016-9962). Into a privileged container only a protected copy of our binary may go (CVE-2019-5736): the caller sees
+//! to that before it calls. Root in there may read the memory of every process it sees; that is what privileged means.
 
 use super::ops::{candidates, cstring};
 use super::start::explain;
 use crate::error::{Context, Error, Result};
 use crate::host::cgroup::Group;
-use crate::sys::child::{CArray, Fd, Op};
-use crate::sys::clone::{Child, Spawn, spawn};
+use crate::sys::child::{CArray, Failure, Fd, Op};
+use crate::sys::clone::{Child, spawn_second};
 use crate::sys::seccomp::Instruction;
-use crate::sys::{ns, pidfd, process};
+use crate::sys::{pidfd, process};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -78,30 +79,44 @@ pub fn attach(target: &Target<'_>, command: &Command, streams: &[OwnedFd; 3]) ->
     // controllers on; then the init's own group is the place.
     let group = Group::at(target.cgroup.to_path_buf());
     let cgroup = group.open()?;
-    ns::join(target.init, libc::CLONE_NEWPID)
-        .map_err(|e| not_running(e.errno).unwrap_or_else(|| Error::from(e).context("Failed joining the namespaces")))?;
-    let program = program(target, command, streams)?;
-    let how = Spawn { namespaces: 0, cgroup: Some(cgroup.as_fd()) };
-    let spawned = match spawn(&how, &program) {
-        Err(e) if e.errno == libc::EBUSY => {
-            let cgroup = init_group(target)?;
-            spawn(&Spawn { namespaces: 0, cgroup: Some(cgroup.as_fd()) }, &program)
+    let spawned = match spawn(target, command, streams, &cgroup) {
+        Err(Refused::Other(e)) if e.errno() == Some(libc::EBUSY) => {
+            spawn(target, command, streams, &init_group(target)?)
         }
         other => other,
     };
-    let mut child = spawned.map_err(|e| {
-        not_running(e.errno).unwrap_or_else(|| Error::from(e).context("Failed creating a process in the instance"))
-    })?;
+    let (mut child, program) = spawned?;
     match child.wait_exec().context("Failed waiting for the command")? {
         Ok(()) => Ok(child),
-        Err(failure) => {
-            let exec = matches!(program.get(failure.step as usize), Some(Op::Exec { .. }));
-            Err(match failure.errno {
-                libc::ENOENT | libc::ENOTDIR if exec => Refused::NotFound,
-                libc::EACCES | libc::ENOEXEC | libc::EISDIR if exec => Refused::NotExecutable,
-                _ => Refused::Other(explain(&program, failure)),
-            })
+        Err(failure) => Err(refused(&program, failure)),
+    }
+}
+
+/// The process in `cgroup`, still on its way to its exec, and its operations.
+fn spawn(
+    target: &Target<'_>,
+    command: &Command,
+    streams: &[OwnedFd; 3],
+    cgroup: &OwnedFd,
+) -> Result<(Child, Vec<Op>), Refused> {
+    let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+    let (told, tell) = pipe.map_err(Error::from).context("Failed creating a pipe")?;
+    let program = program(target, command, streams, [cgroup.as_raw_fd(), tell.as_raw_fd()])?;
+    match spawn_second(&program, tell, told).context("Failed creating a process in the instance")? {
+        Ok(child) => Ok((child, program)),
+        Err(failure) => Err(refused(&program, failure)),
+    }
+}
+
+fn refused(program: &[Op], failure: Failure) -> Refused {
+    let step = program.get(failure.step as usize);
+    match (step, failure.errno) {
+        (Some(Op::Exec { .. }), libc::ENOENT | libc::ENOTDIR) => Refused::NotFound,
+        (Some(Op::Exec { .. }), libc::EACCES | libc::ENOEXEC | libc::EISDIR) => Refused::NotExecutable,
+        (Some(Op::Join { .. } | Op::Sibling { .. }), errno) => {
+            Refused::Other(not_running(errno).unwrap_or_else(|| explain(program, failure)))
         }
+        _ => Refused::Other(explain(program, failure)),
     }
 }
 
@@ -123,21 +138,30 @@ fn init_group(target: &Target<'_>) -> Result<OwnedFd> {
     group.open()
 }
 
-fn program(target: &Target<'_>, command: &Command, streams: &[OwnedFd; 3]) -> Result<Vec<Op>> {
-    let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWNET;
-    flags |= libc::CLONE_NEWCGROUP;
+fn program(
+    target: &Target<'_>,
+    command: &Command,
+    streams: &[OwnedFd; 3],
+    [cgroup, tell]: [i32; 2],
+) -> Result<Vec<Op>> {
+    let init = target.init.as_raw_fd();
+    let outside = libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWNET | libc::CLONE_NEWPID;
+    // Who has left the host's cgroup namespace may not be allowed to clone across its border (`nsdelegate`); who has left
+    // its user namespace neither.
+    let mut inside = libc::CLONE_NEWCGROUP;
     if target.unprivileged {
-        flags |= libc::CLONE_NEWUSER;
+        inside |= libc::CLONE_NEWUSER;
     }
-    // Until its exec the child is seen in the instance's /proc; our arguments and environment are none of its business.
-    let mut out = vec![
-        Op::NotDumpable,
-        Op::Blank(process::own_strings()),
-        Op::Join { fd: Fd::Num(target.init.as_raw_fd()), flags },
-    ];
+    let mut out = vec![Op::NotDumpable, Op::Blank(process::own_strings()), Op::Name(c"stapes")];
     for (i, fd) in streams.iter().enumerate() {
         out.push(Op::Dup { from: Fd::Num(fd.as_raw_fd()), to: i as i32 });
     }
+    out.push(Op::KeepOnly(vec![init, cgroup, tell]));
+    out.push(Op::Join { fd: Fd::Num(init), flags: outside });
+    // From here on the instance sees it.
+    out.push(Op::Sibling { cgroup, tell });
+    out.extend([cgroup, tell].map(|fd| Op::Close(Fd::Num(fd))));
+    out.push(Op::Join { fd: Fd::Num(init), flags: inside });
     out.push(Op::CloexecFrom(3));
     out.push(Op::NewSession);
     if command.terminal {

@@ -48,7 +48,7 @@ pub(super) fn container(plan: &Plan, socket: i32, fixed: &FixedMounts) -> Result
     let mut out = vec![
         // The parent's end of the socket must be the parent's alone, or its death would not be seen here; and its locks
         // are not ours to keep.
-        Op::KeepOnly(socket),
+        Op::KeepOnly(vec![socket]),
         Op::Await(socket),
         Op::Ids { uid: 0, gid: 0, groups: Vec::new() },
         Op::NotDumpable,
@@ -63,11 +63,12 @@ pub(super) fn container(plan: &Plan, socket: i32, fixed: &FixedMounts) -> Result
         out.push(Op::Hostname(cstring(name)?));
     }
     out.push(Op::LoopbackUp);
+    sysctls(plan, &mut out)?;
     out.push(Op::Receive { socket, first: 0, count: fixed.total });
     out.push(Op::PivotTo(Fd::Slot(FixedMounts::ROOT)));
     attach_system(plan, &mut out)?;
     attach_mounts(plan, fixed, &mut out)?;
-    settings(plan, &mut out)?;
+    limits(plan, &mut out)?;
     for i in 0..3 {
         out.push(Op::Dup { from: Fd::Slot(FixedMounts::STREAMS + i), to: i as i32 });
     }
@@ -155,7 +156,8 @@ fn attach_mounts(plan: &Plan, fixed: &FixedMounts, out: &mut Vec<Op>) -> Result<
     Ok(())
 }
 
-fn settings(plan: &Plan, out: &mut Vec<Op>) -> Result<()> {
+/// Written while our procfs is attached nowhere: nothing can be mounted over it yet.
+fn sysctls(plan: &Plan, out: &mut Vec<Op>) -> Result<()> {
     let sysctl = plan.spec.linux().as_ref().and_then(|l| l.sysctl().as_ref());
     let mut sysctls: Vec<_> = sysctl.into_iter().flatten().collect();
     sysctls.sort();
@@ -163,6 +165,10 @@ fn settings(plan: &Plan, out: &mut Vec<Op>) -> Result<()> {
         let path = cstring(format!("sys/{}", key.replace('.', "/")))?;
         out.push(Op::WriteFile { dir: Fd::Slot(PROC), path, data: value.clone().into_bytes(), optional: false });
     }
+    Ok(())
+}
+
+fn limits(plan: &Plan, out: &mut Vec<Op>) -> Result<()> {
     let process = plan.spec.process().as_ref();
     for limit in process.and_then(|p| p.rlimits().as_ref()).into_iter().flatten() {
         let resource = super::limits::resource(&limit.typ().to_string())?;

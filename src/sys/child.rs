@@ -9,11 +9,11 @@
 
 use super::seccomp::Instruction;
 use libc::{c_int, c_long};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 mod exec;
 mod mount;
-
+mod sibling;
 mod supervise;
 
 /// How many slots there are; also the most descriptors that one message carries (unix(7), `SCM_MAX_FD` is 253).
@@ -109,6 +109,11 @@ pub enum Op {
     DropBounding(u64),
     /// Empties the inheritable and the ambient set, whatever the caller had in them (CVE-2022-29162).
     NothingInheritable,
+    /// prctl(2) `PR_SET_NAME`: what `ps` shows.
+    Name(&'static CStr),
+    /// Goes on in a second child of our parent's, made in the cgroup behind `cgroup` and in the pid namespace joined before
+    /// ([`super::clone::spawn_second`], which reads `tell`).
+    Sibling { cgroup: i32, tell: i32 },
     /// Zeroes these ranges of our own memory: what /proc would show as our arguments and environment
     /// (`process::own_strings`).
     Blank(Vec<(usize, usize)>),
@@ -120,8 +125,8 @@ pub enum Op {
     CloexecFrom(u32),
     /// Closes the descriptor.
     Close(Fd),
-    /// Closes every descriptor from 3 on but this one and the report's.
-    KeepOnly(i32),
+    /// Closes every descriptor from 3 on but these and the report's.
+    KeepOnly(Vec<i32>),
     /// Clears close-on-exec of the descriptor.
     Inherit(i32),
     /// Default action for every signal, empty mask.
@@ -147,11 +152,12 @@ impl Op {
             Self::Tell(_) | Self::Await(_) | Self::Receive { .. } => "talk to the parent".into(),
             Self::NewSession => "start a session".into(),
             Self::ControllingTty(_) => "take the terminal".into(),
-            Self::DieWithParent | Self::NotDumpable | Self::NoNewPrivileges | Self::Blank(_) => {
+            Self::DieWithParent | Self::NotDumpable | Self::NoNewPrivileges | Self::Blank(_) | Self::Name(_) => {
                 "set process attributes".into()
             }
             Self::Unshare(_) => "create a namespace".into(),
             Self::Join { .. } => "join the namespaces".into(),
+            Self::Sibling { .. } => "create a process in the instance".into(),
             Self::Ids { uid, gid, .. } => format!("switch to user {uid} and group {gid}"),
             Self::PrivateMounts => "make the mounts private".into(),
             Self::NewFs { kind, .. } => format!("mount {}", text(kind)),
@@ -345,6 +351,8 @@ fn step(op: &Op, all: &[Op], at: usize, state: &mut State) -> Done {
             }
             Op::DropBounding(mask) => drop_bounding(*mask)?,
             Op::NothingInheritable => nothing_inheritable()?,
+            Op::Name(name) => ok(0, prctl(libc::PR_SET_NAME, name.as_ptr() as u64))?,
+            Op::Sibling { cgroup, tell } => sibling::run(*cgroup, *tell, state)?,
             Op::Blank(ranges) => blank(ranges),
             Op::Seccomp(filter) => seccomp(filter)?,
             Op::Dup { from, to } => {
@@ -362,7 +370,7 @@ fn step(op: &Op, all: &[Op], at: usize, state: &mut State) -> Done {
                 libc::syscall(libc::SYS_close, state.fd(*fd));
                 0
             }
-            Op::KeepOnly(fd) => keep_only(*fd, state.report)?,
+            Op::KeepOnly(list) => keep_only(list, state.report)?,
             Op::Inherit(fd) => ok(0, libc::syscall(libc::SYS_fcntl, *fd, libc::F_SETFD, 0))?,
             Op::ResetSignals => reset_signals()?,
             Op::Umask(mask) => libc::syscall(libc::SYS_umask, *mask),
@@ -376,7 +384,7 @@ fn step(op: &Op, all: &[Op], at: usize, state: &mut State) -> Done {
 }
 
 unsafe fn prctl(option: c_int, value: u64) -> c_long {
-    // SAFETY: only called with options that take a number.
+    // SAFETY: only called with options that take a number, or the address of a live string.
     unsafe { libc::syscall(libc::SYS_prctl, option, value, 0, 0, 0) }
 }
 
@@ -474,11 +482,24 @@ fn drop_bounding(mask: u64) -> Result<c_long, Bad> {
     Ok(0)
 }
 
-fn keep_only(one: i32, two: i32) -> Result<c_long, Bad> {
-    let (low, high) = if one < two { (one, two) } else { (two, one) };
-    close_between(3, low - 1)?;
-    close_between(low + 1, high - 1)?;
-    close_between(high + 1, i32::MAX)
+fn keep_only(list: &[i32], report: i32) -> Result<c_long, Bad> {
+    let mut from = 3;
+    loop {
+        // The next one that stays, if there is any.
+        let mut next = if report >= from { report } else { i32::MAX };
+        let mut i = 0;
+        while i < list.len() {
+            if list[i] >= from && list[i] < next {
+                next = list[i];
+            }
+            i += 1;
+        }
+        if next == i32::MAX {
+            return close_between(from, i32::MAX);
+        }
+        close_between(from, next - 1)?;
+        from = next + 1;
+    }
 }
 
 fn close_between(first: i32, last: i32) -> Result<c_long, Bad> {

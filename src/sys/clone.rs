@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `CLONE_INTO_CGROUP` of clone3(2): beyond the 32 bits the C constant has.
-const INTO_CGROUP: u64 = 0x2_0000_0000;
+pub(super) const INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// True in a child between clone and exec; the allocator of test builds looks at it.
 static IN_CHILD: AtomicBool = AtomicBool::new(false);
@@ -67,6 +67,27 @@ pub fn spawn(how: &Spawn<'_>, ops: &[Op]) -> Result<Child> {
     // SAFETY: the kernel stored a new descriptor of ours here.
     let pidfd = unsafe { OwnedFd::from_raw_fd(fd) };
     Ok(Child { pid, pidfd, report: Some(read), detached: false })
+}
+
+/// As [`spawn`], for operations that hold one [`Op::Sibling`], whose `tell` is the other end of `told`: the handle is that of
+/// the second child. `Ok(Err)` is an operation of the first child that failed.
+///
+/// # Errors
+/// As clone3(2); ESRCH if the first child was killed.
+pub fn spawn_second(ops: &[Op], tell: OwnedFd, told: OwnedFd) -> Result<std::result::Result<Child, Failure>> {
+    let mut first = spawn(&Spawn::default(), ops)?;
+    drop(tell);
+    let mut number = [0u8; 4];
+    let Ok(()) = std::fs::File::from(told).read_exact(&mut number) else {
+        let silent = SysError { call: "clone3", errno: libc::ESRCH };
+        return first.wait_exec()?.map_or_else(|failure| Ok(Err(failure)), |()| Err(silent));
+    };
+    let pid = i32::from_ne_bytes(number);
+    // Our own child: the number is its own until we have waited for it.
+    let pidfd = pidfd::open(pid)?;
+    let report = first.report.take();
+    first.wait()?;
+    Ok(Ok(Child { pid, pidfd, report, detached: false }))
 }
 
 impl Child {

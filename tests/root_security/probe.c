@@ -4,7 +4,7 @@
  *   probe fds                 its open descriptors, one `number target` a line
  *   probe look PID            what it may read of a process, one `name errno` a line
  *   probe hunt SIZE SECONDS   catches /proc/PID/exe of programs of SIZE bytes and writes to them
- *   probe spy MARK SECONDS    looks for MARK in what /proc tells of every other process
+ *   probe spy MARK NAME SECONDS   looks for MARK and NAME in what /proc tells of every other process
  *   probe swap A B SECONDS    exchanges two names as fast as it can
  *   probe push                tries to type into its terminal (TIOCSTI)
  */
@@ -127,27 +127,35 @@ static int hunt(long size, double seconds) {
     return 0;
 }
 
-static int holds(const char *data, ssize_t n, const char *mark) {
-    return n > 0 && memmem(data, (size_t)n, mark, strlen(mark)) != NULL;
+static const char *marks[2];
+
+static int holds(const char *data, ssize_t n) {
+    for (int i = 0; i < 2; i++)
+        if (n > 0 && memmem(data, (size_t)n, marks[i], strlen(marks[i]))) return 1;
+    return 0;
 }
 
-static void spy_on(int pid, const char *mark, int *leaks) {
-    static char data[1 << 16];
-    const char *files[] = {"environ", "cmdline", "maps", "mountinfo"};
+static ssize_t slurp(const char *path, char *data, size_t size) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return -1;
+    size_t at = 0;
+    for (ssize_t n; at < size && (n = read(fd, data + at, size - at)) > 0;) at += (size_t)n;
+    close(fd);
+    return (ssize_t)at;
+}
+
+static void spy_on(int pid, int *leaks) {
+    static char data[1 << 18];
+    const char *files[] = {"cmdline", "environ", "mounts", "mountinfo", "net/unix", "comm", "status", "maps", "auxv"};
     const char *links[] = {"exe", "cwd", "root"};
     char path[300];
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         snprintf(path, sizeof path, "/proc/%d/%s", pid, files[i]);
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0) continue;
-        ssize_t n = read(fd, data, sizeof data);
-        close(fd);
-        if (holds(data, n, mark)) printf("LEAK %s\n", files[i]), ++*leaks;
+        if (holds(data, slurp(path, data, sizeof data))) printf("LEAK %s\n", files[i]), ++*leaks;
     }
     for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
         snprintf(path, sizeof path, "/proc/%d/%s", pid, links[i]);
-        ssize_t n = readlink(path, data, sizeof data);
-        if (holds(data, n, mark)) printf("LEAK %s\n", links[i]), ++*leaks;
+        if (holds(data, readlink(path, data, sizeof data))) printf("LEAK %s\n", links[i]), ++*leaks;
     }
     snprintf(path, sizeof path, "/proc/%d/fd", pid);
     DIR *dir = opendir(path);
@@ -155,36 +163,36 @@ static void spy_on(int pid, const char *mark, int *leaks) {
     for (struct dirent *e; (e = readdir(dir));) {
         snprintf(path, sizeof path, "/proc/%d/fd/%s", pid, e->d_name);
         ssize_t n = readlink(path, data, sizeof data);
-        if (holds(data, n, mark)) printf("LEAK fd %.*s\n", (int)n, data), ++*leaks;
+        if (holds(data, n)) printf("LEAK fd %.*s\n", (int)n, data), ++*leaks;
     }
     closedir(dir);
 }
 
-static int spy(const char *mark, double seconds) {
+static int is_ours(int pid) {
+    char path[64], comm[32] = "";
+    snprintf(path, sizeof path, "/proc/%d/comm", pid);
+    return slurp(path, comm, sizeof comm - 1) > 0 && strncmp(comm, "stapes", 6) == 0;
+}
+
+/* 1 if a process of ours could be traced. It may have become the instance's own program in between. */
+static int trace(int pid) {
+    if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) < 0) return 0;
+    ptrace(PTRACE_INTERRUPT, pid, NULL, NULL);
+    waitpid(pid, NULL, __WALL);
+    int traced = is_ours(pid);
+    ptrace(PTRACE_DETACH, pid, NULL, NULL);
+    return traced;
+}
+
+static int spy(double seconds) {
     int seen = 0, leaks = 0, traced = 0;
     for (double end = now() + seconds; now() < end;) {
         DIR *proc = opendir("/proc");
         for (int pid; (pid = next(proc));) {
-            char path[64], comm[32] = "";
-            snprintf(path, sizeof path, "/proc/%d/comm", pid);
-            int fd = open(path, O_RDONLY | O_CLOEXEC);
-            if (fd < 0) continue;
-            ssize_t n = read(fd, comm, sizeof comm - 1);
-            close(fd);
-            spy_on(pid, mark, &leaks);
-            if (n > 0 && strncmp(comm, "stapes", 6) == 0) {
-                seen++;
-                if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) == 0) {
-                    /* It may have become the instance's own program in between; ask again. */
-                    fd = open(path, O_RDONLY | O_CLOEXEC);
-                    n = fd < 0 ? 0 : read(fd, comm, sizeof comm - 1);
-                    if (fd >= 0) close(fd);
-                    if (n > 0 && strncmp(comm, "stapes", 6) == 0) traced++;
-                    ptrace(PTRACE_INTERRUPT, pid, NULL, NULL);
-                    waitpid(pid, NULL, __WALL);
-                    ptrace(PTRACE_DETACH, pid, NULL, NULL);
-                }
-            }
+            spy_on(pid, &leaks);
+            if (!is_ours(pid)) continue;
+            seen++;
+            traced += trace(pid);
         }
         closedir(proc);
     }
@@ -218,7 +226,7 @@ int main(int argc, char **argv) {
     if (!strcmp(what, "push")) return push();
     if (!strcmp(what, "look") && argc == 3) return look(atoi(argv[2]));
     if (!strcmp(what, "hunt") && argc == 4) return hunt(atol(argv[2]), atof(argv[3]));
-    if (!strcmp(what, "spy") && argc == 4) return spy(argv[2], atof(argv[3]));
+    if (!strcmp(what, "spy") && argc == 5) return marks[0] = argv[2], marks[1] = argv[3], spy(atof(argv[4]));
     if (!strcmp(what, "swap") && argc == 5) return swap(argv[2], argv[3], atof(argv[4]));
     return 2;
 }

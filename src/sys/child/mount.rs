@@ -160,8 +160,10 @@ pub(super) fn pivot_to(fd: i32) -> Result<c_long, Bad> {
     }
 }
 
+/// What is mounted on the way is not the file system that was meant (CVE-2025-52881).
 pub(super) fn write_file(dir: i32, path: &CString, data: &[u8]) -> Result<c_long, Bad> {
-    let file = ok(0, open2(dir, path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC, 0, BENEATH))?;
+    let resolve = BENEATH | libc::RESOLVE_NO_XDEV;
+    let file = ok(0, open2(dir, path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC, 0, resolve))?;
     // SAFETY: writes from a live slice, then closes the number just opened.
     unsafe {
         let ret = libc::syscall(libc::SYS_write, file, data.as_ptr(), data.len());
