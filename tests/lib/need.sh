@@ -39,6 +39,8 @@ need_for_containers() {
     need bzip2 bzip2
     need squashfs-tools mksquashfs
     need attr setfattr
+    need btrfs-progs mkfs.btrfs
+    need xfsprogs mkfs.xfs
     need kmod modprobe
 }
 
