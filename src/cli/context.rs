@@ -7,6 +7,7 @@ use super::kv::{self, Assignments, Pairs};
 use super::progress::Progress;
 use crate::base::names::ProjectName;
 use crate::error::{Error, Result};
+use crate::host::command::{self, Host};
 use crate::ops::undo;
 use crate::store::layout::Layout;
 use crate::store::{Access, Store};
@@ -74,6 +75,11 @@ impl Context {
     /// As [`Store::open_with`].
     pub fn reader(&self) -> Result<Store> {
         undo::open(&self.layout, Access::Read)
+    }
+
+    /// The host's programs, told of the user's proxies.
+    pub fn tools(&self) -> Host {
+        Host { env: command::Env { proxies: self.env.proxies.clone(), ..command::Env::default() } }
     }
 
     /// The project to work in; it must exist.

@@ -262,7 +262,7 @@ pub(super) fn resolve(cx: &Context, store: &Store, image: &Object) -> Result<Fin
         }
         Ok(())
     };
-    let found = image::resolve(store, &image.remote, &image.name, &mut report);
+    let found = image::resolve(store, &cx.tools(), &image.remote, &image.name, &mut report);
     progress.clear();
     found
 }

@@ -8,6 +8,10 @@ use crate::store::layout::Layout;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+/// The variables that tell programs how to reach the outside (curl(1), apt.conf(5)).
+const PROXIES: [&str; 8] =
+    ["http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
+
 /// What the environment says. Empty variables count as unset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Env {
@@ -27,6 +31,8 @@ pub struct Env {
     pub editor: Option<String>,
     /// `PATH`, to look for an editor.
     pub path: OsString,
+    /// `http_proxy` and its like, in either case, for tools that download.
+    pub proxies: Vec<(OsString, OsString)>,
     /// `HOME`.
     pub home: Option<PathBuf>,
 }
@@ -54,6 +60,7 @@ impl Env {
             no_color: raw("NO_COLOR").is_some() || term.as_deref() == Some("dumb"),
             term,
             editor: raw("VISUAL").or_else(|| raw("EDITOR")).map(text),
+            proxies: PROXIES.iter().filter_map(|name| Some((name.into(), raw(name)?))).collect(),
             path: raw("PATH").unwrap_or_default(),
             home: raw("HOME").map(PathBuf::from),
         }

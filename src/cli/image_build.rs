@@ -57,7 +57,7 @@ impl Build {
         };
         let store = cx.store()?;
         let progress = cx.progress("Building image: %s");
-        let fingerprint = image_import::build(&store, &request, &mut reporter(&progress))?;
+        let fingerprint = image_import::build(&store, &cx.tools(), &request, &mut reporter(&progress))?;
         progress.clear();
         cx.notice(format_args!("Image built with fingerprint: {fingerprint}"))?;
         Ok(DONE)

@@ -10,6 +10,7 @@ use crate::base::names::{AliasName, Fingerprint, PoolName, ProfileName, ProjectN
 use crate::base::time;
 use crate::error::{Context, Error, Result};
 use crate::fault;
+use crate::host::command::Runner;
 use crate::image::decompress::Format;
 use crate::image::{OnProgress, export};
 use crate::model::image::{Alias, Aliases, Image};
@@ -33,14 +34,20 @@ pub(super) fn not_found(name: &str) -> Error {
 }
 
 /// The image a command names on `remote`: `local` finds it ([`find`]), `bootstrap` finds it among those built earlier or builds
-/// it. To be called for launches: the date of last use is kept.
+/// it with `tools`. To be called for launches: the date of last use is kept.
 ///
 /// # Errors
 /// NotFound; as [`image_import::cached_or_built`].
-pub fn resolve(store: &Store, remote: &str, name: &str, on_progress: OnProgress<'_>) -> Result<Fingerprint> {
+pub fn resolve(
+    store: &Store,
+    tools: &dyn Runner,
+    remote: &str,
+    name: &str,
+    on_progress: OnProgress<'_>,
+) -> Result<Fingerprint> {
     let found = match remote {
         "local" => find(store, name)?,
-        BOOTSTRAP => image_import::cached_or_built(store, name, on_progress)?,
+        BOOTSTRAP => image_import::cached_or_built(store, tools, name, on_progress)?,
         other => return Err(Error::not_found(format!("The remote \"{other}\" doesn't exist"))),
     };
     used(store, &found)?;

@@ -10,7 +10,7 @@ use crate::base::names::{AliasName, Fingerprint, PoolName, ProfileName, ProjectN
 use crate::base::time;
 use crate::error::{Context, Error, Kind, Result};
 use crate::fault;
-use crate::host::command::Host;
+use crate::host::command::{Host, Runner};
 use crate::image::bootstrap::{self, Build};
 use crate::image::compress::Algorithm;
 use crate::image::import::{self, Dest, Imported, Input, Options, Source};
@@ -71,11 +71,16 @@ pub fn import(store: &Store, request: Request<'_>, on_progress: OnProgress<'_>) 
     Ok(fingerprint)
 }
 
-/// The image of a `bootstrap:` alias: the one built earlier, else a new one.
+/// The image of a `bootstrap:` alias: the one built earlier, else a new one, made with `tools`.
 ///
 /// # Errors
 /// There is no such system; a tool is missing or did not get through. Nothing is left then.
-pub fn cached_or_built(store: &Store, alias: &str, on_progress: OnProgress<'_>) -> Result<Fingerprint> {
+pub fn cached_or_built(
+    store: &Store,
+    tools: &dyn Runner,
+    alias: &str,
+    on_progress: OnProgress<'_>,
+) -> Result<Fingerprint> {
     let recipe = bootstrap::parse(alias)?;
     let name = recipe.alias();
     if let Some(found) = image::cached(store, BOOTSTRAP, &name)? {
@@ -89,8 +94,7 @@ pub fn cached_or_built(store: &Store, alias: &str, on_progress: OnProgress<'_>) 
     }
     let source = ImageSource { server: BOOTSTRAP.into(), protocol: BOOTSTRAP.into(), alias: name };
     let wanted = Wanted { source: Some(source), ..Wanted::default() };
-    let (now, runner) = (time::now(), Host::default());
-    let build = Build { recipe: &recipe, mirror: None, packages: &[], now, runner: &runner };
+    let build = Build { recipe: &recipe, mirror: None, packages: &[], now: time::now(), runner: tools };
     bring(store, &pool, &build, &wanted, on_progress)
 }
 
@@ -115,14 +119,18 @@ pub struct BuildRequest {
 ///
 /// # Errors
 /// As [`cached_or_built`].
-pub fn build(store: &Store, request: &BuildRequest, on_progress: OnProgress<'_>) -> Result<Fingerprint> {
+pub fn build(
+    store: &Store,
+    tools: &dyn Runner,
+    request: &BuildRequest,
+    on_progress: OnProgress<'_>,
+) -> Result<Fingerprint> {
     let recipe = bootstrap::parse(&request.alias)?;
     let pool = home(store)?;
     let held = store.lock_pool_shared(&pool)?;
     let wanted = Wanted { aliases: request.aliases.clone(), public: request.public, ..Wanted::default() };
-    let (now, runner) = (time::now(), Host::default());
     let (mirror, packages) = (request.mirror.as_deref(), &request.packages[..]);
-    let build = Build { recipe: &recipe, mirror, packages, now, runner: &runner };
+    let build = Build { recipe: &recipe, mirror, packages, now: time::now(), runner: tools };
     let replaced = if request.reuse { superseded(store, &wanted.aliases)? } else { Vec::new() };
     let fingerprint = bring(store, &pool, &build, &wanted, on_progress)?;
     drop(held);

@@ -192,3 +192,21 @@ fn somebody_elses_folder_is_refused() {
     }
     ends_clean(&state);
 }
+
+/// The user's proxy counts for what is downloaded on their behalf, and one that is not there is named.
+#[test]
+fn proxy_reaches_the_tools() {
+    const NAME: &str = "proxy_reaches_the_tools";
+    if !have("mmdebstrap") {
+        return skip(NAME, "no mmdebstrap");
+    }
+    let Some(state) = prepared(NAME) else { return };
+    let mut build =
+        state.command(&["image", "build", "bootstrap:debian/12", "--mirror", "http://mirror.invalid/debian"]);
+    build.env("http_proxy", "http://127.0.0.1:1");
+    let out = common_root::run(build, None, common_root::PATIENCE);
+    says(&out, "mmdebstrap");
+    assert!(out.stderr.contains("127.0.0.1"), "{out}");
+    unaffected(&state);
+    ends_clean(&state);
+}

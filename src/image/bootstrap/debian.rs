@@ -88,13 +88,17 @@ pub fn install(build: &Build<'_>, target: &Path, on_progress: OnProgress<'_>) ->
         on_progress(Progress::Line(line))
     };
     let output = build.runner.run_with(command, Some(&mut on_line))?;
-    output
-        .success(program)
-        .map_err(|e| match said.hint(package) {
+    output.success(program).map(drop).map_err(|e| {
+        let hint = said.hint(package);
+        let e = match said.reason {
+            Some(reason) => Error::failed(format!("Failed running \"{}\": {reason}", program.name)),
+            None => e,
+        };
+        match hint {
             Some(hint) => e.hint(hint),
             None => e,
-        })
-        .map(drop)
+        }
+    })
 }
 
 fn command(build: &Build<'_>, target: &Path) -> Result<Cmd> {
@@ -127,10 +131,16 @@ struct Said {
     unsigned: bool,
     no_suite: bool,
     no_package: bool,
+    /// The first complaint: what comes after it follows from it, and is all that the tool's last lines have.
+    reason: Option<String>,
 }
 
 impl Said {
     fn line(&mut self, line: &str) {
+        if self.reason.is_none() {
+            let plain = |e: &str| e.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, "");
+            self.reason = line.strip_prefix("E: ").map(plain);
+        }
         let has = |texts: &[&str]| texts.iter().any(|t| line.contains(t));
         self.unreachable |= has(&[
             "Could not resolve",
