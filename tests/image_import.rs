@@ -7,8 +7,7 @@
 
 mod image_common;
 
-use image_common::{Ar, Image, METADATA, input, is_root};
-use sha2::{Digest, Sha256};
+use image_common::{Ar, Image, METADATA, describe, hex, input, is_root};
 use stapes::image::decompress::Format;
 use stapes::image::import::{Input, Source};
 use std::collections::BTreeMap;
@@ -27,40 +26,6 @@ fn have(program: &str) -> bool {
 fn run(program: &str, args: &[&str]) {
     let out = Command::new(program).args(args).output().expect(program);
     assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
-}
-
-fn hex(data: &[u8]) -> String {
-    Sha256::digest(data).iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// Everything about a tree that an archive keeps.
-fn describe(root: &Path) -> BTreeMap<String, String> {
-    fn walk(root: &Path, dir: &Path, inodes: &mut BTreeMap<u64, String>, all: &mut BTreeMap<String, String>) {
-        let mut names: Vec<_> = std::fs::read_dir(dir).expect("list").map(|e| e.expect("entry").path()).collect();
-        names.sort();
-        for path in names {
-            let name = path.strip_prefix(root).expect("prefix").to_string_lossy().into_owned();
-            let m = std::fs::symlink_metadata(&path).expect("stat");
-            let mut text = format!("{:o} {}:{} {} ", m.mode(), m.uid(), m.gid(), m.mtime());
-            if m.is_file() {
-                let first = inodes.entry(m.ino()).or_insert_with(|| name.clone()).clone();
-                let file = std::fs::File::open(&path).expect("open");
-                let xattrs = stapes::sys::xattr::list(std::os::fd::AsFd::as_fd(&file)).expect("xattr");
-                text += &format!("{} {} {first} {xattrs:?}", m.len(), hex(&std::fs::read(&path).expect("read")));
-            } else if m.is_symlink() {
-                text += &std::fs::read_link(&path).expect("link").to_string_lossy();
-            } else {
-                text += &m.rdev().to_string();
-            }
-            all.insert(name, text);
-            if m.is_dir() {
-                walk(root, &path, inodes, all);
-            }
-        }
-    }
-    let mut all = BTreeMap::new();
-    walk(root, root, &mut BTreeMap::new(), &mut all);
-    all
 }
 
 /// A small rootfs with one of each kind.

@@ -119,6 +119,10 @@ fn hard_links_out_are_refused() {
         assert!(j.unpack(Ar::default().dir("a", 0o755).hard_link("l", target)).is_err(), "{target}");
         assert!(!j.root().join("l").exists());
     }
+    // To itself: only if it is there.
+    let j = Jail::new();
+    assert!(j.unpack(Ar::default().hard_link("l", "l")).is_err());
+    j.unpack(Ar::default().file("f", b"x").hard_link("f", "./f")).expect("as it was");
     let j = Jail::new();
     // An absolute target is one of the archive's own names.
     assert!(j.unpack(Ar::default().hard_link("l", "/etc/passwd")).is_err());

@@ -141,7 +141,7 @@ impl<R: BufRead> TarReader<R> {
             if self.entries > self.limits.entries {
                 return Err(bad(format!("more than {} entries", self.limits.entries)));
             }
-            let header = tar::Header::from_byte_slice(&header[..]).clone();
+            let header = of_known_form(header)?;
             let size = number::unsigned(&header.as_old().size, "size")?;
             match header.as_old().linkflag[0] {
                 b'L' => store(&mut ahead.name, self.long_name(size)?)?,
@@ -219,6 +219,10 @@ impl<R: BufRead> TarReader<R> {
     fn long_name(&mut self, size: u64) -> Result<Vec<u8>> {
         self.frame(size);
         let mut name = self.small_data("a long name", LONG_NAME_MAX)?;
+        // GNU tar reads on behind a name that has no end.
+        if name.pop() != Some(0) {
+            return Err(bad("a long name without end"));
+        }
         while name.last() == Some(&0) {
             name.pop();
         }
@@ -243,8 +247,12 @@ impl<R: BufRead> TarReader<R> {
             return Err(bad(format!("{} is no file but has contents", printable(&path))));
         }
         let id = |own: &[u8], pax: Option<u64>, global: Option<u64>, name| -> Result<u32> {
-            let value = pax.or(global).map_or_else(|| number::unsigned(own, name), Ok)?;
-            u32::try_from(value).ok().filter(|v| *v != u32::MAX).ok_or_else(|| bad(format!("the {name} {value}")))
+            let fits = |value: u64| {
+                u32::try_from(value).ok().filter(|v| *v != u32::MAX).ok_or_else(|| bad(format!("the {name} {value}")))
+            };
+            // What is replaced must be a number all the same.
+            let own = fits(number::unsigned(own, name)?)?;
+            pax.or(global).map_or(Ok(own), fits)
         };
         let mtime = match pax.mtime.or(self.global.mtime) {
             Some(t) => t,
@@ -266,11 +274,19 @@ impl<R: BufRead> TarReader<R> {
         self.frame(stored);
         if old.linkflag[0] == b'S' {
             self.gnu_sparse(header, &mut entry)?;
+        } else if header.as_gnu().is_some() && header.as_bytes()[386..495].iter().any(|b| *b != 0) {
+            // bsdtar takes any GNU header with a map as a file with holes, GNU tar one of the right type.
+            return Err(bad(format!("{} has a map of holes but is of another type", entry.name())));
+        } else if pax.sparse.is_used() && header.as_ustar().is_none() {
+            // GNU tar takes them as they stand then, others with their holes.
+            return Err(bad(format!("{} has the holes of another form of header", entry.name())));
         } else if pax.sparse.is_used() {
             self.pax_sparse(pax.sparse, &mut entry)?;
         }
-        let named = !entry.path.contains(&0) && !entry.link.contains(&0);
-        if !named { Err(bad("a NUL byte in a name")) } else { Ok(entry) }
+        match entry.path.is_empty() || entry.path.contains(&0) || entry.link.contains(&0) {
+            true => Err(bad("an entry without name, or with a NUL byte in it")),
+            false => Ok(entry),
+        }
     }
 
     /// The old GNU form: the map is in the header and in blocks behind it, which the size does not count.
@@ -327,6 +343,18 @@ impl<R: BufRead> TarReader<R> {
             }
         }
     }
+}
+
+/// The marks of the two known forms, or none (the oldest form). The version behind POSIX's is of no account to other readers, but
+/// to the one used here; of other marks one reader makes this and another that.
+fn of_known_form(mut block: [u8; 512]) -> Result<tar::Header> {
+    match &block[257..265] {
+        [b'u', b's', b't', b'a', b'r', 0, ..] => block[263..265].copy_from_slice(b"00"),
+        b"ustar  \0" => {}
+        [b'u', b's', b't', b'a', b'r', ..] => return Err(bad("a header of an unknown form")),
+        _ => {}
+    }
+    Ok(tar::Header::from_byte_slice(&block[..]).clone())
 }
 
 fn store<T>(slot: &mut Option<T>, value: T) -> Result<()> {

@@ -128,6 +128,34 @@ fn malformed_archives() {
     assert!(read(&[end()]).expect("empty").is_empty());
 }
 
+/// Found by tests/image_differential: GNU tar and bsdtar, or one of them and we, made different trees of these.
+#[test]
+fn cve_2025_62518_what_readers_disagree_about_is_refused() {
+    let file = member(b'0', "a", b"hello");
+    let changed = |change: &dyn Fn(&mut tar::Header)| {
+        let mut h = tar::Header::from_byte_slice(&file[..512]).clone();
+        change(&mut h);
+        h.set_cksum();
+        [h.as_bytes(), &file[512..]].concat()
+    };
+    let map = changed(&|h| h.as_gnu_mut().expect("gnu").sparse[0].offset[0] = b'1');
+    let real = changed(&|h| h.as_gnu_mut().expect("gnu").realsize[0] = b'1');
+    let wide = changed(&|h| h.as_old_mut().uid = [0x80, 1, 0, 0, 0, 0, 0, 0]);
+    let mark = changed(&|h| h.as_mut_bytes()[262] = b'x');
+    let holes = member(b'x', "x", b"22 GNU.sparse.size=10\n26 GNU.sparse.numblocks=1\n22 GNU.sparse.map=0,5\n");
+    for (what, parts) in [
+        ("a map in a plain header", vec![map, end()]),
+        ("a real size in a plain header", vec![real, end()]),
+        ("no name", vec![member(b'5', "", b""), end()]),
+        ("an unknown mark", vec![mark, end()]),
+        ("a long name without end", vec![member(b'L', "l", b"name"), file.clone(), end()]),
+        ("an owner out of range, replaced", vec![member(b'x', "x", b"8 uid=1\n"), wide, end()]),
+        ("holes in POSIX's form before a GNU header", vec![holes, file.clone(), end()]),
+    ] {
+        assert!(read(&parts).is_err(), "{what}");
+    }
+}
+
 #[test]
 fn cve_2017_14992_headers_are_bounded() {
     // Sizes that would be read into memory; the data is not even there.

@@ -289,10 +289,6 @@ impl Unpacker {
 
     fn hard_link(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
         let target = clean_path(&entry.link, self.options.limits.depth)?;
-        if target == path {
-            // GNU tar takes this as done.
-            return Ok(());
-        }
         if target.is_empty() {
             return Err(Error::invalid("Bad archive: a hard link to the root"));
         }
@@ -304,6 +300,7 @@ impl Unpacker {
         let there =
             path::stat_in(from.as_fd(), old).with_context(|| format!("Failed finding {}", printable(&target)))?;
         let (parent, name) = self.parent(path)?;
+        // Its own name too: GNU tar takes this as done.
         if path::stat_in(parent.as_fd(), name).is_ok_and(|s| (s.dev, s.ino) == (there.dev, there.ino)) {
             return Ok(());
         }

@@ -1,14 +1,17 @@
 //! Builds hostile archives and imports them, for the image tests.
 #![allow(dead_code, clippy::disallowed_methods, reason = "each test program uses a part; its files are no records")]
 
+use sha2::{Digest, Sha256};
 use stapes::error::Result;
 use stapes::host::command::{Fake, Host, Runner};
 use stapes::image::compress::Algorithm;
 use stapes::image::import::{self, Dest, Imported, Input, Source};
 use stapes::image::unpack::Owners;
 use stapes::image::{Fingerprint, Limits};
+use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 pub const METADATA: &[u8] = b"architecture: x86_64\ncreation_date: 1700000000\nproperties:\n  os: Test\n";
 
@@ -200,4 +203,38 @@ impl Image {
 
 pub fn input(bytes: Vec<u8>) -> Input<'static> {
     Input { name: "test.tar".into(), size: Some(bytes.len() as u64), reader: Box::new(std::io::Cursor::new(bytes)) }
+}
+
+pub fn hex(data: &[u8]) -> String {
+    Sha256::digest(data).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Everything about a tree that an archive keeps.
+pub fn describe(root: &Path) -> BTreeMap<String, String> {
+    fn walk(root: &Path, dir: &Path, inodes: &mut BTreeMap<u64, String>, all: &mut BTreeMap<String, String>) {
+        let mut names: Vec<_> = std::fs::read_dir(dir).expect("list").map(|e| e.expect("entry").path()).collect();
+        names.sort();
+        for path in names {
+            let name = path.strip_prefix(root).expect("prefix").to_string_lossy().into_owned();
+            let m = std::fs::symlink_metadata(&path).expect("stat");
+            let mut text = format!("{:o} {}:{} {} ", m.mode(), m.uid(), m.gid(), m.mtime());
+            if m.is_file() {
+                let first = inodes.entry(m.ino()).or_insert_with(|| name.clone()).clone();
+                let file = std::fs::File::open(&path).expect("open");
+                let xattrs = stapes::sys::xattr::list(std::os::fd::AsFd::as_fd(&file)).expect("xattr");
+                text += &format!("{} {} {first} {xattrs:?}", m.len(), hex(&std::fs::read(&path).expect("read")));
+            } else if m.is_symlink() {
+                text += &std::fs::read_link(&path).expect("link").to_string_lossy();
+            } else {
+                text += &m.rdev().to_string();
+            }
+            all.insert(name, text);
+            if m.is_dir() {
+                walk(root, &path, inodes, all);
+            }
+        }
+    }
+    let mut all = BTreeMap::new();
+    walk(root, root, &mut BTreeMap::new(), &mut all);
+    all
 }

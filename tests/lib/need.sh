@@ -34,6 +34,7 @@ need_for_containers() {
     need iproute2 ip
     need util-linux nsenter
     need tar tar
+    need libarchive-tools bsdtar
     need xz-utils xz
     need zstd zstd
     need bzip2 bzip2
