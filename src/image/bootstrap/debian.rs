@@ -72,6 +72,14 @@ fn packages(build: &Build<'_>) -> String {
     all.join(",")
 }
 
+/// Ubuntu keeps a part of what belongs to a system container in universe, and its own images have that.
+fn components(system: System) -> &'static str {
+    match system {
+        System::Ubuntu => "--components=main,universe",
+        _ => "--components=main",
+    }
+}
+
 /// Runs the tool; `target` is the empty rootfs directory.
 pub fn install(build: &Build<'_>, target: &Path, on_progress: OnProgress<'_>) -> Result<()> {
     let (files, package) = keyring(build.recipe.system);
@@ -103,18 +111,18 @@ pub fn install(build: &Build<'_>, target: &Path, on_progress: OnProgress<'_>) ->
 
 fn command(build: &Build<'_>, target: &Path) -> Result<Cmd> {
     let suite = &build.recipe.release;
-    let include = format!("--include={}", packages(build));
+    let what = [format!("--include={}", packages(build)), components(build.recipe.system).to_string()];
     let mut cmd = match build.runner.find(MMDEBSTRAP) {
         Ok(_) => Cmd::new(MMDEBSTRAP)
             .args(["--mode=root", "--format=directory", "--variant=minbase"])
             // Unpacked system, not documents of a distributor: as the tool's manual suggests for containers, apt stays quiet.
             .args(["--aptopt=Acquire::Languages \"none\"", "--skip=check/empty"])
-            .arg(include)
+            .args(what)
             .arg(suite)
             .arg(target),
         Err(missing) => {
             build.runner.find(DEBOOTSTRAP).map_err(|_| missing)?;
-            Cmd::new(DEBOOTSTRAP).arg("--variant=minbase").arg(include).arg(suite).arg(target)
+            Cmd::new(DEBOOTSTRAP).arg("--variant=minbase").args(what).arg(suite).arg(target)
         }
     };
     if let Some(mirror) = build.mirror {
@@ -238,12 +246,13 @@ mod tests {
     fn tools_and_arguments() {
         let (tool, line) = args(&["mmdebstrap", "debootstrap"], "debian/12/minimal", None);
         assert_eq!(tool, "mmdebstrap");
-        let include = "--include=systemd-sysv,dbus,libpam-systemd,iproute2,netbase,systemd-resolved,vim bookworm /t";
+        let include = "--include=systemd-sysv,dbus,libpam-systemd,iproute2,netbase,systemd-resolved,vim --components=main bookworm /t";
         assert!(line.ends_with(include), "{line}");
         let (tool, line) = args(&["debootstrap"], "ubuntu/22.04", Some("http://m/ubuntu"));
         assert_eq!(tool, "debootstrap");
         assert!(
-            line.starts_with("--variant=minbase --include=systemd-sysv,") && line.ends_with("jammy /t http://m/ubuntu")
+            line.starts_with("--variant=minbase --include=systemd-sysv,")
+                && line.ends_with("--components=main,universe jammy /t http://m/ubuntu")
         );
         assert!(!line.contains("systemd-resolved"));
         assert!(args(&["mmdebstrap"], "debian/13/cloud", None).1.contains("cloud-init"));
