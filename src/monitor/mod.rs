@@ -11,7 +11,7 @@ use crate::container::start::{self, Started};
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::ops::lifecycle::{self, Monitored};
-use crate::ops::spawn::{PLAN, READY};
+use crate::ops::spawn::{LOCK, PLAN, READY};
 use crate::ops::templates;
 use crate::sys::clone::Child;
 use crate::sys::pidfd::Exit;
@@ -26,7 +26,7 @@ const PLAN_MAX: u64 = 8 << 20;
 
 /// Runs the role; the process's exit status.
 pub fn main() -> i32 {
-    let Ok([plan, ready]) = process::take_inherited([PLAN, READY]) else { return 2 };
+    let Ok([plan, ready, lock]) = process::take_inherited([PLAN, READY, LOCK]) else { return 2 };
     let mut ready = std::fs::File::from(ready);
     match begin(plan) {
         Err(e) => {
@@ -35,6 +35,8 @@ pub fn main() -> i32 {
             1
         }
         Ok((monitored, running)) => {
+            // What runs is on record: the lock is the starter's alone again.
+            drop(lock);
             let _ = ready.write_all(b"+");
             drop(ready);
             // The code of the start is not needed for a long time.

@@ -6,26 +6,30 @@ use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::host::cgroup::Tree;
 use crate::ops::lifecycle;
+use crate::store::lock::{Exclusive, Held, InstanceKey};
 use crate::sys::child::{CArray, Fd, Op};
 use crate::sys::clone::{Child, Spawn, spawn};
 use crate::sys::{memfd, selfexe};
 use std::ffi::CString;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 /// Where the monitor finds its plan.
 pub const PLAN: i32 = 3;
 /// Where it reports.
 pub const READY: i32 = 4;
+/// Where it holds the instance's lock, too, until it has recorded what runs: whoever starts it may be killed meanwhile, and
+/// nobody else may take a container that is on its way for one that was left behind.
+pub const LOCK: i32 = 5;
 /// Argument zero of the role.
 pub const ROLE: &str = "stapes-monitor";
 
-/// Starts the monitor and waits until the container runs. Needs the instance's lock.
+/// Starts the monitor and waits until the container runs. Needs the instance's lock, `held`.
 ///
 /// # Errors
 /// What the monitor reports; the monitor has then ended and left nothing.
-pub fn monitor(plan: &Plan, cgroups: &Tree) -> Result<()> {
+pub fn monitor(held: &Held<InstanceKey, Exclusive>, plan: &Plan, cgroups: &Tree) -> Result<()> {
     let (ready, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let data = memfd::sealed("stapes-plan", &plan.to_json()?).context("Failed handing over the plan")?;
     let log = std::fs::OpenOptions::new()
@@ -37,7 +41,8 @@ pub fn monitor(plan: &Plan, cgroups: &Tree) -> Result<()> {
         .context("Failed opening the monitor's log")?;
     let null = std::fs::File::open("/dev/null").context("Failed opening \"/dev/null\"")?;
     let exe = our_binary(plan).context("Failed opening ourselves")?;
-    let program = program(plan, [null.as_raw_fd(), log.as_raw_fd()], [&data, &theirs], &exe)?;
+    let program =
+        program(plan, [null.as_raw_fd(), log.as_raw_fd()], [data.as_fd(), theirs.as_fd(), held.as_fd()], exe.as_fd())?;
     let group = cgroups.monitors()?.open()?;
     let how = Spawn { namespaces: 0, cgroup: Some(group.as_fd()) };
     let mut child = spawn(&how, &program).context("Failed starting the monitor")?;
@@ -53,7 +58,7 @@ fn our_binary(plan: &Plan) -> crate::sys::Result<OwnedFd> {
     if plan.holds_uid(selfexe::owner()?) { selfexe::sealed() } else { selfexe::plain() }
 }
 
-fn program(plan: &Plan, io: [i32; 2], handed: [&OwnedFd; 2], exe: &OwnedFd) -> Result<Vec<Op>> {
+fn program(plan: &Plan, io: [i32; 2], handed: [BorrowedFd<'_>; 3], exe: BorrowedFd<'_>) -> Result<Vec<Op>> {
     let text = |s: String| CString::new(s).map_err(|_| Error::internal("A name has a NUL byte"));
     // Moved out of the way of the fixed numbers first.
     const SPARE: i32 = 60;
@@ -63,13 +68,15 @@ fn program(plan: &Plan, io: [i32; 2], handed: [&OwnedFd; 2], exe: &OwnedFd) -> R
         Op::Dup { from: Fd::Num(exe.as_raw_fd()), to: SPARE },
         Op::Dup { from: Fd::Num(handed[0].as_raw_fd()), to: SPARE + 1 },
         Op::Dup { from: Fd::Num(handed[1].as_raw_fd()), to: SPARE + 2 },
-        Op::Dup { from: Fd::Num(log), to: SPARE + 3 },
+        Op::Dup { from: Fd::Num(handed[2].as_raw_fd()), to: SPARE + 3 },
+        Op::Dup { from: Fd::Num(log), to: SPARE + 4 },
         Op::Dup { from: Fd::Num(null), to: 0 },
-        Op::Dup { from: Fd::Num(SPARE + 3), to: 1 },
-        Op::Dup { from: Fd::Num(SPARE + 3), to: 2 },
+        Op::Dup { from: Fd::Num(SPARE + 4), to: 1 },
+        Op::Dup { from: Fd::Num(SPARE + 4), to: 2 },
         Op::CloexecFrom(3),
         Op::Dup { from: Fd::Num(SPARE + 1), to: PLAN },
         Op::Dup { from: Fd::Num(SPARE + 2), to: READY },
+        Op::Dup { from: Fd::Num(SPARE + 3), to: LOCK },
         Op::ResetSignals,
         Op::Umask(0o077),
         Op::WorkDir { path: text("/".into())?, or_root: false },

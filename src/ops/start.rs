@@ -85,7 +85,7 @@ fn record_and_run(
 ) -> Result<()> {
     let (recorded, started) = std::thread::scope(|scope| {
         let record = scope.spawn(|| store.save_volatile(held, &loaded.volatile));
-        let started = spawn::monitor(plan, cgroups);
+        let started = spawn::monitor(held, plan, cgroups);
         (record.join().unwrap_or_else(|_| Err(Error::internal("Recording ended early"))), started)
     });
     started?;

@@ -16,6 +16,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::MutexGuard;
@@ -109,6 +110,14 @@ impl<K: Key, M: Mode> Held<K, M> {
     /// The lock file cannot be written.
     pub fn set_verb(&mut self, verb: &str) -> Result<()> {
         self.lock.mark(verb)
+    }
+}
+
+/// The open file that is locked. A process that is given a copy of it holds the lock as well, until it closes the copy or
+/// ends (flock(2)).
+impl<K: Key> AsFd for Held<K, Exclusive> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.lock.file.as_fd()
     }
 }
 

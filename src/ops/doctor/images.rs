@@ -26,7 +26,7 @@ pub(super) fn check(store: &Store, fix: bool, report: &mut Report) -> Result<()>
     for (name, _) in store.pools()? {
         if let Ok(Some(driver)) = pool::open(store, &name) {
             unpacked(store, &name, driver.as_ref(), (&known, fix), report)?;
-            trash(driver.as_ref(), fix, report)?;
+            trash(store, driver.as_ref(), fix, report)?;
         }
     }
     Ok(())
@@ -178,8 +178,15 @@ fn in_use(driver: &dyn Driver, image: &Fingerprint) -> Result<bool> {
     Ok(!driver.image_users(image)?.is_empty())
 }
 
-fn trash(driver: &dyn Driver, fix: bool, report: &mut Report) -> Result<()> {
-    let left = driver.trash()?;
+/// What lies in the trash is somebody's as long as there is a journal: whoever deletes frees it before they end theirs.
+fn trash(store: &Store, driver: &dyn Driver, fix: bool, report: &mut Report) -> Result<()> {
+    let mut left = driver.trash()?;
+    if left.is_empty() || !store.operations()?.is_empty() {
+        return Ok(());
+    }
+    // Asked after the looking: what was being freed then is gone now.
+    let now = driver.trash()?;
+    left.retain(|t| now.contains(t));
     if !left.is_empty() {
         let message = format!("{} deleted objects wait to be freed", left.len());
         report.disagreement("trash", message, fix, || left.iter().try_for_each(|t| driver.empty(t)));
