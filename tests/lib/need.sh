@@ -45,6 +45,16 @@ need_for_containers() {
     need kmod modprobe
 }
 
+# What builds and boots the guest.
+need_for_guest() {
+    need mmdebstrap mmdebstrap
+    need busybox-static /bin/busybox
+    need qemu-system-x86 qemu-system-x86_64
+    need qemu-utils qemu-img
+    need e2fsprogs mkfs.ext4
+    need kmod depmod
+}
+
 need_install() {
     if ! command -v cargo >/dev/null 2>&1; then
         echo "cargo is missing: install Rust (https://rustup.rs) first" >&2

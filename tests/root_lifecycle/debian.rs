@@ -3,7 +3,7 @@
 //! The image is built once from the distribution's packages and kept under `target/test-cache`.
 
 use crate::common_root::{self, State, binary, can_run, have, run, skip};
-use crate::support::{Ask, lives, until};
+use crate::support::Ask;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -74,8 +74,7 @@ fn boots(test: &str, settings: &[&str]) {
     assert!(state.good(&["exec", "d1", "--", "journalctl", "-b", "--no-pager", "-n", "5"]).lines().count() >= 5);
     let first = state.init("d1");
     state.run(&["exec", "d1", "--", "systemctl", "reboot"]);
-    until("the reboot", || !lives(first));
-    state.wait_status("d1", Some("RUNNING"));
+    state.wait_rebooted("d1", first);
     let again = state.run(&["exec", "d1", "--", "systemctl", "is-system-running", "--wait"]);
     assert_eq!(again.stdout.trim(), "running", "{again}");
     let begin = std::time::Instant::now();

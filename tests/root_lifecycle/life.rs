@@ -91,9 +91,8 @@ fn reboot_and_poweroff_from_inside() {
     state.launch("c1", &[]).good().unwrap();
     let first = state.init("c1");
     state.try_sh("c1", "reboot -f");
-    until("the first to end", || !lives(first));
-    state.wait_status("c1", Some("RUNNING"));
-    assert_ne!(state.init("c1"), first);
+    state.wait_rebooted("c1", first);
+    assert!(!lives(first));
     let second = state.init("c1");
     state.try_sh("c1", "poweroff -f");
     until("the second to end", || !lives(second));
@@ -122,8 +121,7 @@ fn ephemeral_is_gone_when_it_stops() {
     assert_eq!(state.sh("e4", "cat /root/file"), "here");
     let before = state.init("e4");
     state.try_sh("e4", "reboot -f");
-    until("the reboot", || !lives(before));
-    state.wait_status("e4", Some("RUNNING"));
+    state.wait_rebooted("e4", before);
     assert_eq!(state.sh("e4", "cat /root/file"), "here");
     kill(state.init("e4"), "KILL");
     state.wait_status("e4", None);

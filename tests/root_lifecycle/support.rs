@@ -108,6 +108,8 @@ pub trait Ask {
     fn status(&self, name: &str) -> Option<String>;
     /// Waits until `list` says so.
     fn wait_status(&self, name: &str, wanted: Option<&str>);
+    /// Waits until the instance runs with another process 1 than `before`: until then the record is still that of the old one.
+    fn wait_rebooted(&self, name: &str, before: i32);
     /// The run record.
     fn run_record(&self, name: &str) -> toml::Table;
     /// Process 1 on the host.
@@ -136,6 +138,17 @@ impl Ask for State {
 
     fn wait_status(&self, name: &str, wanted: Option<&str>) {
         until(&format!("{name} to be {wanted:?}"), || self.status(name).as_deref() == wanted);
+    }
+
+    fn wait_rebooted(&self, name: &str, before: i32) {
+        let path =
+            self.layout().run_file(&Default::default(), &stapes::base::names::InstanceName::parse(name).unwrap());
+        let init = || {
+            let table: toml::Table = std::fs::read_to_string(&path).ok()?.parse().ok()?;
+            table["init_pid"].as_integer()
+        };
+        until("the reboot", || init().is_some_and(|now| now != i64::from(before)));
+        self.wait_status(name, Some("RUNNING"));
     }
 
     fn run_record(&self, name: &str) -> toml::Table {
