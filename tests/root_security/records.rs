@@ -67,6 +67,8 @@ fn nothing_is_allocated_between_clone_and_exec() {
     let Some(usual) = state(NAME) else { return };
     let state = State { dir: usual.dir.clone(), bin };
     let tree = Tree::new(&state);
+    // Another image, however quickly it is made.
+    tree.file("etc/again", "again", 0o644);
     tree.import(&state, "again").good().unwrap();
     let dir = state.path("shared");
     std::fs::create_dir(&dir).unwrap();
