@@ -42,6 +42,10 @@ pub fn to_spec(policy: &Policy) -> Result<Option<LinuxSeccomp>> {
         for line in lines(allow) {
             calls.push(entry(line, LinuxSeccompAction::ScmpActAllow)?);
         }
+        if calls.is_empty() {
+            // It would stand for no filter at all.
+            return Err(Error::invalid("security.syscalls.allow names no system call"));
+        }
         LinuxSeccompAction::ScmpActKillProcess
     } else {
         if policy.deny_default {
@@ -164,8 +168,8 @@ pub fn programs_of(policy: &LinuxSeccomp) -> Result<Vec<Vec<Instruction>>> {
         }
     }
     if by_answer.is_empty() && foreign == Foreign::Deny {
-        // No call is named: only the dispatcher is wanted.
-        let calls = Calls::from([(-1, Vec::new())]);
+        // No call is named: only the dispatcher is wanted. A filter names one at least; no call has this number.
+        let calls = Calls::from([(i64::from(u32::MAX), Vec::new())]);
         return Ok(vec![compile(&calls, Answer::Errno(libc::ENOSYS as u32), Answer::Allow, foreign)?]);
     }
     let mut out = Vec::new();
@@ -206,12 +210,23 @@ mod tests {
         assert!(NOT_THERE.iter().all(|n| names.iter().any(|m| m == n)));
     }
 
+    /// Found by the fuzz target `plan`: a panic in seccompiler.
+    #[test]
+    fn other_architectures_alone_can_be_denied() {
+        let policy = Policy { deny_compat: true, ..Policy::default() };
+        let spec = to_spec(&policy).expect("builds").expect("is there");
+        assert!(spec.syscalls().iter().flatten().next().is_none());
+        assert_eq!(programs_of(&spec).expect("compiles").len(), 1);
+    }
+
     #[test]
     fn lists_exclude_each_other_and_names_are_checked() {
         let both = Policy { allow: Some("read".into()), deny: Some("write".into()), ..Policy::default() };
         assert!(to_spec(&both).is_err());
         let unknown = Policy { deny: Some("no_such_call".into()), ..Policy::default() };
         assert!(to_spec(&unknown).expect_err("unknown").to_string().contains("no_such_call"));
+        let empty = Policy { allow: Some(" \n".into()), ..Policy::default() };
+        assert!(to_spec(&empty).is_err());
         let none = Policy::default();
         assert!(to_spec(&none).expect("builds").is_none());
     }

@@ -106,6 +106,10 @@ fn cve_2022_0185_seccomp_table() {
         state.run(&["launch", "test", "c2", "-c", bad]).clean_failure().unwrap();
         state.run(&["delete", "-f", "c2"]);
     }
+    let compat = ["-c", "security.syscalls.deny_default=false", "-c", "security.syscalls.deny_compat=true"];
+    state.launch("c3", &compat).good().unwrap();
+    let alone = state.good(&["exec", "c3", "--", "probe", "denied"]);
+    assert!(!alone.contains("open_by_handle_at 38") && alone.ends_with(x32), "{alone}");
     // `doctor` looks at the kernel.
     assert!(state.run(&["doctor", "-f", "csv"]).stdout.lines().any(|l| l.starts_with("kernel,")));
     state.finish();
