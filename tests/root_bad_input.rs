@@ -35,6 +35,10 @@ fn everything(state: &State) -> BTreeMap<String, Vec<u8>> {
         let Ok(entries) = std::fs::read_dir(dir) else { return };
         for entry in entries.flatten() {
             let path = entry.path();
+            // Where overlayfs of the running instance puts what it copies up, for a moment.
+            if path.ends_with("runs/work") {
+                continue;
+            }
             let kind = entry.file_type().unwrap();
             let small = kind.is_file() && entry.metadata().unwrap().len() < 1 << 16;
             all.insert(path.display().to_string(), if small { std::fs::read(&path).unwrap() } else { Vec::new() });
