@@ -3,10 +3,11 @@
 use super::image_import::reporter;
 use super::{Context, DONE, Outcome, complete, kv};
 use crate::base::names::AliasName;
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::ops::image_import::{self, BOOTSTRAP, BuildRequest};
-use clap::Args;
+use clap::{Args, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
+use std::path::PathBuf;
 
 /// Build an image from a distribution's packages
 ///
@@ -26,6 +27,9 @@ pub struct Build {
     /// Where to get packages from
     #[arg(long, value_name = "URL")]
     pub mirror: Option<String>,
+    /// File with the keys that the packages are signed with, where the host has none of that distribution
+    #[arg(long, value_name = "file", value_hint = ValueHint::FilePath)]
+    pub keyring: Option<PathBuf>,
     /// Further package to install (may be passed multiple times)
     #[arg(long, value_name = "package")]
     pub package: Vec<String>,
@@ -50,6 +54,7 @@ impl Build {
         let request = BuildRequest {
             alias: wanted.name,
             mirror: self.mirror,
+            keyring: self.keyring.map(std::path::absolute).transpose().context("Failed finding the keyring")?,
             packages: self.package,
             aliases: self.alias.iter().map(|a| AliasName::parse(a)).collect::<Result<_>>()?,
             reuse: self.reuse,

@@ -94,7 +94,7 @@ pub fn cached_or_built(
     }
     let source = ImageSource { server: BOOTSTRAP.into(), protocol: BOOTSTRAP.into(), alias: name };
     let wanted = Wanted { source: Some(source), ..Wanted::default() };
-    let build = Build { recipe: &recipe, mirror: None, packages: &[], now: time::now(), runner: tools };
+    let build = Build { recipe: &recipe, mirror: None, keyring: None, packages: &[], now: time::now(), runner: tools };
     bring(store, &pool, &build, &wanted, on_progress)
 }
 
@@ -105,6 +105,8 @@ pub struct BuildRequest {
     pub alias: String,
     /// Where packages come from; none leaves it to the tool.
     pub mirror: Option<String>,
+    /// File with the keys of that place (absolute path); none leaves it to the tool.
+    pub keyring: Option<PathBuf>,
     /// Packages beyond the recipe's.
     pub packages: Vec<String>,
     /// As in [`Request`].
@@ -130,7 +132,8 @@ pub fn build(
     let held = store.lock_pool_shared(&pool)?;
     let wanted = Wanted { aliases: request.aliases.clone(), public: request.public, ..Wanted::default() };
     let (mirror, packages) = (request.mirror.as_deref(), &request.packages[..]);
-    let build = Build { recipe: &recipe, mirror, packages, now: time::now(), runner: tools };
+    let keyring = request.keyring.as_deref();
+    let build = Build { recipe: &recipe, mirror, keyring, packages, now: time::now(), runner: tools };
     let replaced = if request.reuse { superseded(store, &wanted.aliases)? } else { Vec::new() };
     let fingerprint = bring(store, &pool, &build, &wanted, on_progress)?;
     drop(held);

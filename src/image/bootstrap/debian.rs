@@ -83,10 +83,13 @@ fn components(system: System) -> &'static str {
 /// Runs the tool; `target` is the empty rootfs directory.
 pub fn install(build: &Build<'_>, target: &Path, on_progress: OnProgress<'_>) -> Result<()> {
     let (files, package) = keyring(build.recipe.system);
-    if !files.iter().any(|f| Path::new(f).exists()) {
+    if build.keyring.is_none() && !files.iter().any(|f| Path::new(f).exists()) {
         let title = build.recipe.system.title();
-        return Err(Error::unsupported(format!("The archive keys of {title} are missing"))
-            .hint(format!("install the package \"{package}\"")));
+        return Err(Error::unsupported(format!("The archive keys of {title} are missing")).hint(format!(
+            "install the package \"{package}\"; where the host's distribution lacks it, take {title}'s own, unpack it \
+             (dpkg -x) and give the file \"{}\" in it: stapes image build --keyring FILE …",
+            files[0]
+        )));
     }
     let command = command(build, target)?;
     let program = command.program;
@@ -112,17 +115,19 @@ pub fn install(build: &Build<'_>, target: &Path, on_progress: OnProgress<'_>) ->
 fn command(build: &Build<'_>, target: &Path) -> Result<Cmd> {
     let suite = &build.recipe.release;
     let what = [format!("--include={}", packages(build)), components(build.recipe.system).to_string()];
+    let keyring = build.keyring.map(|k| format!("--keyring={}", k.display()));
     let mut cmd = match build.runner.find(MMDEBSTRAP) {
         Ok(_) => Cmd::new(MMDEBSTRAP)
             .args(["--mode=root", "--format=directory", "--variant=minbase"])
             // Unpacked system, not documents of a distributor: as the tool's manual suggests for containers, apt stays quiet.
             .args(["--aptopt=Acquire::Languages \"none\"", "--skip=check/empty"])
+            .args(keyring)
             .args(what)
             .arg(suite)
             .arg(target),
         Err(missing) => {
             build.runner.find(DEBOOTSTRAP).map_err(|_| missing)?;
-            Cmd::new(DEBOOTSTRAP).arg("--variant=minbase").args(what).arg(suite).arg(target)
+            Cmd::new(DEBOOTSTRAP).arg("--variant=minbase").args(keyring).args(what).arg(suite).arg(target)
         }
     };
     if let Some(mirror) = build.mirror {
@@ -233,10 +238,12 @@ mod tests {
     use jiff::Timestamp;
 
     fn args(tools: &[&'static str], alias: &str, mirror: Option<&str>) -> (String, String) {
+        let keyring = alias.starts_with("ubuntu").then(|| Path::new("/keys.gpg"));
         let recipe = super::super::parse(alias).expect("recipe");
         let fake = Fake::new(tools, |_| Answer::default());
         let extra = ["vim".to_string()];
-        let build = Build { recipe: &recipe, mirror, packages: &extra, now: Timestamp::UNIX_EPOCH, runner: &fake };
+        let build =
+            Build { recipe: &recipe, mirror, keyring, packages: &extra, now: Timestamp::UNIX_EPOCH, runner: &fake };
         let cmd = command(&build, Path::new("/t")).expect("a tool");
         let args: Vec<_> = cmd.args.iter().map(|a| a.to_string_lossy().into_owned()).collect();
         (cmd.program.name.to_string(), args.join(" "))
@@ -251,7 +258,7 @@ mod tests {
         let (tool, line) = args(&["debootstrap"], "ubuntu/22.04", Some("http://m/ubuntu"));
         assert_eq!(tool, "debootstrap");
         assert!(
-            line.starts_with("--variant=minbase --include=systemd-sysv,")
+            line.starts_with("--variant=minbase --keyring=/keys.gpg --include=systemd-sysv,")
                 && line.ends_with("--components=main,universe jammy /t http://m/ubuntu")
         );
         assert!(!line.contains("systemd-resolved"));
@@ -262,7 +269,14 @@ mod tests {
     fn missing_tools_name_the_package() {
         let recipe = super::super::parse("debian/12").expect("recipe");
         let fake = Fake::new(&[], |_| Answer::default());
-        let build = Build { recipe: &recipe, mirror: None, packages: &[], now: Timestamp::UNIX_EPOCH, runner: &fake };
+        let build = Build {
+            recipe: &recipe,
+            mirror: None,
+            keyring: None,
+            packages: &[],
+            now: Timestamp::UNIX_EPOCH,
+            runner: &fake,
+        };
         let e = command(&build, Path::new("/t")).expect_err("missing");
         assert_eq!(e.hint_text(), Some("install the package \"mmdebstrap\""));
     }

@@ -30,6 +30,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 /// What is to be built and with what.
 #[derive(Clone, Copy)]
@@ -38,6 +39,8 @@ pub struct Build<'a> {
     pub recipe: &'a Recipe,
     /// Where packages come from; the tool's own choice if `None`.
     pub mirror: Option<&'a str>,
+    /// Keys that the packages' index is checked with (absolute path); the system's own file if `None`.
+    pub keyring: Option<&'a Path>,
     /// Packages beyond the recipe's.
     pub packages: &'a [String],
     /// Date of the image.
@@ -97,6 +100,9 @@ fn check(build: &Build<'_>) -> Result<()> {
             return Err(Error::invalid(format!("Bad mirror {mirror:?}")));
         }
     }
+    if let Some(keyring) = build.keyring {
+        check_keyring(keyring)?;
+    }
     for name in build.packages {
         // Debian policy 5.6.1, and an architecture behind a colon.
         let first = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
@@ -108,6 +114,18 @@ fn check(build: &Build<'_>) -> Result<()> {
     match rustix::process::geteuid().is_root() {
         true => Ok(()),
         false => Err(Error::unsupported("Building images needs root")),
+    }
+}
+
+/// The tools write the name into a configuration of apt's, so it may hold nothing that ends a string there.
+fn check_keyring(file: &Path) -> Result<()> {
+    let text = file.to_str().filter(|t| !t.contains(|c: char| c.is_control() || "\"\\;{}".contains(c)));
+    if !file.is_absolute() || text.is_none() {
+        return Err(Error::invalid(format!("Bad keyring {file:?}")));
+    }
+    match file.is_file() {
+        true => Ok(()),
+        false => Err(Error::not_found(format!("Keyring \"{}\" not found", file.display()))),
     }
 }
 
@@ -249,8 +267,14 @@ mod tests {
         let fake = Fake::new(&[], |_| unreachable!("nothing may run"));
         let with = |mirror: Option<&str>, package: &str| {
             let packages = [package.to_string()];
-            let build =
-                Build { recipe: &recipe, mirror, packages: &packages, now: Timestamp::UNIX_EPOCH, runner: &fake };
+            let build = Build {
+                recipe: &recipe,
+                mirror,
+                keyring: None,
+                packages: &packages,
+                now: Timestamp::UNIX_EPOCH,
+                runner: &fake,
+            };
             check(&build)
         };
         for bad in [
@@ -271,11 +295,21 @@ mod tests {
     }
 
     #[test]
+    fn a_keyring_is_a_file_with_a_plain_name() {
+        for bad in ["keys.gpg", "/k\"; Dir::Bin::gpgv \"/bin/sh", "/a\nb", "/a{b}"] {
+            assert_eq!(check_keyring(Path::new(bad)).expect_err(bad).kind(), crate::error::Kind::Invalid, "{bad}");
+        }
+        let missing = check_keyring(Path::new("/nowhere/keys.gpg")).expect_err("missing");
+        assert_eq!(missing.to_string(), "Keyring \"/nowhere/keys.gpg\" not found");
+        assert!(check_keyring(Path::new("/proc/self/status")).is_ok());
+    }
+
+    #[test]
     fn properties_like_the_public_server() {
         let recipe = parse("debian/bookworm").expect("recipe");
         let fake = Fake::new(&[], |_| unreachable!("nothing may run"));
         let now = Timestamp::from_second(1_700_000_000).expect("date");
-        let build = Build { recipe: &recipe, mirror: None, packages: &[], now, runner: &fake };
+        let build = Build { recipe: &recipe, mirror: None, keyring: None, packages: &[], now, runner: &fake };
         let mut stamp = Stamp::new(&build).expect("stamp");
         stamp.architecture = "x86_64";
         let m = stamp.metadata(&recipe);
