@@ -16,5 +16,11 @@ fn main() -> ExitCode {
     if args.first().is_some_and(|a| a == stapes::ops::spawn::ROLE) {
         return ExitCode::from(u8::try_from(stapes::monitor::main()).unwrap_or(1));
     }
+    command_line(args)
+}
+
+/// A function of its own: a monitor must not keep the command line's stack frame for good.
+#[inline(never)]
+fn command_line(args: Vec<std::ffi::OsString>) -> ExitCode {
     stapes::cli::main(args)
 }

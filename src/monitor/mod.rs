@@ -39,10 +39,11 @@ pub fn main() -> i32 {
             drop(lock);
             let _ = ready.write_all(b"+");
             drop(ready);
-            // The code of the start is not needed for a long time.
+            // Neither code nor stack of the start are needed for a long time.
             process::release_code();
+            process::release_stack();
             let exit = running.keep();
-            match exit.and_then(|exit| lifecycle::exited(monitored, exit)) {
+            match exit.and_then(|exit| end(monitored, exit)) {
                 Ok(()) => 0,
                 Err(e) => {
                     // The log is the monitor's standard error.
@@ -54,12 +55,19 @@ pub fn main() -> i32 {
     }
 }
 
+#[inline(never)]
+fn end(monitored: Monitored, exit: Exit) -> Result<()> {
+    lifecycle::exited(monitored, exit)
+}
+
 /// A running container with its console.
 struct Running {
     child: Child,
     console: Console,
 }
 
+// Its frame goes before the long wait; so does that of `end`, which comes after it.
+#[inline(never)]
 fn begin(plan: OwnedFd) -> Result<(Monitored, Running)> {
     let data = memfd::read_sealed(plan, PLAN_MAX).context("Failed reading the plan")?;
     let plan = Plan::from_json(&data)?;

@@ -211,8 +211,7 @@ impl Store {
         let sync = place.sync(Durability::Whole);
         let (v, i) = (OsStr::new(VOLATILE_FILE), OsStr::new(INSTANCE_FILE));
         let (v_text, i_text) = (record::render(volatile)?, record::render(instance)?);
-        atomic::stage(&folder, v, v_text.as_bytes(), record::MODE, sync)?;
-        atomic::stage(&folder, i, i_text.as_bytes(), record::MODE, sync)?;
+        atomic::stage(&folder, &[(v, v_text.as_bytes()), (i, i_text.as_bytes())], record::MODE, sync)?;
         fault::point("store.instance.staged")?;
         atomic::publish(&folder, v, true)?;
         fault::point("store.instance.volatile")?;

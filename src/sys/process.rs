@@ -110,6 +110,22 @@ fn c_strings(data: &[u8]) -> Result<Vec<CString>> {
     text.split(|b| *b == 0).map(|s| CString::new(s).map_err(bad)).collect()
 }
 
+/// Lets go of the stack below the caller's frames: what deeper calls dirtied stays resident for good otherwise (madvise(2),
+/// `MADV_DONTNEED`). For a process that is about to sleep for a long time.
+#[inline(never)]
+pub fn release_stack() {
+    const PAGE: usize = 4096;
+    /// Far more than our own frame and what a signal handler or the next calls would need at once.
+    const KEEP: usize = 4 * PAGE;
+    /// How deep the stack has been at most, in the places that call this.
+    const DEEPEST: usize = 1 << 20;
+    let here = 0u8;
+    let end = ((&raw const here).addr() - KEEP) / PAGE * PAGE;
+    // SAFETY: the range ends well below our frame, so that nothing in it is live: the stack grows downwards (and where it
+    // would not, the range is not mapped). Pages that are not mapped give ENOMEM, after the mapped ones were dealt with.
+    unsafe { libc::madvise(std::ptr::with_exposed_provenance_mut(end - DEEPEST), DEEPEST, libc::MADV_DONTNEED) };
+}
+
 /// Lets go of the memory that our own code takes up; the kernel maps what is still needed again, page by page, from the
 /// file it shares with every other process of ours (madvise(2), `MADV_DONTNEED` on clean file pages).
 pub fn release_code() {
