@@ -97,6 +97,8 @@ pub struct Cmd {
     pub timeout: Option<Duration>,
     /// Bytes of standard output that are kept; more is an error.
     pub max_output: usize,
+    /// Its mounts and all its processes end with it ([`inherit::contain`]); for root. Resource limits are not for these.
+    pub contained: bool,
 }
 
 impl Cmd {
@@ -111,6 +113,7 @@ impl Cmd {
             limits: Limits::default(),
             timeout: None,
             max_output: 16 << 20,
+            contained: false,
         }
     }
 
@@ -139,6 +142,13 @@ impl Cmd {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Keeps its mounts and processes to itself.
+    #[must_use]
+    pub fn contained(mut self) -> Self {
+        self.contained = true;
         self
     }
 
@@ -269,7 +279,10 @@ impl Runner for Host {
         });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         inherit::close_on_exec_from(3)?;
-        inherit::end_with_us(&mut command);
+        match cmd.contained {
+            true => inherit::contain(&mut command),
+            false => inherit::end_with_us(&mut command),
+        }
         let child = command.spawn().with_context(|| format!("Failed starting \"{name}\""))?;
         let guard = Guard { child, reaped: false };
         set_limits(&guard, cmd.limits).with_context(|| format!("Failed limiting \"{name}\""))?;

@@ -163,10 +163,11 @@ impl Remover {
     fn entry(&mut self, folder: BorrowedFd<'_>, name: &CStr, kind: FileType, depth: usize) -> bool {
         let done = match kind {
             FileType::Directory => self.subfolder(folder, name, depth),
-            _ => unlink(folder, name, AtFlags::empty(), kind),
+            _ => unlink(folder, name, AtFlags::empty(), kind).map(|()| true),
         };
         match done {
-            Ok(()) | Err(Errno::NOENT) => true,
+            Ok(gone) => gone,
+            Err(Errno::NOENT) => true,
             // A file system that does not tell types, or one that changed.
             Err(Errno::ISDIR) if kind != FileType::Directory => self.entry(folder, name, FileType::Directory, depth),
             Err(e) => {
@@ -176,9 +177,10 @@ impl Remover {
         }
     }
 
-    fn subfolder(&mut self, folder: BorrowedFd<'_>, name: &CStr, depth: usize) -> Result<(), Errno> {
+    /// Removes a folder. Whether it is gone (or moved up).
+    fn subfolder(&mut self, folder: BorrowedFd<'_>, name: &CStr, depth: usize) -> Result<bool, Errno> {
         if depth >= DEPTH {
-            return self.move_up(folder, name);
+            return self.move_up(folder, name).map(|()| true);
         }
         let fd = enter(folder, name)?;
         if depth == 0 {
@@ -192,8 +194,8 @@ impl Remover {
                     rustix::fs::seek(&fd, rustix::fs::SeekFrom::Start(0))?;
                 }
                 // What is left in it has its own error.
-                Err(Errno::NOTEMPTY | Errno::EXIST) if self.error.is_some() => return Ok(()),
-                other => return other,
+                Err(Errno::NOTEMPTY | Errno::EXIST) if self.error.is_some() => return Ok(false),
+                other => return other.map(|()| true),
             }
         }
     }
@@ -313,6 +315,24 @@ mod tests {
         remove(&tree).expect("not there is fine");
         remove(&tree.join("x/y")).expect("not there is fine");
         assert!(remove(Path::new("/")).is_err());
+    }
+
+    #[test]
+    fn what_a_mount_keeps_from_going_is_reported_and_not_tried_for_ever() {
+        use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+        let d = tempfile::tempdir().expect("tempdir");
+        let (tree, at) = (d.path().join("tree"), d.path().join("tree/a/b"));
+        fs::create_dir_all(&at).expect("tree");
+        fs::write(d.path().join("tree/file"), "").expect("file");
+        if mount("none", &at, "tmpfs", MountFlags::empty(), None).is_err() {
+            return;
+        }
+        fs::write(at.join("file"), "kept").expect("file");
+        let e = remove(&tree).expect_err("a mount is in the way");
+        assert!(e.to_string().starts_with("Failed removing"), "{e}");
+        assert!(at.join("file").exists() && !d.path().join("tree/file").exists());
+        unmount(&at, UnmountFlags::empty()).expect("unmount");
+        removed(&tree);
     }
 
     /// In memory where possible: these make many files.

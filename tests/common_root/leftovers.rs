@@ -69,6 +69,16 @@ fn processes(state: &State) -> Vec<String> {
     found
 }
 
+/// Waits until a process of this state whose command line begins with `words` is there.
+pub fn wait_for_process(state: &State, words: &str) {
+    let end = Instant::now() + super::PATIENCE;
+    let there = |p: &String| p.split_once(' ').is_some_and(|(_, line)| line.starts_with(words));
+    while !processes(state).iter().any(there) {
+        assert!(Instant::now() < end, "no process \"{words}\"");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 fn on_disk(state: &State) -> Vec<String> {
     let layout = state.layout();
     let mut found = Vec::new();

@@ -210,3 +210,37 @@ fn proxy_reaches_the_tools() {
     unaffected(&state);
     ends_clean(&state);
 }
+
+/// What a tool that builds an image mounts and starts ends with it, however it ends, and however we do.
+#[test]
+fn a_killed_image_build_leaves_neither_mounts_nor_processes() {
+    const NAME: &str = "a_killed_image_build_leaves_neither_mounts_nor_processes";
+    let Some(state) = prepared(NAME) else { return };
+    if !Path::new("/usr/share/keyrings/debian-archive-keyring.gpg").exists() {
+        return skip(NAME, "no keys of Debian's archive");
+    }
+    if !have("mmdebstrap") {
+        return skip(NAME, "no mmdebstrap");
+    }
+    private_mounts();
+    let (tool, real) = (state.path("mmdebstrap"), "/usr/bin/mmdebstrap");
+    std::fs::write(&tool, "").unwrap();
+    std::fs::set_permissions(&tool, Permissions::from_mode(0o755)).unwrap();
+    mount(Some(&tool), real, NONE, MsFlags::MS_BIND, NONE).unwrap();
+    let build = |end: &str| {
+        let script = format!(
+            "#!/bin/sh\nfor target; do :; done\nmkdir -p $target/proc $TMPDIR/x\nmount -t proc proc $target/proc\n\
+             (trap '' HUP TERM; : > $target/log; exec tail -f $target/log) &\n{end}\n"
+        );
+        std::fs::write(&tool, script).unwrap();
+        state.command(&["image", "build", "bootstrap:debian/12"])
+    };
+    let failed = common_root::run(build("echo 'E: no luck' >&2; exit 3"), None, common_root::PATIENCE);
+    says(&failed, "no luck");
+    let mut child = build("wait").stdout(std::process::Stdio::null()).spawn().unwrap();
+    common_root::leftovers::wait_for_process(&state, "tail -f");
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success());
+    unaffected(&state);
+    ends_clean(&state);
+}

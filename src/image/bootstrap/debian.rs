@@ -6,11 +6,11 @@
 
 use super::tree::Tree;
 use super::{Build, Recipe, System, Variant};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::host::command::{Cmd, Program, Stream};
 use crate::image::{OnProgress, Progress};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const MMDEBSTRAP: Program = Program { name: "mmdebstrap", package: "mmdebstrap" };
@@ -91,7 +91,9 @@ pub fn install(build: &Build<'_>, target: &Path, on_progress: OnProgress<'_>) ->
             files[0]
         )));
     }
-    let command = command(build, target)?;
+    let scratch = Scratch::make(target)?;
+    let mut command = command(build, target)?;
+    command.env.push(("TMPDIR".into(), scratch.path.clone().into()));
     let program = command.program;
     let mut said = Said::default();
     let mut on_line = |_: Stream, line: &str| {
@@ -110,6 +112,26 @@ pub fn install(build: &Build<'_>, target: &Path, on_progress: OnProgress<'_>) ->
             None => e,
         }
     })
+}
+
+/// The tool's temporary files: beside the target, so that they go with it when the tool is killed.
+struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn make(target: &Path) -> Result<Self> {
+        let path = target.with_file_name("tmp");
+        std::fs::create_dir(&path).with_context(|| format!("Failed creating \"{}\"", path.display()))?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What does not go now goes with the folder it is in.
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
 }
 
 fn command(build: &Build<'_>, target: &Path) -> Result<Cmd> {
@@ -134,7 +156,8 @@ fn command(build: &Build<'_>, target: &Path) -> Result<Cmd> {
         cmd = cmd.arg(mirror);
     }
     cmd.env.push(("DEBIAN_FRONTEND".into(), "noninteractive".into()));
-    Ok(cmd.timeout(DEADLINE))
+    // It mounts proc, sysfs and more in the target, and starts apt and its helpers.
+    Ok(cmd.timeout(DEADLINE).contained())
 }
 
 /// What the tools say when something usual goes wrong.
