@@ -3,8 +3,13 @@
 //! Called by `update` and `profile` before anything is saved: a change that the kernel refuses is not recorded either. What
 //! the registry of keys says about a key decides; see `model::diff`.
 
-use super::{load, settings, start};
+use super::{cpus, limits, load, settings, start, state};
+use crate::base::names::{InstanceName, ProjectName};
+use crate::container::resources;
 use crate::error::{Context, Error, Result};
+use crate::host::cgroup::Group;
+use crate::host::controllers;
+use crate::model::cpus::CpuWish;
 use crate::model::diff::Changes;
 use crate::model::expand::Expanded;
 use crate::model::instance::Device;
@@ -51,30 +56,75 @@ fn hotplug(what: &str) -> Error {
         .hint("stop it first: stapes stop <instance>")
 }
 
+/// A running instance.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// Where it stands.
+    pub store: &'a Store,
+    /// Its project.
+    pub project: &'a ProjectName,
+    /// Its name.
+    pub name: &'a InstanceName,
+    /// What runs of it.
+    pub running: &'a Running,
+}
+
+/// Does to the running instance what has to be done at once for `new` to count instead of `old`; all of it or nothing.
+///
+/// # Errors
+/// The kernel refused: what was done is taken back.
+pub fn change(target: Target<'_>, changes: &Changes, old: &Expanded, new: &Expanded) -> Result<()> {
+    let Err(e) = apply(target, changes, new) else { return Ok(()) };
+    if !Group::at(target.running.file.cgroup.clone()).exists() {
+        // It has ended meanwhile; there is nothing to change any more.
+        return Ok(());
+    }
+    Err(apply(target, changes, old).err().into_iter().fold(e, Error::and))
+}
+
 /// Does to the running instance what has to be done at once. With the old configuration it takes it back.
 ///
 /// # Errors
-/// The kernel refused.
-pub fn apply(running: &Running, changes: &Changes, expanded: &Expanded) -> Result<()> {
+/// The kernel refused; part of it may be done.
+pub fn apply(target: Target<'_>, changes: &Changes, expanded: &Expanded) -> Result<()> {
+    limits(target, changes, expanded)?;
     for action in &changes.actions {
         match action {
-            Action::OomPriority => oom(running, expanded)?,
+            Action::OomPriority => oom(target.running, expanded)?,
             Action::KernelModules => start::load_modules(&expanded.config)?,
-            // Limits were refused by `check`, so that at most their absence is new. The rest is read at the next start: the
-            // runtime has no AppArmor profile, guest API or credentials yet.
-            Action::Cpu
-            | Action::CpuTime
-            | Action::Memory
-            | Action::Processes
-            | Action::HugePages
-            | Action::DiskPriority
-            | Action::Nesting
-            | Action::AppArmor
-            | Action::GuestApi
-            | Action::Credentials => {}
+            Action::Cpu => cpus(target, expanded)?,
+            // Files of the cgroup: written above, all together.
+            Action::CpuTime | Action::Memory | Action::Processes | Action::HugePages | Action::DiskPriority => {}
+            // The rest is read at the next start: the runtime has no AppArmor profile, guest API or credentials yet.
+            Action::Nesting | Action::AppArmor | Action::GuestApi | Action::Credentials => {}
         }
     }
     Ok(())
+}
+
+/// Limits that are files of the instance's cgroup. One that runs since before its controller was on gets it here.
+fn limits(target: Target<'_>, changes: &Changes, expanded: &Expanded) -> Result<()> {
+    let settings = limits::settings(&changes.actions, &expanded.config, state::host_memory())?;
+    if settings.is_empty() {
+        return Ok(());
+    }
+    let group = Group::at(target.running.file.cgroup.clone());
+    let available = controllers::enable(group.path().parent().unwrap_or(group.path()))?;
+    let wanted = settings.iter().filter(|s| !s.optional);
+    wanted.map(resources::Setting::controller).try_for_each(|controller| available.require(controller))?;
+    resources::write(&group, &settings)
+}
+
+fn cpus(target: Target<'_>, expanded: &Expanded) -> Result<()> {
+    let group = Group::at(target.running.file.cgroup.clone());
+    let who = (target.project, target.name);
+    match CpuWish::of(&expanded.config) {
+        None => cpus::lift(target.store, who, &group),
+        Some(wish) => {
+            controllers::enable(group.path().parent().unwrap_or(group.path()))?.require("cpuset")?;
+            cpus::assign(target.store, who, &group, &wish)
+        }
+    }
 }
 
 /// proc_pid_oom_score_adj(5), of process 1: later children inherit it.

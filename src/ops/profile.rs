@@ -132,7 +132,7 @@ pub fn update(
 /// Does to all that run what has to be done at once; to all or to none.
 fn apply(store: &Store, project: &ProjectName, affected: &[Affected]) -> Result<()> {
     for (done, one) in affected.iter().enumerate() {
-        if let Err(e) = apply_one(store, project, one, &one.new) {
+        if let Err(e) = apply_one(store, project, one, (&one.old, &one.new)) {
             let e = e.context(format!("Instance \"{}\"", one.name));
             return Err(take_back(store, project, &affected[..done]).into_iter().fold(e, Error::and));
         }
@@ -141,12 +141,20 @@ fn apply(store: &Store, project: &ProjectName, affected: &[Affected]) -> Result<
 }
 
 fn take_back(store: &Store, project: &ProjectName, affected: &[Affected]) -> Vec<Error> {
-    affected.iter().filter_map(|one| apply_one(store, project, one, &one.old).err()).collect()
+    affected.iter().filter_map(|one| apply_one(store, project, one, (&one.new, &one.old)).err()).collect()
 }
 
-fn apply_one(store: &Store, project: &ProjectName, affected: &Affected, wanted: &Expanded) -> Result<()> {
+fn apply_one(
+    store: &Store,
+    project: &ProjectName,
+    affected: &Affected,
+    (from, to): (&Expanded, &Expanded),
+) -> Result<()> {
     match load::running(store, project, &affected.name)? {
-        Some(running) => live::apply(&running, &affected.changes, wanted),
+        Some(running) => {
+            let target = live::Target { store, project, name: &affected.name, running: &running };
+            live::change(target, &affected.changes, from, to)
+        }
         None => Ok(()),
     }
 }

@@ -4,7 +4,7 @@
 //! saved, and done to what runs. A change that a running instance refuses changes nothing at all.
 
 use super::load::{self, Loaded};
-use super::{idmap, lifecycle, live, pool};
+use super::{cpus, idmap, lifecycle, live, pool};
 use crate::base::names::{InstanceName, PoolName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -82,13 +82,25 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, old: &Loaded, put:
         Loaded { instance, volatile: Volatile { config: volatile, ..old.volatile.clone() }, expanded, ..old.clone() };
     let _ids = refresh_volatile(store, &changes, &mut new)?;
     fault::point("config.live")?;
-    if let Some(running) = &running {
-        live::apply(running, &changes, &new.expanded)?;
+    let (project, name) = (&old.project, &old.name);
+    let target = running.as_ref().map(|running| live::Target { store, project, name, running });
+    if let Some(target) = target {
+        live::change(target, &changes, &old.expanded, &new.expanded)?;
     }
-    save(store, held, old, &new).map_err(|e| match running.map(|r| live::apply(&r, &changes, &old.expanded)) {
-        Some(Err(also)) => e.and(also),
-        _ => e,
+    note_node(store, &changes, &mut new, running.is_some()).and_then(|()| save(store, held, old, &new)).map_err(|e| {
+        match target.map(|t| live::apply(t, &changes, &old.expanded)) {
+            Some(Err(also)) => e.and(also),
+            _ => e,
+        }
     })
+}
+
+/// The NUMA node of a running instance follows from what was just done to it; a stopped one gets it at its start.
+fn note_node(store: &Store, changes: &Changes, new: &mut Loaded, running: bool) -> Result<()> {
+    match running && changes.actions.contains(&keys::Action::Cpu) {
+        true => cpus::note_node(store, (&new.project, &new.name), &mut new.volatile.config),
+        false => Ok(()),
+    }
 }
 
 /// The records that `put` makes of `old`: the instance's, and the volatile keys.
