@@ -33,15 +33,17 @@ pub fn of(config: &Config, host_memory: u64) -> Result<Limits> {
         memory_high: memory.filter(|_| soft),
         swap: swap(config)?,
         processes: processes(config)?,
-        // A weight of 0 is none: the least that Incus gives.
-        disk_weight: keys::LIMITS_DISK_PRIORITY.i64(config)?.map(|n| (n * 100).max(10)).map(narrow),
+        disk_weight: disk(config)?,
         hugepages,
         ..cpu(config)?
     })
 }
 
-fn narrow(n: i64) -> u16 {
-    u16::try_from(n).unwrap_or(u16::MAX)
+/// The default stays the kernel's, as in Incus; a weight of 0 is none, 10 is the least that Incus gives.
+fn disk(config: &Config) -> Result<Option<u16>> {
+    let priority = keys::LIMITS_DISK_PRIORITY.i64(config)?;
+    let set = priority.filter(|_| keys::LIMITS_DISK_PRIORITY.get(config).is_some());
+    Ok(set.map(|n| u16::try_from((n * 100).max(10)).unwrap_or(u16::MAX)))
 }
 
 /// Weight and time: a percentage is a share under load, a pair of times a ceiling; priority only moves the weight.

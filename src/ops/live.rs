@@ -7,6 +7,7 @@ use super::{cpus, limits, load, settings, start, state};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::container::resources;
 use crate::error::{Context, Error, Result};
+use crate::fault;
 use crate::host::cgroup::Group;
 use crate::host::controllers;
 use crate::model::cpus::CpuWish;
@@ -14,8 +15,9 @@ use crate::model::diff::Changes;
 use crate::model::expand::Expanded;
 use crate::model::instance::Device;
 use crate::model::keys::{self, Action, device};
-use crate::store::Store;
 use crate::store::runfile::Running;
+use crate::store::{Store, undo as journal};
+use std::collections::BTreeSet;
 
 /// May this be done to a running instance? `expanded`: what is to count for it.
 ///
@@ -69,30 +71,56 @@ pub struct Target<'a> {
     pub running: &'a Running,
 }
 
-/// Does to the running instance what has to be done at once for `new` to count instead of `old`; all of it or nothing.
-///
-/// # Errors
-/// The kernel refused: what was done is taken back.
-pub fn change(target: Target<'_>, changes: &Changes, old: &Expanded, new: &Expanded) -> Result<()> {
-    let Err(e) = apply(target, changes, new) else { return Ok(()) };
-    if !Group::at(target.running.file.cgroup.clone()).exists() {
-        // It has ended meanwhile; there is nothing to change any more.
-        return Ok(());
-    }
-    Err(apply(target, changes, old).err().into_iter().fold(e, Error::and))
+/// What is done to something that runs and can be taken back.
+const UNDONE: [Action; 7] = [
+    Action::Cpu,
+    Action::CpuTime,
+    Action::Memory,
+    Action::Processes,
+    Action::HugePages,
+    Action::DiskPriority,
+    Action::OomPriority,
+];
+
+/// What a journal notes before `changes` are done to a running instance: its record is what counts in the end, whoever is
+/// refused or killed on the way. None if nothing is done to what runs.
+pub fn undo(project: &ProjectName, name: &InstanceName, changes: &Changes) -> Option<journal::Action> {
+    let acts = changes.actions.iter().any(|a| UNDONE.contains(a));
+    acts.then(|| journal::Action::RenewLimits { project: project.to_string(), name: name.to_string() })
 }
 
-/// Does to the running instance what has to be done at once. With the old configuration it takes it back.
+/// Has what the record of an instance says count for what runs of it, as far as that can be changed live. Takes no lock but
+/// an allocator's.
+///
+/// # Errors
+/// The record is damaged; the kernel refused.
+pub fn renew(store: &Store, project: &ProjectName, name: &InstanceName) -> Result<()> {
+    let Some(running) = load::running(store, project, name)? else { return Ok(()) };
+    let loaded = load::load(store, project, name)?;
+    let target = Target { store, project, name, running: &running };
+    apply(target, &UNDONE.into(), &loaded.expanded)
+}
+
+/// Does to the running instance what has to be done at once for `expanded` to count. One that has ended meanwhile is fine.
 ///
 /// # Errors
 /// The kernel refused; part of it may be done.
-pub fn apply(target: Target<'_>, changes: &Changes, expanded: &Expanded) -> Result<()> {
-    limits(target, changes, expanded)?;
-    for action in &changes.actions {
+pub fn apply(target: Target<'_>, actions: &BTreeSet<Action>, expanded: &Expanded) -> Result<()> {
+    let group = Group::at(target.running.file.cgroup.clone());
+    match apply_to(target, &group, actions, expanded) {
+        Err(_) if !group.exists() => Ok(()),
+        other => other,
+    }
+}
+
+fn apply_to(target: Target<'_>, group: &Group, actions: &BTreeSet<Action>, expanded: &Expanded) -> Result<()> {
+    limits(group, actions, expanded)?;
+    fault::point("live.limits")?;
+    for action in actions {
         match action {
             Action::OomPriority => oom(target.running, expanded)?,
             Action::KernelModules => start::load_modules(&expanded.config)?,
-            Action::Cpu => cpus(target, expanded)?,
+            Action::Cpu => cpus(target, group, expanded)?,
             // Files of the cgroup: written above, all together.
             Action::CpuTime | Action::Memory | Action::Processes | Action::HugePages | Action::DiskPriority => {}
             // The rest is read at the next start: the runtime has no AppArmor profile, guest API or credentials yet.
@@ -103,26 +131,24 @@ pub fn apply(target: Target<'_>, changes: &Changes, expanded: &Expanded) -> Resu
 }
 
 /// Limits that are files of the instance's cgroup. One that runs since before its controller was on gets it here.
-fn limits(target: Target<'_>, changes: &Changes, expanded: &Expanded) -> Result<()> {
-    let settings = limits::settings(&changes.actions, &expanded.config, state::host_memory())?;
+fn limits(group: &Group, actions: &BTreeSet<Action>, expanded: &Expanded) -> Result<()> {
+    let settings = limits::settings(actions, &expanded.config, state::host_memory())?;
     if settings.is_empty() {
         return Ok(());
     }
-    let group = Group::at(target.running.file.cgroup.clone());
     let available = controllers::enable(group.path().parent().unwrap_or(group.path()))?;
     let wanted = settings.iter().filter(|s| !s.optional);
     wanted.map(resources::Setting::controller).try_for_each(|controller| available.require(controller))?;
-    resources::write(&group, &settings)
+    resources::write(group, &settings)
 }
 
-fn cpus(target: Target<'_>, expanded: &Expanded) -> Result<()> {
-    let group = Group::at(target.running.file.cgroup.clone());
+fn cpus(target: Target<'_>, group: &Group, expanded: &Expanded) -> Result<()> {
     let who = (target.project, target.name);
     match CpuWish::of(&expanded.config) {
-        None => cpus::lift(target.store, who, &group),
+        None => cpus::lift(target.store, who, group),
         Some(wish) => {
             controllers::enable(group.path().parent().unwrap_or(group.path()))?.require("cpuset")?;
-            cpus::assign(target.store, who, &group, &wish)
+            cpus::assign(target.store, who, group, &wish)
         }
     }
 }

@@ -82,22 +82,26 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, old: &Loaded, put:
         Loaded { instance, volatile: Volatile { config: volatile, ..old.volatile.clone() }, expanded, ..old.clone() };
     let _ids = refresh_volatile(store, &changes, &mut new)?;
     fault::point("config.live")?;
+    let Some(running) = running else { return save(store, held, old, &new) };
     let (project, name) = (&old.project, &old.name);
-    let target = running.as_ref().map(|running| live::Target { store, project, name, running });
-    if let Some(target) = target {
-        live::change(target, &changes, &old.expanded, &new.expanded)?;
+    let target = live::Target { store, project, name, running: &running };
+    let mut act = || {
+        live::apply(target, &changes.actions, &new.expanded)?;
+        note_node(store, &changes, &mut new)?;
+        save(store, held, old, &new)
+    };
+    match live::undo(project, name, &changes) {
+        None => act(),
+        Some(undo) => journal::run(store, "update", &[held], |journal| {
+            journal.undo(undo)?;
+            act()
+        }),
     }
-    note_node(store, &changes, &mut new, running.is_some()).and_then(|()| save(store, held, old, &new)).map_err(|e| {
-        match target.map(|t| live::apply(t, &changes, &old.expanded)) {
-            Some(Err(also)) => e.and(also),
-            _ => e,
-        }
-    })
 }
 
 /// The NUMA node of a running instance follows from what was just done to it; a stopped one gets it at its start.
-fn note_node(store: &Store, changes: &Changes, new: &mut Loaded, running: bool) -> Result<()> {
-    match running && changes.actions.contains(&keys::Action::Cpu) {
+fn note_node(store: &Store, changes: &Changes, new: &mut Loaded) -> Result<()> {
+    match changes.actions.contains(&keys::Action::Cpu) {
         true => cpus::note_node(store, (&new.project, &new.name), &mut new.volatile.config),
         false => Ok(()),
     }

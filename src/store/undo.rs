@@ -137,6 +137,13 @@ pub enum Action {
         /// Instance.
         name: String,
     },
+    /// Has the limits that an instance's record says count for what runs of it. For the [`Undoer`].
+    RenewLimits {
+        /// Project.
+        project: String,
+        /// Instance.
+        name: String,
+    },
     /// Takes down a network that has no ports. For the [`Undoer`].
     StopNetwork {
         /// Project.
@@ -239,6 +246,7 @@ impl Store {
             | Action::RenameVolume { .. }
             | Action::StopDevices { .. }
             | Action::FreeCpus { .. }
+            | Action::RenewLimits { .. }
             | Action::StopNetwork { .. } => self.undoer.perform(self, action),
         }
     }
