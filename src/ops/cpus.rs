@@ -21,7 +21,7 @@ use crate::store::cpus::{CpuEntry, CpuTable};
 use crate::store::lock::{Allocator, Exclusive, Held};
 use std::path::Path;
 
-/// The control file (cgroup-v2.rst): a line break alone means all.
+/// The control file (cgroup-v2.rst): a line break alone means all that the group above has.
 const FILE: &str = "cpuset.cpus";
 
 type Who<'a> = (&'a ProjectName, &'a InstanceName);
@@ -128,7 +128,11 @@ fn save_and_spread(store: &Store, lock: &Held<Allocator, Exclusive>, table: &Cpu
 /// # Errors
 /// The kernel refused; as [`release`].
 pub fn lift(store: &Store, who: Who<'_>, group: &Group) -> Result<()> {
-    set(group, None)?;
+    match set(group, None) {
+        // A group with processes cannot go back to naming none: then it names all there are, as Incus has it.
+        Err(e) if e.errno() == Some(libc::ENOSPC) => set(group, Some(&read_host(group.path())?.online))?,
+        other => other?,
+    }
     release(store, who)
 }
 

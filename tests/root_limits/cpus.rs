@@ -56,7 +56,7 @@ fn are_balanced() {
     assert_eq!(set("b"), "0-1");
     assert_eq!(state.sh("b", "nproc"), "2");
     state.good(&["config", "unset", "b", "limits.cpu"]);
-    assert_eq!(set("b"), "");
+    assert_eq!(files(&state, "b", &["cpuset.cpus.effective"]), "0-1");
     state.good(&["config", "set", "free", "limits.cpu=1"]);
     assert_ne!(set("free"), busy);
     state.good(&["delete", "-f", "free"]);
