@@ -38,6 +38,11 @@ impl Available {
     }
 }
 
+/// Whether limits or measuring use this controller.
+pub fn is_used(controller: &str) -> bool {
+    WANTED.contains(&controller)
+}
+
 /// Turns on for groups in `parent`, which is made when missing, whatever of the controllers there is.
 ///
 /// # Errors
