@@ -1,6 +1,7 @@
 //! Makes the runtime specification of a container from typed settings. Pure: the settings come from configuration (`ops`
 //! reads the keys), the specification goes into the plan.
 
+use super::resources::{self, Limits};
 use super::seccomp::{self, Policy};
 use crate::base::idmap::{IdMap, Kind};
 use crate::error::{Error, Result};
@@ -48,6 +49,8 @@ pub struct Settings {
     pub readonly_paths: Vec<String>,
     /// Folder of the cgroup.
     pub cgroup: PathBuf,
+    /// Limits of the cgroup.
+    pub limits: Limits,
 }
 
 /// What Incus takes from a privileged container.
@@ -74,6 +77,7 @@ pub fn spec(s: &Settings) -> Result<Spec> {
         linux = linux.seccomp(policy);
     }
     let mut linux = linux.build().map_err(internal)?;
+    linux.set_resources(resources::to_spec(&s.limits)?);
     // The builder fills in Docker's lists; Incus masks nothing here.
     linux.set_masked_paths(None).set_readonly_paths(Some(s.readonly_paths.clone()));
     let mut spec = SpecBuilder::default()

@@ -8,6 +8,7 @@ pub mod dev;
 pub mod limits;
 pub mod ops;
 pub mod plan;
+pub mod resources;
 pub mod rootfs;
 pub mod seccomp;
 pub mod start;

@@ -2,8 +2,10 @@
 //!
 //! It is an OCI runtime specification plus what that has no word for. Nothing here touches the system.
 
+use super::resources::{self, Setting};
 use crate::error::{Error, Result};
 use crate::model::attach::{Mount, Rootfs, Shift};
+use crate::model::cpus::CpuWish;
 use oci_spec::runtime::{LinuxIdMapping, Spec};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -39,6 +41,9 @@ pub struct Plan {
     pub files: Vec<File>,
     /// Folder of its cgroup.
     pub cgroup: PathBuf,
+    /// The CPUs it asks for; which ones it gets is settled when it starts, with all others that run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<CpuWish>,
     /// Its folder under the run directory.
     pub run_dir: PathBuf,
     /// Its folder under the log directory.
@@ -116,6 +121,12 @@ impl Plan {
     /// [`crate::error::Kind::Internal`] if it is not a plan.
     pub fn from_json(data: &[u8]) -> Result<Self> {
         serde_json::from_slice(data).map_err(|e| Error::internal("Failed reading the plan").caused_by(e))
+    }
+
+    /// The control files of its limits.
+    pub fn limits(&self) -> Vec<Setting> {
+        let linux = self.spec.linux().as_ref();
+        linux.and_then(|l| l.resources().as_ref()).map(resources::files).unwrap_or_default()
     }
 
     /// Host id of the container's uid `id`; unmapped ids are the overflow id.

@@ -15,6 +15,7 @@
 use super::dev::{self, Dev};
 use super::ops;
 use super::plan::Plan;
+use super::resources;
 use super::rootfs::{self, Mapping};
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -114,6 +115,7 @@ fn namespaces(plan: &Plan) -> i32 {
 
 fn prepare_cgroup(plan: &Plan, group: &Group) -> Result<OwnedFd> {
     group.make()?;
+    resources::write(group, &plan.limits())?;
     if plan.privileged {
         let fd = rustix::fs::open(
             group.path(),

@@ -2,5 +2,7 @@
 pub mod boot_id;
 pub mod cgroup;
 pub mod command;
+pub mod controllers;
+pub mod cpus;
 pub mod proc;
 pub mod subids;

@@ -3,7 +3,7 @@
 //! The monitor holds no lock while it waits; here it takes the instance's lock to record the exit, waiting for whoever has
 //! it. The same clean-up serves commands that find the monitor dead ([`clean_up`]).
 
-use super::{delete, load, start, undo};
+use super::{cpus, delete, load, start, undo};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::base::time;
 use crate::container::plan::{Places, Plan};
@@ -219,6 +219,7 @@ pub fn clean_up(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Result<()
     errors.extend(fault::point("cleanup.begin").err());
     errors.extend(remove_processes(store, p, n).err());
     errors.extend(fault::point("cleanup.processes").err());
+    errors.extend(cpus::release(store, (p, n)).err());
     let ephemeral = store.instance(p, n).ok().flatten().is_some_and(|i| i.ephemeral);
     if ephemeral {
         // Its run folder goes with it, last: as long as it is there, the next one to look cleans up again.

@@ -3,14 +3,21 @@
 //! Called by `update` and `profile` before anything is saved: a change that the kernel refuses is not recorded either. What
 //! the registry of keys says about a key decides; see `model::diff`.
 
-use super::{load, settings, start};
+use super::{cpus, limits, load, settings, start, state};
+use crate::base::names::{InstanceName, ProjectName};
+use crate::container::resources;
 use crate::error::{Context, Error, Result};
+use crate::fault;
+use crate::host::cgroup::Group;
+use crate::host::controllers;
+use crate::model::cpus::CpuWish;
 use crate::model::diff::Changes;
 use crate::model::expand::Expanded;
 use crate::model::instance::Device;
 use crate::model::keys::{self, Action, device};
-use crate::store::Store;
 use crate::store::runfile::Running;
+use crate::store::{Store, undo as journal};
+use std::collections::BTreeSet;
 
 /// May this be done to a running instance? `expanded`: what is to count for it.
 ///
@@ -51,30 +58,99 @@ fn hotplug(what: &str) -> Error {
         .hint("stop it first: stapes stop <instance>")
 }
 
-/// Does to the running instance what has to be done at once. With the old configuration it takes it back.
+/// A running instance.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// Where it stands.
+    pub store: &'a Store,
+    /// Its project.
+    pub project: &'a ProjectName,
+    /// Its name.
+    pub name: &'a InstanceName,
+    /// What runs of it.
+    pub running: &'a Running,
+}
+
+/// What is done to something that runs and can be taken back.
+const UNDONE: [Action; 7] = [
+    Action::Cpu,
+    Action::CpuTime,
+    Action::Memory,
+    Action::Processes,
+    Action::HugePages,
+    Action::DiskPriority,
+    Action::OomPriority,
+];
+
+/// What a journal notes before `changes` are done to a running instance: its record is what counts in the end, whoever is
+/// refused or killed on the way. None if nothing is done to what runs.
+pub fn undo(project: &ProjectName, name: &InstanceName, changes: &Changes) -> Option<journal::Action> {
+    let acts = changes.actions.iter().any(|a| UNDONE.contains(a));
+    acts.then(|| journal::Action::RenewLimits { project: project.to_string(), name: name.to_string() })
+}
+
+/// Has what the record of an instance says count for what runs of it, as far as that can be changed live. Takes no lock but
+/// an allocator's.
 ///
 /// # Errors
-/// The kernel refused.
-pub fn apply(running: &Running, changes: &Changes, expanded: &Expanded) -> Result<()> {
-    for action in &changes.actions {
+/// The record is damaged; the kernel refused.
+pub fn renew(store: &Store, project: &ProjectName, name: &InstanceName) -> Result<()> {
+    let Some(running) = load::running(store, project, name)? else { return Ok(()) };
+    let loaded = load::load(store, project, name)?;
+    let target = Target { store, project, name, running: &running };
+    apply(target, &UNDONE.into(), &loaded.expanded)
+}
+
+/// Does to the running instance what has to be done at once for `expanded` to count. One that has ended meanwhile is fine.
+///
+/// # Errors
+/// The kernel refused; part of it may be done.
+pub fn apply(target: Target<'_>, actions: &BTreeSet<Action>, expanded: &Expanded) -> Result<()> {
+    let group = Group::at(target.running.file.cgroup.clone());
+    match apply_to(target, &group, actions, expanded) {
+        Err(_) if !group.exists() => Ok(()),
+        other => other,
+    }
+}
+
+fn apply_to(target: Target<'_>, group: &Group, actions: &BTreeSet<Action>, expanded: &Expanded) -> Result<()> {
+    limits(group, actions, expanded)?;
+    fault::point("live.limits")?;
+    for action in actions {
         match action {
-            Action::OomPriority => oom(running, expanded)?,
+            Action::OomPriority => oom(target.running, expanded)?,
             Action::KernelModules => start::load_modules(&expanded.config)?,
-            // Limits were refused by `check`, so that at most their absence is new. The rest is read at the next start: the
-            // runtime has no AppArmor profile, guest API or credentials yet.
-            Action::Cpu
-            | Action::CpuTime
-            | Action::Memory
-            | Action::Processes
-            | Action::HugePages
-            | Action::DiskPriority
-            | Action::Nesting
-            | Action::AppArmor
-            | Action::GuestApi
-            | Action::Credentials => {}
+            Action::Cpu => cpus(target, group, expanded)?,
+            // Files of the cgroup: written above, all together.
+            Action::CpuTime | Action::Memory | Action::Processes | Action::HugePages | Action::DiskPriority => {}
+            // The rest is read at the next start: the runtime has no AppArmor profile, guest API or credentials yet.
+            Action::Nesting | Action::AppArmor | Action::GuestApi | Action::Credentials => {}
         }
     }
     Ok(())
+}
+
+/// Limits that are files of the instance's cgroup. One that runs since before its controller was on gets it here.
+fn limits(group: &Group, actions: &BTreeSet<Action>, expanded: &Expanded) -> Result<()> {
+    let settings = limits::settings(actions, &expanded.config, state::host_memory())?;
+    if settings.is_empty() {
+        return Ok(());
+    }
+    let available = controllers::enable(group.path().parent().unwrap_or(group.path()))?;
+    let wanted = settings.iter().filter(|s| !s.optional);
+    wanted.map(resources::Setting::controller).try_for_each(|controller| available.require(controller))?;
+    resources::write(group, &settings)
+}
+
+fn cpus(target: Target<'_>, group: &Group, expanded: &Expanded) -> Result<()> {
+    let who = (target.project, target.name);
+    match CpuWish::of(&expanded.config) {
+        None => cpus::lift(target.store, who, group),
+        Some(wish) => {
+            controllers::enable(group.path().parent().unwrap_or(group.path()))?.require("cpuset")?;
+            cpus::assign(target.store, who, group, &wish)
+        }
+    }
 }
 
 /// proc_pid_oom_score_adj(5), of process 1: later children inherit it.

@@ -5,6 +5,7 @@
 pub mod boot;
 pub mod config;
 pub mod console;
+pub mod cpus;
 pub mod create;
 pub mod delete;
 pub mod device_config;
@@ -17,6 +18,7 @@ pub mod image_alias;
 pub mod image_import;
 pub mod info;
 pub mod lifecycle;
+pub mod limits;
 pub mod list;
 pub mod list_filter;
 pub mod live;

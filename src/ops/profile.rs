@@ -6,7 +6,7 @@
 use super::update::{self, Checked};
 use super::{lifecycle, live, load};
 use crate::base::names::{InstanceName, PoolName, ProfileName, ProjectName};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::fault;
 use crate::model::diff::Changes;
 use crate::model::expand::{Expanded, expand};
@@ -121,34 +121,31 @@ pub fn update(
     validate(store, &new)?;
     check_root(store, project, name, &old.devices, &new.devices)?;
     let affected = affected(store, project, name, &new)?;
-    apply(store, project, &affected)?;
-    if let Err(e) = save(store, &lock, Saved { name, old: &old, new: &new, affected: &affected }) {
-        return Err(take_back(store, project, &affected).into_iter().fold(e, Error::and));
+    let act = || {
+        apply(store, project, &affected)?;
+        save(store, &lock, Saved { name, old: &old, new: &new, affected: &affected })
+    };
+    let undo: Vec<Action> = affected.iter().filter_map(|a| live::undo(project, &a.name, &a.changes)).collect();
+    match undo.is_empty() {
+        true => act()?,
+        false => journal::run(store, "update", &[&lock], |journal| {
+            undo.into_iter().try_for_each(|action| journal.undo(action))?;
+            act()
+        })?,
     }
     note(store, project, name, "profile-updated");
     Ok(())
 }
 
-/// Does to all that run what has to be done at once; to all or to none.
+/// Does to all that run what has to be done at once; what one of them refuses is taken back by the journal.
 fn apply(store: &Store, project: &ProjectName, affected: &[Affected]) -> Result<()> {
-    for (done, one) in affected.iter().enumerate() {
-        if let Err(e) = apply_one(store, project, one, &one.new) {
-            let e = e.context(format!("Instance \"{}\"", one.name));
-            return Err(take_back(store, project, &affected[..done]).into_iter().fold(e, Error::and));
-        }
+    for one in affected {
+        let Some(running) = load::running(store, project, &one.name)? else { continue };
+        let target = live::Target { store, project, name: &one.name, running: &running };
+        let done = live::apply(target, &one.changes.actions, &one.new);
+        done.with_context(|| format!("Instance \"{}\"", one.name))?;
     }
     Ok(())
-}
-
-fn take_back(store: &Store, project: &ProjectName, affected: &[Affected]) -> Vec<Error> {
-    affected.iter().filter_map(|one| apply_one(store, project, one, &one.old).err()).collect()
-}
-
-fn apply_one(store: &Store, project: &ProjectName, affected: &Affected, wanted: &Expanded) -> Result<()> {
-    match load::running(store, project, &affected.name)? {
-        Some(running) => live::apply(&running, &affected.changes, wanted),
-        None => Ok(()),
-    }
 }
 
 /// The root disk of instances that have none of their own stays where it is.
@@ -177,7 +174,6 @@ fn check_root(store: &Store, project: &ProjectName, name: &ProfileName, old: &De
 struct Affected {
     name: InstanceName,
     changes: Changes,
-    old: Expanded,
     new: Expanded,
 }
 
@@ -220,7 +216,7 @@ fn affect(
     if load::running(store, project, name)?.is_some() {
         live::check(store, &changes, &new)?;
     }
-    Ok(Affected { name: name.clone(), changes, old, new })
+    Ok(Affected { name: name.clone(), changes, new })
 }
 
 /// A changed profile.

@@ -89,6 +89,8 @@ fn undo(store: &Store, held: &Held<InstanceKey, Exclusive>, pool: &str) -> Resul
         }),
         Action::ForgetInstance { project: project_name, name: instance },
         Action::RemoveTree { path: store.layout().instance_run_dir(project, name) },
+        // Undone from the last: the CPUs are free once the group is gone.
+        Action::FreeCpus { project: project.to_string(), name: name.to_string() },
         Action::RemoveCgroup { path: group.path().to_path_buf() },
         Action::KillCgroup { path: group.path().to_path_buf() },
     ])
@@ -127,7 +129,7 @@ fn execute(
     let InstanceKey { project, name } = held.key();
     let loaded = load::load(store, project, name)?;
     let plan = plan(store, &loaded, &request)?;
-    start::prepare_folders(store, held, &plan)?;
+    start::prepare(store, held, &plan)?;
     let monitor = MonitorLock::take(&plan.run_dir)?;
     let owner = (!plan.privileged).then(|| plan.host_uid(request.process.user));
     let session = Session::plain(&request.process.streams, request.process.terminal.is_some(), owner)?;

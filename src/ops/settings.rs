@@ -1,6 +1,8 @@
 //! From the expanded configuration of a container to the typed settings of its plan. The only place where the runtime's
 //! keys are read.
 
+use super::limits;
+use super::state::host_memory;
 use crate::base::idmap::IdMap;
 use crate::container::build::Settings;
 use crate::container::ops::DEFAULT_PATH;
@@ -8,12 +10,13 @@ use crate::container::plan::Bind;
 use crate::container::seccomp::Policy;
 use crate::error::{Error, Result};
 use crate::host::cgroup::{Group, Tree};
+use crate::model::cpus::CpuWish;
 use crate::model::instance::Config;
 use crate::model::keys::{self, Key, parse};
 use std::path::Path;
 
-/// Limits that need a cgroup controller: they come with the limits themselves and until then are refused at start, so that
-/// nobody believes in one that is not there.
+/// Limits with the cgroup controller they need: without it they are refused, so that nobody believes in one that is not
+/// there.
 static CONTROLLED: [(&Key, &str); 13] = [
     (&keys::LIMITS_CPU, "cpuset"),
     (&keys::LIMITS_CPU_NODES, "cpuset"),
@@ -53,14 +56,17 @@ static NOT_YET_BELOW: [&Key; 2] = [&keys::SYSTEMD_CREDENTIAL, &keys::SYSTEMD_CRE
 /// Refuses configuration that a start could not honour.
 ///
 /// # Errors
-/// [`crate::error::Kind::Unsupported`] naming the key.
+/// [`crate::error::Kind::Unsupported`] naming the key; Invalid: a limit that no kernel takes.
 pub fn check(config: &Config, cgroups: &Tree) -> Result<()> {
     for (key, controller) in CONTROLLED {
         if key.get(config).is_some() {
             cgroups.require(controller, key.name)?;
-            return Err(refused(key));
         }
     }
+    if let Some(wish) = CpuWish::of(config) {
+        wish.check()?;
+    }
+    limits::of(config, host_memory())?;
     for key in NOT_YET {
         if key.get(config).is_some_and(|v| !crate::base::boolean::is_false(v)) {
             return Err(refused(key));
@@ -103,6 +109,7 @@ pub fn system(name: &str, config: &Config, idmap: Option<IdMap>, group: &Group) 
         oom_score: i32::try_from(oom).unwrap_or(0),
         seccomp: policy(config)?,
         cgroup: group.path().to_path_buf(),
+        limits: limits::of(config, host_memory())?,
         ..Settings::default()
     })
 }

@@ -1,7 +1,7 @@
 //! `start`: from records to a running container.
 
 use super::load::{self, Loaded, group_name};
-use super::{idmap, lifecycle, pool, settings, spawn, templates, wiring};
+use super::{cpus, idmap, lifecycle, pool, settings, spawn, templates, wiring};
 use crate::base::idmap::IdMap;
 use crate::base::names::{InstanceName, ProjectName};
 use crate::base::time;
@@ -11,7 +11,9 @@ use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::host::cgroup::{Group, Tree};
 use crate::host::command::{Cmd, Host, Program, Runner};
+use crate::host::controllers;
 use crate::model::attach::{Attachment, Mount, Rootfs, Shift};
+use crate::model::cpus::CpuWish;
 use crate::model::instance::{Config, InstanceType};
 use crate::model::keys::{self, volatile_value};
 use crate::store::Store;
@@ -59,11 +61,12 @@ pub fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, options: &Opti
     let cgroups = load::cgroups(store.layout())?;
     let plan = Plan { restarted: options.restarted.clone(), ..plan(store, &loaded, &cgroups)? };
     let before = loaded.volatile.clone();
-    let started = prepare_folders(store, held, &plan)
+    let started = prepare(store, held, &plan)
         .and_then(|()| fault::point("start.planned"))
         .and_then(|()| load_modules(&loaded.expanded.config))
         .and_then(|()| {
             mark_running(&mut loaded, &plan);
+            cpus::note_node(store, (project, name), &mut loaded.volatile.config)?;
             record_and_run(store, held, &loaded, &plan, &cgroups)
         });
     match started {
@@ -128,17 +131,29 @@ fn mark_running(loaded: &mut Loaded, plan: &Plan) {
     keys::VOLATILE_IDMAP_CURRENT.set(config, current);
 }
 
-/// Makes the folders that a plan names.
+/// Makes what a plan needs before the container: its folders, and the controllers and CPUs of its cgroup.
 ///
 /// # Errors
-/// As mkdir(2).
-pub fn prepare_folders(store: &Store, held: &Held<InstanceKey, Exclusive>, plan: &Plan) -> Result<()> {
+/// As mkdir(2). Unsupported: a limit's controller cannot be turned on. As [`cpus::assign`].
+pub fn prepare(store: &Store, held: &Held<InstanceKey, Exclusive>, plan: &Plan) -> Result<()> {
     store.make_run_dir(held)?;
+    prepare_group(store, held, plan)?;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(&plan.log_dir)
         .with_context(|| format!("Failed creating \"{}\"", plan.log_dir.display()))
+}
+
+fn prepare_group(store: &Store, held: &Held<InstanceKey, Exclusive>, plan: &Plan) -> Result<()> {
+    let group = Group::at(plan.cgroup.clone());
+    let available = controllers::enable(plan.cgroup.parent().unwrap_or(&plan.cgroup))?;
+    plan.limits().iter().try_for_each(|setting| available.require(setting.controller()))?;
+    let Some(wish) = &plan.cpus else { return Ok(()) };
+    available.require("cpuset")?;
+    group.make()?;
+    fault::point("start.group")?;
+    cpus::assign(store, (&held.key().project, &held.key().name), &group, wish)
 }
 
 /// The id map of an instance, from its effective configuration.
@@ -196,6 +211,7 @@ pub fn plan(store: &Store, loaded: &Loaded, cgroups: &Tree) -> Result<Plan> {
         init: Init::System,
         files: templates::due(pool::need(store, &loaded.pool()?)?.as_ref(), loaded, privileged)?,
         cgroup: group.path().to_path_buf(),
+        cpus: CpuWish::of(config),
         run_dir: store.layout().instance_run_dir(&loaded.project, &loaded.name),
         log_dir: store.layout().instance_log_dir(&loaded.project, &loaded.name),
         places: lifecycle::places(store.layout()),

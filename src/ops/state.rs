@@ -93,17 +93,17 @@ fn memory(group: &Group) -> MemoryState {
     MemoryState {
         usage,
         usage_peak: number(group, "memory.peak", None).unwrap_or(0),
-        total: number(group, "memory.max", None).unwrap_or_else(host_memory),
+        total: number(group, "memory.max", None).unwrap_or_else(|| i64::try_from(host_memory()).unwrap_or(i64::MAX)),
         swap_usage: number(group, "memory.swap.current", None).unwrap_or(0),
         swap_usage_peak: number(group, "memory.swap.peak", None).unwrap_or(0),
     }
 }
 
 /// Memory of the host, bytes (proc_meminfo(5)).
-pub fn host_memory() -> i64 {
+pub fn host_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib =
-        text.lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<i64>().ok());
+        text.lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kib.unwrap_or(0).saturating_mul(1024)
 }
 

@@ -1,7 +1,7 @@
 //! What recovery cannot do in the store, because it takes storage: see `store::undo`. Every action is idempotent and takes
-//! no lock of the store.
+//! no lock of the store but an allocator's.
 
-use super::pool;
+use super::{cpus, live, pool};
 use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName};
 use crate::error::{Error, Result};
 use crate::storage::{Driver, ImageFate, Staging, Trash, Volume, VolumeKind};
@@ -41,6 +41,12 @@ impl Undoer for OpsUndoer {
                     (true, false) => driver.rename(&from, &target),
                     _ => Ok(()),
                 }
+            }
+            Action::FreeCpus { project, name } => {
+                cpus::release(store, (&ProjectName::parse(project)?, &InstanceName::parse(name)?))
+            }
+            Action::RenewLimits { project, name } => {
+                live::renew(store, &ProjectName::parse(project)?, &InstanceName::parse(name)?)
             }
             // Containers have no device that outlives their namespaces yet.
             Action::StopDevices { .. } => Ok(()),

@@ -4,7 +4,7 @@
 //! saved, and done to what runs. A change that a running instance refuses changes nothing at all.
 
 use super::load::{self, Loaded};
-use super::{idmap, lifecycle, live, pool};
+use super::{cpus, idmap, lifecycle, live, pool};
 use crate::base::names::{InstanceName, PoolName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -82,13 +82,29 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, old: &Loaded, put:
         Loaded { instance, volatile: Volatile { config: volatile, ..old.volatile.clone() }, expanded, ..old.clone() };
     let _ids = refresh_volatile(store, &changes, &mut new)?;
     fault::point("config.live")?;
-    if let Some(running) = &running {
-        live::apply(running, &changes, &new.expanded)?;
+    let Some(running) = running else { return save(store, held, old, &new) };
+    let (project, name) = (&old.project, &old.name);
+    let target = live::Target { store, project, name, running: &running };
+    let mut act = || {
+        live::apply(target, &changes.actions, &new.expanded)?;
+        note_node(store, &changes, &mut new)?;
+        save(store, held, old, &new)
+    };
+    match live::undo(project, name, &changes) {
+        None => act(),
+        Some(undo) => journal::run(store, "update", &[held], |journal| {
+            journal.undo(undo)?;
+            act()
+        }),
     }
-    save(store, held, old, &new).map_err(|e| match running.map(|r| live::apply(&r, &changes, &old.expanded)) {
-        Some(Err(also)) => e.and(also),
-        _ => e,
-    })
+}
+
+/// The NUMA node of a running instance follows from what was just done to it; a stopped one gets it at its start.
+fn note_node(store: &Store, changes: &Changes, new: &mut Loaded) -> Result<()> {
+    match changes.actions.contains(&keys::Action::Cpu) {
+        true => cpus::note_node(store, (&new.project, &new.name), &mut new.volatile.config),
+        false => Ok(()),
+    }
 }
 
 /// The records that `put` makes of `old`: the instance's, and the volatile keys.

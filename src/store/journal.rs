@@ -398,7 +398,9 @@ mod tests {
             Action::RemoveVolume(volume.clone()),
             Action::RemoveVolumeSnapshot { volume: volume.clone(), snapshot: "s".into() },
             Action::RenameVolume { volume, to: "w".into() },
-            Action::StopDevices { project: project.clone(), name },
+            Action::StopDevices { project: project.clone(), name: name.clone() },
+            Action::FreeCpus { project: project.clone(), name: name.clone() },
+            Action::RenewLimits { project: project.clone(), name },
             Action::StopNetwork { project, name: "br0".into() },
         ] {
             let line = encode(&Line::Undo(action.clone())).expect("encode");

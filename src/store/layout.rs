@@ -267,6 +267,7 @@ pub(super) mod rel {
     pub const OPS: &str = "ops";
     pub const SERVER: &str = "server.toml";
     pub const RUN_INSTANCES: &str = "instances";
+    pub const CPUS: &str = "cpus.toml";
 
     pub fn project_dir(p: &ProjectName) -> PathBuf {
         format!("projects/{p}").into()

@@ -70,6 +70,8 @@ pub struct VolumeKey {
 pub enum Allocator {
     /// Image aliases (one record for all).
     Aliases,
+    /// CPUs of running instances.
+    Cpu,
     /// Host id ranges.
     Ids,
     /// IP addresses.
@@ -86,6 +88,7 @@ impl Allocator {
     fn name(self) -> &'static str {
         match self {
             Self::Aliases => "aliases",
+            Self::Cpu => "cpu",
             Self::Ids => "ids",
             Self::Ip => "ip",
             Self::Mac => "mac",

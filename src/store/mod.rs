@@ -11,6 +11,7 @@
 //! records (`instances`, `images`, `objects`), `journal` with `undo` and `recover`, `runfile`, `trash`, `events`.
 
 pub mod atomic;
+pub mod cpus;
 mod dir;
 pub mod events;
 mod images;

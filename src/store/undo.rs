@@ -130,6 +130,20 @@ pub enum Action {
         /// Instance.
         name: String,
     },
+    /// Gives the CPUs of an instance that is not running to the others. For the [`Undoer`].
+    FreeCpus {
+        /// Project.
+        project: String,
+        /// Instance.
+        name: String,
+    },
+    /// Has the limits that an instance's record says count for what runs of it. For the [`Undoer`].
+    RenewLimits {
+        /// Project.
+        project: String,
+        /// Instance.
+        name: String,
+    },
     /// Takes down a network that has no ports. For the [`Undoer`].
     StopNetwork {
         /// Project.
@@ -231,6 +245,8 @@ impl Store {
             | Action::RemoveVolumeSnapshot { .. }
             | Action::RenameVolume { .. }
             | Action::StopDevices { .. }
+            | Action::FreeCpus { .. }
+            | Action::RenewLimits { .. }
             | Action::StopNetwork { .. } => self.undoer.perform(self, action),
         }
     }

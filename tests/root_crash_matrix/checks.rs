@@ -145,6 +145,32 @@ pub fn configured(state: &State, done: bool) -> Result<(), String> {
     kept(state, done)
 }
 
+/// What the record says of a limit counts for what runs, whichever way it ended.
+fn agree(state: &State, done: bool, key: &str, file: &dyn Fn(&toml::Table) -> String) -> Result<(), String> {
+    let shown = state.run(&["config", "show", "c1", "--expanded"]).good()?;
+    let set = shown.contains(&format!("{key}: "));
+    want(set || !done, "it was reported set and is not")?;
+    let record = std::fs::read_to_string(state.path("run/instances/default_c1/run.toml"));
+    if let Ok(record) = record {
+        let file = file(&record.parse().map_err(|e| format!("run record: {e}"))?);
+        let now = std::fs::read_to_string(&file).map_err(|e| format!("{file}: {e}"))?;
+        let has = ["7", "4194304"].contains(&now.trim());
+        want(has == set, &format!("record: {set}, kernel: {now}"))?;
+    }
+    kept(state, done)
+}
+
+/// `c1` has an OOM score, or has none.
+pub fn scored(state: &State, done: bool) -> Result<(), String> {
+    agree(state, done, "limits.memory.oom_priority", &|run| format!("/proc/{}/oom_score_adj", run["init_pid"]))
+}
+
+/// `c1` has a limit of its cgroup, or has none.
+pub fn limited(state: &State, done: bool) -> Result<(), String> {
+    let file = |run: &toml::Table| format!("{}/hugetlb.2MB.max", run["cgroup"].as_str().unwrap_or_default());
+    agree(state, done, "limits.hugepages.2MB", &file)
+}
+
 /// Profile `p1` was made.
 pub fn profile_made(state: &State, done: bool) -> Result<(), String> {
     let there = profiles(state)?.contains("p1");

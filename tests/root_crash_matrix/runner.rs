@@ -37,6 +37,7 @@ impl Matrix {
     pub fn new(bin: &Path) -> Self {
         let empty = State::new(bin);
         make_images(&empty.dir);
+        mark_hugetlb(&empty);
         let image = State::copy_of(&empty);
         image.good(&["image", "import", "image.tar", "--alias", "img"]);
         let ready = State::copy_of(&image);
@@ -74,6 +75,15 @@ impl Matrix {
             bad.extend(found);
         }
         bad
+    }
+}
+
+/// A file `hugetlb` if the host has a limit that scenarios can set.
+fn mark_hugetlb(state: &State) {
+    let controllers = stapes::ops::load::cgroups(&state.layout()).unwrap().controllers();
+    let pages = Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists();
+    if pages && controllers.iter().any(|c| c == "hugetlb") {
+        std::fs::write(state.path("hugetlb"), "").unwrap();
     }
 }
 

@@ -101,6 +101,23 @@ pub const ALL: &[Scenario] = &[
         before: STARTED,
         ..scenario("config set, running", "config set c1 user.x=new", checks::configured)
     },
+    Scenario {
+        prepare: instance,
+        before: STARTED,
+        ..scenario("config set, live", "config set c1 limits.memory.oom_priority=7", checks::scored)
+    },
+    Scenario {
+        prepare: instance,
+        before: STARTED,
+        needs: "hugetlb",
+        ..scenario("config set, limit", "config set c1 limits.hugepages.2MB=4MiB", checks::limited)
+    },
+    Scenario {
+        prepare: instance,
+        before: STARTED,
+        needs: "hugetlb",
+        ..scenario("profile set, limit", "profile set default limits.hugepages.2MB=4MiB", checks::limited)
+    },
     scenario("profile create", "profile create p1", checks::profile_made),
     Scenario {
         input: Some("config:\n  user.x: new\ndevices:\n  root:\n    path: /\n    pool: default\n    type: disk\n"),

@@ -5,7 +5,7 @@ use super::images::unless_busy;
 use crate::base::names::{InstanceName, ProjectName};
 use crate::error::{Context, Result};
 use crate::host::cgroup::Tree;
-use crate::ops::{lifecycle, load, pool};
+use crate::ops::{cpus, lifecycle, load, pool};
 use crate::storage::{Volume, VolumeKind};
 use crate::store::Store;
 use crate::store::lock::{Exclusive, Held, InstanceKey};
@@ -26,6 +26,8 @@ pub(super) fn check(store: &Store, fix: bool, report: &mut Report) -> Result<()>
         let one = One { store, held: &held, fix, cgroups: cgroups.as_ref() };
         one.check(report)?;
     }
+    // Likewise: CPUs of those that ended without saying so.
+    let _ = cpus::settle(store);
     Ok(())
 }
 

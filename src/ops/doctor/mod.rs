@@ -6,6 +6,7 @@
 mod host;
 mod images;
 mod instances;
+mod limits;
 mod records;
 
 use crate::error::{Error, Result};
@@ -104,6 +105,7 @@ pub fn state(store: &Store, fix: bool) -> Result<Report> {
     records::check(store, fix, &mut report)?;
     images::check(store, fix, &mut report)?;
     instances::check(store, fix, &mut report)?;
+    limits::check(store, &mut report);
     if report.healthy() {
         report.ok("state", format!("records, disk and kernel agree in {}", store.layout().state.display()));
     }
