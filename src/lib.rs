@@ -44,6 +44,9 @@
 //! - **Paths** that a guest or an image controls are resolved by openat2 beneath a descriptor (`sys::path`), or by process 1
 //!   inside its own root. No mount of ours ever shows in the host's table: root file systems are assembled detached, with
 //!   id-mapped layers; overlayfs is made with the container root's file-system ids, so that both layers stay unshifted on disk.
+//! - **Limits** are files of the instance's cgroup, written before process 1 is cloned into it. A live change is in a journal
+//!   whose undo is the record, so that record and kernel agree whatever happens. CPUs by number are divided among all that run
+//!   under one allocator lock (`ops::cpus`), on a table that is there only while somebody asks.
 //! - **Our binary** cannot be reached from a privileged instance: whoever goes there runs from a read-only overlay view of it.
 //!
 //! # Where this differs from the first design

@@ -65,6 +65,29 @@ fn are_balanced() {
     state.finish();
 }
 
+/// Several commands at once divide the CPUs as one after another would.
+#[test]
+fn many_at_once() {
+    let Some(state) = two("many_at_once") else { return };
+    let names = ["a", "b", "c", "d"];
+    let all = |words: &[&str]| {
+        std::thread::scope(|s| {
+            let runs: Vec<_> = names.map(|n| s.spawn(|| state.good(&[words, &[n]].concat()))).into();
+            runs.into_iter().for_each(|r| drop(r.join().unwrap()));
+        });
+    };
+    for name in names {
+        state.good(&["create", "test", name, "-c", "limits.cpu=1"]);
+    }
+    all(&["start"]);
+    assert_eq!(usage(&state, &names), [("0".to_string(), 2), ("1".to_string(), 2)].into());
+    all(&["restart", "-f"]);
+    assert_eq!(usage(&state, &names), [("0".to_string(), 2), ("1".to_string(), 2)].into());
+    all(&["stop", "-f"]);
+    assert!(!table(&state).exists());
+    state.finish();
+}
+
 #[test]
 fn what_cannot_be_given_is_refused() {
     let Some(state) = two("what_cannot_be_given_is_refused") else { return };
