@@ -53,9 +53,9 @@ guest_debian() {
 guest_payload() {
     local folder=$1 bin=$2 program name wanted word value
     shift 2
-    mkdir -p "$folder"/{tests,files} "$folder"/source/target/{test-cache,tmp} "$folder/source/tests"
+    mkdir -p "$folder"/{tests,files} "$folder"/source/target/{test-cache,tmp}
     cp "$bin" "$folder/stapes"
-    cp -r tests/root_security "$folder/source/tests/"
+    cc -O1 -static -o "$folder/probe" tests/root_security/probe.c && local -x STAPES_TEST_PROBE=$folder/probe
     cp target/test-cache/* "$folder/source/target/test-cache/" 2>/dev/null || true
     for name in $(compgen -e STAPES_); do
         value=${!name}
