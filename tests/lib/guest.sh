@@ -72,6 +72,7 @@ guest_payload() {
     cat >>"$folder/environment" <<INSIDE
 export PATH=/payload/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
 export STAPES_BIN=/payload/stapes STAPES_PARALLEL_SECONDS=\${STAPES_PARALLEL_SECONDS:-20}
+export STAPES_HYGIENE_CYCLES=\${STAPES_HYGIENE_CYCLES:-25}
 mkdir -p "$(dirname "$PWD")"
 [ -e "$PWD" ] || ln -s /payload/source "$PWD"
 INSIDE
