@@ -123,7 +123,8 @@ fn by_fd(layers: &Layers, options: &Options<'_>, attr: Attr) -> crate::sys::Resu
 /// nobody else sees them; the namespace ends with the thread, the overlay lives on in its descriptor.
 fn by_path(layers: &Layers, options: &Options<'_>, attr: Attr) -> Result<OwnedFd> {
     let scratch = options.scratch.ok_or_else(|| Error::internal("No folder for the overlay's layers"))?;
-    let places: Vec<PathBuf> = (0..=layers.lower.len()).map(|i| scratch.join(format!("layer{i}"))).collect();
+    let names: Vec<String> = (0..=layers.lower.len()).map(|i| format!("layer{i}")).collect();
+    let places: Vec<PathBuf> = names.iter().map(|name| scratch.join(name)).collect();
     for p in &places {
         match rustix::fs::mkdir(p, Mode::from_raw_mode(0o700)) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
@@ -133,7 +134,7 @@ fn by_path(layers: &Layers, options: &Options<'_>, attr: Attr) -> Result<OwnedFd
         }
     }
     let made = std::thread::scope(|scope| {
-        let thread = scope.spawn(|| mount_by_path(layers, options, attr, &places));
+        let thread = scope.spawn(|| mount_by_path(layers, options, attr, scratch, &names));
         thread.join().unwrap_or_else(|_| Err(Error::internal("The mount thread ended early")))
     });
     for p in &places {
@@ -142,20 +143,28 @@ fn by_path(layers: &Layers, options: &Options<'_>, attr: Attr) -> Result<OwnedFd
     made
 }
 
-fn mount_by_path(layers: &Layers, options: &Options<'_>, attr: Attr, places: &[PathBuf]) -> Result<OwnedFd> {
+/// The names are relative: the overlay's options are shown in the instance, and the host's folders are not its business.
+fn mount_by_path(
+    layers: &Layers,
+    options: &Options<'_>,
+    attr: Attr,
+    scratch: &Path,
+    names: &[String],
+) -> Result<OwnedFd> {
     use nix::mount::MsFlags;
+    // With the mount namespace the thread gets a working folder of its own (unshare(2)).
     crate::sys::ns::unshare(libc::CLONE_NEWNS)?;
     nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-    let (writable, lower) = places.split_last().ok_or_else(|| Error::internal("An overlay has no layers"))?;
-    mount::attach(layers.writable.as_fd(), writable)?;
-    for (fd, place) in layers.lower.iter().zip(lower) {
-        mount::attach(fd.as_fd(), place)?;
+    let (writable, lower) = names.split_last().ok_or_else(|| Error::internal("An overlay has no layers"))?;
+    mount::attach(layers.writable.as_fd(), &scratch.join(writable))?;
+    for (fd, name) in layers.lower.iter().zip(lower) {
+        mount::attach(fd.as_fd(), &scratch.join(name))?;
     }
-    let path = |p: &Path| CString::new(p.as_os_str().as_bytes()).map_err(|_| Error::internal("A path has a NUL byte"));
-    let name = |c: &CString| PathBuf::from(std::ffi::OsStr::from_bytes(c.as_bytes()));
-    let lowerdir = lower.iter().map(|p| p.to_string_lossy().replace('\\', "\\\\").replace(':', "\\:"));
-    let lowerdir = path(Path::new(&lowerdir.collect::<Vec<_>>().join(":")))?;
-    let (upper, work) = (path(&writable.join(name(&layers.upper)))?, path(&writable.join(name(&layers.work)))?);
+    rustix::process::chdir(scratch).with_context(|| format!("Failed opening \"{}\"", scratch.display()))?;
+    let text = |p: &[u8]| CString::new(p).map_err(|_| Error::internal("A path has a NUL byte"));
+    let inside = |name: &CString| text(&[writable.as_bytes(), b"/", name.as_bytes()].concat());
+    let lowerdir = text(lower.join(":").as_bytes())?;
+    let (upper, work) = (inside(&layers.upper)?, inside(&layers.work)?);
     let mut params =
         vec![Param::Text(c"lowerdir", &lowerdir), Param::Text(c"upperdir", &upper), Param::Text(c"workdir", &work)];
     if options.throwaway {

@@ -101,6 +101,15 @@ impl Dir {
         self.remove(rel.as_ref(), AtFlags::empty())
     }
 
+    /// Removes a file for good: after a power cut it does not come back. `false`: it was not there.
+    pub fn unlink_durable(&self, rel: impl AsRef<Path>) -> std::io::Result<bool> {
+        let was = self.unlink(rel.as_ref())?;
+        if was {
+            self.parent(rel.as_ref())?.0.sync()?;
+        }
+        Ok(was)
+    }
+
     /// Removes an empty folder. `false`: it was not there.
     pub fn rmdir(&self, rel: impl AsRef<Path>) -> std::io::Result<bool> {
         self.remove(rel.as_ref(), AtFlags::REMOVEDIR)

@@ -58,6 +58,8 @@ impl Store {
         for file in [format!("images/{f}"), format!("images/{f}.rootfs")] {
             state.unlink(file).with_context(fail)?;
         }
+        // One sync of the folder that all three were in.
+        state.dir(rel::IMAGES).and_then(|dir| dir.sync()).with_context(fail)?;
         Ok(was)
     }
 

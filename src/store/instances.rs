@@ -371,7 +371,8 @@ impl Store {
         self.state_mut()?;
         let place = self.place(&lock.key().project, &lock.key().name)?;
         let at = place.file(&format!("{SNAPSHOTS}/{s}.toml"));
-        place.base.unlink(&at).with_context(|| format!("Failed removing \"{}\"", place.base.path(&at).display()))
+        let was = if place.durable { place.base.unlink_durable(&at) } else { place.base.unlink(&at) };
+        was.with_context(|| format!("Failed removing \"{}\"", place.base.path(&at).display()))
     }
 
     /// Gives the record of a snapshot another name.

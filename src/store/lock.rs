@@ -1,4 +1,4 @@
-//! Ranked locks: flock(2) on files that stay, with typed proofs (design, section 5).
+//! Ranked locks: flock(2) on files that stay as long as their object does, with typed proofs (design, section 5).
 //!
 //! Locks are taken upward in [`Rank`], several keys of one rank in sorted order; a debug assertion per thread watches it.
 //! A [`Held`] is the proof that functions which change something ask for. The holder of an exclusive lock writes verb, pid
@@ -9,6 +9,7 @@
 //! the method form silently means std's own functions on new Rust. Lock files are close-on-exec; nothing here may fork.
 
 use super::dir::Dir;
+use super::lock_end::Ending;
 use crate::error::{Context, Error, Result};
 use crate::host::proc;
 use rustix::fs::OFlags;
@@ -21,7 +22,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::MutexGuard;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use super::lock_keys::*;
 
@@ -172,6 +173,7 @@ impl Proof for Fresh {
 pub(super) struct FileLock {
     file: File,
     marked: bool,
+    ending: Option<Ending>,
 }
 
 /// A lock just won.
@@ -190,15 +192,28 @@ impl FileLock {
     /// Opens and locks `rel` below `base`. `wait`: how long another holder is waited for. `subject`: for messages.
     pub fn take(base: &Dir, rel: &std::path::Path, exclusive: bool, wait: Duration, subject: &str) -> Result<Won> {
         let fail = || format!("Failed locking \"{}\"", base.path(rel).display());
-        let file = base.open_at(rel, OFlags::RDWR | OFlags::CREATE, 0o600).with_context(fail)?;
-        let Some(file) = acquire(file, exclusive, wait).with_context(fail)? else {
-            return Err(busy(base, rel, subject));
+        let end = Instant::now() + wait;
+        let file = loop {
+            let file = base.open_at(rel, OFlags::RDWR | OFlags::CREATE, 0o600).with_context(fail)?;
+            let left = end.saturating_duration_since(Instant::now());
+            let Some(file) = acquire(file, exclusive, left).with_context(fail)? else {
+                return Err(busy(base, rel, subject));
+            };
+            // Its last holder may have removed it, with its object: then this is the lock of nothing.
+            if rustix::fs::fstat(&file).map_err(std::io::Error::from).with_context(fail)?.st_nlink > 0 {
+                break file;
+            }
         };
         let dirty = exclusive && {
             let mut first = [0];
             file.read_at(&mut first, 0).with_context(fail)? == 1 && first[0] != LET_GO
         };
-        Ok(Won { lock: Self { file, marked: false }, dirty })
+        Ok(Won { lock: Self { file, marked: false, ending: None }, dirty })
+    }
+
+    /// Says what is to be done when a marked lock is let go.
+    pub fn end_with(&mut self, ending: Option<Ending>) {
+        self.ending = ending;
     }
 
     /// Writes who we are and what we do.
@@ -220,6 +235,9 @@ impl Drop for FileLock {
         if self.marked {
             // Best effort: without it the next holder looks for a journal of ours and finds none.
             let _ = self.file.write_at(&[LET_GO], 0);
+            if let Some(ending) = &self.ending {
+                ending.run();
+            }
         }
     }
 }
@@ -344,7 +362,6 @@ impl Drop for Order {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
 
     fn base() -> (tempfile::TempDir, Dir) {
         let d = tempfile::tempdir().expect("tempdir");
@@ -409,6 +426,42 @@ mod tests {
         won.lock.marked = false; // what a kill does: the lock ends, the mark stays
         drop(won);
         assert!(take(&base, true, Duration::ZERO).expect("free").dirty);
+    }
+
+    #[test]
+    fn the_lock_of_nothing_goes_and_a_waiter_takes_the_new_one() {
+        let (d, base) = base();
+        let rel = file_name(Rank::Instance, "default_c1");
+        let record = "projects/default/instances/c1/instance.toml";
+        let hold = || {
+            let mut won = take(&base, true, Duration::from_secs(5)).expect("free");
+            won.lock.mark("delete").expect("mark");
+            let ending = Ending::new(&base, None, &rel, [Some(record.into()), None]).expect("dup");
+            won.lock.end_with(ending);
+            won
+        };
+        drop(hold());
+        assert!(!base.exists(&rel).expect("look"), "no such instance");
+        std::fs::create_dir_all(d.path().join(record)).expect("record");
+        drop(hold());
+        assert!(base.exists(&rel).expect("look"));
+        std::fs::remove_dir(d.path().join(record)).expect("record");
+        // Many want it; each one that wins removes the file: no two may have it at once.
+        let inside = std::sync::atomic::AtomicUsize::new(0);
+        std::thread::scope(|s| {
+            for _ in 0..4 {
+                s.spawn(|| {
+                    for _ in 0..200 {
+                        let won = hold();
+                        assert_eq!(inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
+                        std::thread::yield_now();
+                        inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                        drop(won);
+                    }
+                });
+            }
+        });
+        assert!(!base.exists(&rel).expect("look"));
     }
 
     #[test]

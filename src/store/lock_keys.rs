@@ -2,9 +2,12 @@
 //!
 //! Used by `store::lock` and by everybody who takes a lock. Data only.
 
+use super::layout::{INSTANCE_FILE, rel};
 use super::lock::Rank;
+pub use super::lock_end::KeptBy;
 use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName};
 use std::fmt::Debug;
+use std::path::PathBuf;
 
 /// A lockable object.
 pub trait Key: Clone + Debug {
@@ -16,6 +19,11 @@ pub trait Key: Clone + Debug {
     fn busy_subject(&self) -> String;
     /// For a journal: `instance default/c1`.
     fn subject(&self) -> String;
+    /// KeptBy whose existence keeps the lock file, below the state folder and below the run folder; none of either: it
+    /// stays.
+    fn records(&self) -> KeptBy {
+        [None, None]
+    }
 }
 
 /// The server's configuration.
@@ -166,6 +174,9 @@ impl Key for ImageKey {
     fn subject(&self) -> String {
         format!("image {}", self.0)
     }
+    fn records(&self) -> KeptBy {
+        [Some(rel::image(&self.0)), None]
+    }
 }
 
 /// `+` sorts before every fingerprint.
@@ -193,6 +204,10 @@ impl Key for InstanceKey {
     }
     fn subject(&self) -> String {
         format!("instance {}/{}", self.project, self.name)
+    }
+    fn records(&self) -> KeptBy {
+        let record = |dir: PathBuf| Some(dir.join(INSTANCE_FILE));
+        [record(rel::instance_dir(&self.project, &self.name)), record(rel::ephemeral_dir(&self.project, &self.name))]
     }
 }
 

@@ -19,6 +19,7 @@ mod instances;
 pub mod journal;
 pub mod layout;
 pub mod lock;
+mod lock_end;
 mod lock_keys;
 pub mod migrate;
 mod objects;
@@ -41,6 +42,7 @@ use lock::{
     Allocator, Exclusive, FileLock, ImageKey, InstanceKey, Key, Mode, NetworkKey, Order, PoolKey, ProjectKey,
     ServerKey, Shared, VolumeKey,
 };
+use lock_end::Ending;
 pub use recover::Settled;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -196,6 +198,8 @@ impl Store {
         }
         if M::EXCLUSIVE {
             won.lock.mark(verb)?;
+            let ending = Ending::new(state, self.run.as_ref(), &rel, key.records());
+            won.lock.end_with(ending.context("Failed locking")?);
         }
         Ok(Held::new(key, order, won.lock))
     }
@@ -313,7 +317,8 @@ impl Store {
 }
 
 impl ExclusiveStore {
-    /// Removes lock files and the hidden temporary files of killed writers; nobody else is here. Returns how many.
+    /// Removes lock files and the hidden temporary files of killed writers; nobody else is here. A lock that is held all the
+    /// same stays: a monitor has its instance's for a moment without the layout's. Returns how many.
     ///
     /// # Errors
     /// An I/O error.
@@ -321,11 +326,12 @@ impl ExclusiveStore {
         let state = self.0.state_mut()?;
         let mut removed = 0;
         let locks = state.dir("locks").context("Failed opening the lock folder")?;
-        for name in locks.names().context("Failed listing the lock folder")? {
-            // Rank 0 is what we hold.
-            if !name.starts_with("0-") {
-                removed +=
-                    usize::from(locks.unlink(&name).with_context(|| format!("Failed removing lock \"{name}\""))?);
+        // Rank 0 is what we hold.
+        for name in locks.names().context("Failed listing the lock folder")?.iter().filter(|n| !n.starts_with("0-")) {
+            let fail = || format!("Failed removing lock \"{name}\"");
+            let file = locks.open_at(name, rustix::fs::OFlags::RDWR, 0).with_context(fail)?;
+            if lock::try_lock(&file, true).with_context(fail)? {
+                removed += usize::from(locks.unlink(name).with_context(fail)?);
             }
         }
         Ok(removed + recover::remove_temporaries(&self.0)?)

@@ -146,7 +146,7 @@ impl Store {
     /// An I/O error.
     pub fn delete_profile(&self, lock: &Held<ProjectKey, Exclusive>, n: &ProfileName) -> Result<bool> {
         let at = rel::profile(&lock.key().0, n);
-        self.state_mut()?.unlink(at).with_context(|| format!("Failed deleting profile \"{n}\""))
+        self.state_mut()?.unlink_durable(at).with_context(|| format!("Failed deleting profile \"{n}\""))
     }
 
     /// Renames a profile in steps each of which leaves a whole state, so that it can be done again from anywhere: the record
@@ -172,7 +172,10 @@ impl Store {
                 fault::point("store.profile.instance")?;
             }
         }
-        state.unlink(rel::profile(p, from)).map(drop).with_context(|| format!("Failed renaming profile \"{from}\""))
+        state
+            .unlink_durable(rel::profile(p, from))
+            .map(drop)
+            .with_context(|| format!("Failed renaming profile \"{from}\""))
     }
 
     /// A storage pool; `None` if there is none.

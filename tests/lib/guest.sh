@@ -1,0 +1,96 @@
+# Shell functions for the scripts that boot a guest: tests/guest/{run,shell,root-tier,power-cut}. To be sourced.
+#
+#   guest_accel <folder>    how QEMU runs a guest here: `-accel … -cpu …`; the folder is that of tests/guest/build
+#   guest_debian <bin>      builds the image of Debian that tests import, once; kept in target/test-cache
+
+# /dev/kvm is no proof: guests may hang on it. One that gets as far as its kernel's first words within a few seconds is.
+guest_accel() {
+    local said
+    if [ -w /dev/kvm ]; then
+        said=$(mktemp)
+        timeout -k 1 "${GUEST_PROBE_SECONDS:-5}" qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -nographic \
+            -machine q35 -accel kvm -cpu host -m 256 -kernel "$1/vmlinuz" -append 'console=ttyS0 panic=-1' \
+            -serial "file:$said" >/dev/null 2>&1 </dev/null || true
+        if grep -q 'Linux version' "$said"; then
+            rm "$said"
+            echo "-accel kvm -cpu host"
+            return
+        fi
+        rm "$said"
+    fi
+    echo "-accel tcg,thread=multi -cpu max"
+}
+
+# Inside there is no network: what comes from the distribution is made here.
+guest_debian() {
+    local cache=target/test-cache state file ending
+    if compgen -G "$cache/debian-12.1-rootfs.*" >/dev/null; then
+        return 0
+    fi
+    state=$(mktemp -d)
+    echo "Building the image of Debian …" >&2
+    if "$1" --state-dir "$state/s" image build bootstrap:debian/12 --alias debian </dev/null >&2 && mkdir "$state/out" &&
+        "$1" --state-dir "$state/s" image export debian "$state/out" >&2; then
+        mkdir -p "$cache"
+        for file in "$state/out"/*; do
+            ending=${file##*/}
+            ending=${ending#*.}
+            case ${file##*/} in
+            meta-*) cp "$file" "$cache/debian-12.0-meta.$ending" ;;
+            *) cp "$file" "$cache/.new" && mv "$cache/.new" "$cache/debian-12.1-rootfs.$ending" ;;
+            esac
+        done
+    fi
+    rm -rf "$state"
+    compgen -G "$cache/debian-12.1-rootfs.*" >/dev/null
+}
+
+# guest_payload <folder> <bin> [WORD…]: what the root tier needs inside, in the folder: `stapes`, `tests/<name>` (all root_*
+# test programs, or those whose name has one of the words), `source`, which stands where this folder is, and `environment`.
+#
+# Variables STAPES_* of the caller are handed on by `environment`. One that names a file brings the file along, and names
+# the copy inside. (What the tests keep in target/test-cache comes along anyway.)
+guest_payload() {
+    local folder=$1 bin=$2 program name wanted word value
+    shift 2
+    mkdir -p "$folder"/{tests,files} "$folder"/source/target/{test-cache,tmp}
+    cp "$bin" "$folder/stapes"
+    cc -O1 -static -o "$folder/probe" tests/root_security/probe.c && local -x STAPES_TEST_PROBE=$folder/probe
+    cp target/test-cache/* "$folder/source/target/test-cache/" 2>/dev/null || true
+    for name in $(compgen -e STAPES_); do
+        value=${!name}
+        case $name in
+        STAPES_DIR | STAPES_PROJECT | STAPES_REMOTE | STAPES_FAULT | STAPES_BIN) continue ;;
+        esac
+        if [ -f "$value" ]; then
+            mkdir -p "$folder/files/$name"
+            cp "$value" "$folder/files/$name/"
+            value=/payload/files/$name/${value##*/}
+        fi
+        printf 'export %s=%q\n' "$name" "$value"
+    done >"$folder/environment"
+    cat >>"$folder/environment" <<INSIDE
+export PATH=/payload/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
+export STAPES_BIN=/payload/stapes STAPES_PARALLEL_SECONDS=\${STAPES_PARALLEL_SECONDS:-20}
+export STAPES_HYGIENE_CYCLES=\${STAPES_HYGIENE_CYCLES:-25}
+mkdir -p "$(dirname "$PWD")"
+[ -e "$PWD" ] || ln -s /payload/source "$PWD"
+INSIDE
+    mkdir "$folder/bin"
+    ln -s ../stapes "$folder/bin/stapes"
+    # The crash matrix stays outside: thousands of cases, and emulation is slow.
+    cargo test --locked --no-run --test 'root_*' 2>&1 | tee "$folder/build" |
+        sed -n 's/.*(\(target[^)]*\))$/\1/p' | while read -r program; do
+        name=$(basename "$program" | sed 's/-[0-9a-f]*$//')
+        wanted=
+        [ $# -gt 0 ] || wanted=1
+        for word; do case $name in *"$word"*) wanted=1 ;; esac; done
+        [ "$name" != root_crash_matrix ] || wanted=
+        [ -z "$wanted" ] || objcopy --strip-debug "$program" "$folder/tests/$name"
+    done
+    if ! compgen -G "$folder/tests/*" >/dev/null; then
+        tail -n 30 "$folder/build" >&2
+        echo "No such test program was built" >&2
+        return 1
+    fi
+}
