@@ -51,6 +51,8 @@ pub struct Command {
     pub drop: u64,
     /// Seccomp programs.
     pub seccomp: Vec<Vec<Instruction>>,
+    /// The AppArmor label it runs with; none: ours.
+    pub label: Option<String>,
 }
 
 /// How an exec failed before the program ran.
@@ -101,11 +103,27 @@ fn spawn(
 ) -> Result<(Child, Vec<Op>), Refused> {
     let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
     let (told, tell) = pipe.map_err(Error::from).context("Failed creating a pipe")?;
-    let program = program(target, command, streams, [cgroup.as_raw_fd(), tell.as_raw_fd()])?;
+    let proc = command.label.as_ref().map(|_| host_proc()).transpose()?;
+    let handed =
+        Handed { cgroup: cgroup.as_raw_fd(), tell: tell.as_raw_fd(), proc: proc.as_ref().map(AsRawFd::as_raw_fd) };
+    let program = program(target, command, streams, handed)?;
     match spawn_second(&program, tell, told).context("Failed creating a process in the instance")? {
         Ok(child) => Ok((child, program)),
         Err(failure) => Err(refused(&program, failure)),
     }
+}
+
+/// Descriptors of ours that the child works with.
+struct Handed {
+    cgroup: i32,
+    tell: i32,
+    proc: Option<i32>,
+}
+
+/// The host's procfs.
+fn host_proc() -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open("/proc", flags, Mode::empty()).map_err(Error::from).context("Failed opening \"/proc\"")
 }
 
 fn refused(program: &[Op], failure: Failure) -> Refused {
@@ -142,7 +160,7 @@ fn program(
     target: &Target<'_>,
     command: &Command,
     streams: &[OwnedFd; 3],
-    [cgroup, tell]: [i32; 2],
+    Handed { cgroup, tell, proc }: Handed,
 ) -> Result<Vec<Op>> {
     let init = target.init.as_raw_fd();
     let outside = libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWNET | libc::CLONE_NEWPID;
@@ -152,7 +170,12 @@ fn program(
     if target.unprivileged {
         inside |= libc::CLONE_NEWUSER;
     }
-    let mut out = vec![Op::NotDumpable, Op::Blank(process::own_strings()), Op::Name(c"stapes")];
+    let mut out = Vec::new();
+    // The label of the exec, asked for out here where the files are the host's; the second child inherits the wish.
+    if let (Some(proc), Some(label)) = (proc, &command.label) {
+        out.push(Op::Label { proc: Fd::Num(proc), file: c"exec", data: format!("exec {label}").into_bytes() });
+    }
+    out.extend([Op::NotDumpable, Op::Blank(process::own_strings()), Op::Name(c"stapes")]);
     for (i, fd) in streams.iter().enumerate() {
         out.push(Op::Dup { from: Fd::Num(fd.as_raw_fd()), to: i as i32 });
     }

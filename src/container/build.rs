@@ -48,6 +48,8 @@ pub struct Settings {
     pub readonly_paths: Vec<String>,
     /// Folder of the cgroup.
     pub cgroup: PathBuf,
+    /// The AppArmor profile it is confined by.
+    pub apparmor: Option<String>,
 }
 
 /// What Incus takes from a privileged container.
@@ -102,6 +104,7 @@ fn process(s: &Settings) -> Result<Process> {
         .rlimits(rlimits(&s.rlimits)?)
         .build()
         .map_err(internal)?;
+    process.set_apparmor_profile(s.apparmor.clone());
     process.set_capabilities(if s.idmap.is_some() { None } else { Some(privileged_capabilities()?) });
     Ok(process)
 }

@@ -64,6 +64,7 @@ pub(super) fn container(plan: &Plan, socket: i32, fixed: &FixedMounts) -> Result
     }
     out.push(Op::LoopbackUp);
     sysctls(plan, &mut out)?;
+    label_of_exec(plan, &mut out);
     out.push(Op::Receive { socket, first: 0, count: fixed.total });
     out.push(Op::PivotTo(Fd::Slot(FixedMounts::ROOT)));
     attach_system(plan, &mut out)?;
@@ -86,6 +87,7 @@ pub(super) fn container(plan: &Plan, socket: i32, fixed: &FixedMounts) -> Result
         Init::System => out.push(exec(process)?),
         Init::Command { terminal } => {
             out.push(Op::Blank(process::own_strings()));
+            label_now(plan, &mut out);
             out.push(Op::Supervise);
             out.push(Op::NewSession);
             if *terminal {
@@ -166,6 +168,22 @@ fn sysctls(plan: &Plan, out: &mut Vec<Op>) -> Result<()> {
         out.push(Op::WriteFile { dir: Fd::Slot(PROC), path, data: value.clone().into_bytes(), optional: false });
     }
     Ok(())
+}
+
+/// The exec of an init gives it its label. Asked for while our procfs is attached nowhere: nothing can stand in for the file.
+fn label_of_exec(plan: &Plan, out: &mut Vec<Op>) {
+    if let (Some(profile), Init::System) = (plan.apparmor(), &plan.init) {
+        out.push(Op::Label { proc: Fd::Slot(PROC), file: c"exec", data: format!("exec {profile}").into_bytes() });
+    }
+}
+
+/// Our small init never execs: it changes over as it is, and the command inherits that. The mounts are there by now; one
+/// over the file is refused by the operation itself.
+fn label_now(plan: &Plan, out: &mut Vec<Op>) {
+    if let Some(profile) = plan.apparmor() {
+        let data = format!("changeprofile {profile}").into_bytes();
+        out.push(Op::Label { proc: Fd::Slot(PROC), file: c"current", data });
+    }
 }
 
 fn limits(plan: &Plan, out: &mut Vec<Op>) -> Result<()> {

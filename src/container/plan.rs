@@ -118,6 +118,11 @@ impl Plan {
         serde_json::from_slice(data).map_err(|e| Error::internal("Failed reading the plan").caused_by(e))
     }
 
+    /// Name of the AppArmor profile that all of it is confined by.
+    pub fn apparmor(&self) -> Option<&str> {
+        self.spec.process().as_ref()?.apparmor_profile().as_deref()
+    }
+
     /// Host id of the container's uid `id`; unmapped ids are the overflow id.
     pub fn host_uid(&self, id: u32) -> u32 {
         map(self.spec.linux().as_ref().and_then(|l| l.uid_mappings().as_deref()), id)

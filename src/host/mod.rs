@@ -2,5 +2,6 @@
 pub mod boot_id;
 pub mod cgroup;
 pub mod command;
+pub mod lsm;
 pub mod proc;
 pub mod subids;

@@ -3,7 +3,8 @@
 //! Called by `update` and `profile` before anything is saved: a change that the kernel refuses is not recorded either. What
 //! the registry of keys says about a key decides; see `model::diff`.
 
-use super::{load, settings, start};
+use super::{confine, load, settings, start};
+use crate::base::names::{InstanceName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::model::diff::Changes;
 use crate::model::expand::Expanded;
@@ -55,21 +56,26 @@ fn hotplug(what: &str) -> Error {
 ///
 /// # Errors
 /// The kernel refused.
-pub fn apply(running: &Running, changes: &Changes, expanded: &Expanded) -> Result<()> {
+pub fn apply(
+    store: &Store,
+    who: (&ProjectName, &InstanceName),
+    running: &Running,
+    changes: &Changes,
+    expanded: &Expanded,
+) -> Result<()> {
     for action in &changes.actions {
         match action {
             Action::OomPriority => oom(running, expanded)?,
             Action::KernelModules => start::load_modules(&expanded.config)?,
+            Action::AppArmor | Action::Nesting => confine::reload(store, who, &expanded.config)?,
             // Limits were refused by `check`, so that at most their absence is new. The rest is read at the next start: the
-            // runtime has no AppArmor profile, guest API or credentials yet.
+            // runtime has no guest API or credentials yet.
             Action::Cpu
             | Action::CpuTime
             | Action::Memory
             | Action::Processes
             | Action::HugePages
             | Action::DiskPriority
-            | Action::Nesting
-            | Action::AppArmor
             | Action::GuestApi
             | Action::Credentials => {}
         }

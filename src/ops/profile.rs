@@ -146,7 +146,7 @@ fn take_back(store: &Store, project: &ProjectName, affected: &[Affected]) -> Vec
 
 fn apply_one(store: &Store, project: &ProjectName, affected: &Affected, wanted: &Expanded) -> Result<()> {
     match load::running(store, project, &affected.name)? {
-        Some(running) => live::apply(&running, &affected.changes, wanted),
+        Some(running) => live::apply(store, (project, &affected.name), &running, &affected.changes, wanted),
         None => Ok(()),
     }
 }

@@ -81,13 +81,16 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, old: &Loaded, put:
     let mut new =
         Loaded { instance, volatile: Volatile { config: volatile, ..old.volatile.clone() }, expanded, ..old.clone() };
     let _ids = refresh_volatile(store, &changes, &mut new)?;
+    let who = (&old.project, &old.name);
     fault::point("config.live")?;
     if let Some(running) = &running {
-        live::apply(running, &changes, &new.expanded)?;
+        live::apply(store, who, running, &changes, &new.expanded)?;
     }
-    save(store, held, old, &new).map_err(|e| match running.map(|r| live::apply(&r, &changes, &old.expanded)) {
-        Some(Err(also)) => e.and(also),
-        _ => e,
+    save(store, held, old, &new).map_err(|e| {
+        match running.map(|r| live::apply(store, who, &r, &changes, &old.expanded)) {
+            Some(Err(also)) => e.and(also),
+            _ => e,
+        }
     })
 }
 
