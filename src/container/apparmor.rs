@@ -40,8 +40,9 @@ const FILE_SYSTEMS: [&str; 19] = [
     "autofs", "btrfs", "cgroup", "cgroup2", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "fuse", "fuse.*",
     "iso9660", "mqueue", "overlay", "ramfs", "squashfs", "tmpfs", "xfs",
 ];
-/// Options that make a mount no more powerful.
-const HARMLESS: &str = "nosuid, nodev, noexec, noatime, nodiratime, relatime, strictatime, sync, dirsync, silent";
+/// File systems that are the kernel's own, for all instances alike.
+const KERNEL_FILE_SYSTEMS: [&str; 7] =
+    ["configfs", "debugfs", "devtmpfs", "efivarfs", "pstore", "securityfs", "tracefs"];
 
 /// The name of an instance's profile. `tag` tells state folders apart: none for the usual one. Whatever a project may be
 /// called, the name holds nothing that AppArmor's language gives a meaning to.
@@ -126,25 +127,39 @@ pub fn render(profile: &Profile<'_>) -> String {
 }
 
 /// What a privileged instance may mount: nothing that would show /proc or /sys under another path, where the rules about
-/// them do not reach.
+/// them do not reach. Compilers before 3.1.7 make of any rule with `rw` or another plain option one that allows every new
+/// mount (CVE-2016-1585): the rules do without, and what matters is denied besides.
 fn mounts(add: &mut impl FnMut(&str)) {
     add(&format!("mount fstype=({})", FILE_SYSTEMS.join(", ")));
     add("mount fstype=proc -> /proc/");
     add("mount fstype=sysfs -> /sys/");
     add("mount fstype=devpts -> /dev/pts/");
     add("mount fstype=binfmt_misc -> /proc/sys/fs/binfmt_misc/");
-    for source in all_but("", &["proc", "sys", "dev/.lxc"]) {
-        // AppArmor's paths of folders end in a slash.
-        let source = source.replace("{,/**}", "{,/,/**}");
-        add(&format!("mount options=(bind) options in (rw, ro, {HARMLESS}) {source}"));
-        add(&format!("mount options=(rbind) options in (rw, ro, {HARMLESS}) {source}"));
-        add(&format!("mount options=(move) options in (rw) {source}"));
+    for kind in KERNEL_FILE_SYSTEMS {
+        add(&format!("deny mount fstype={kind}"));
     }
-    add(&format!("mount options=(ro, remount) options in (bind, {HARMLESS})"));
+    for (kind, place) in [("proc", "proc"), ("sysfs", "sys")] {
+        let elsewhere = all_but("", &[place]);
+        for target in elsewhere.iter().map(|g| folders(g)).chain(["/".to_string(), format!("/{place}/?**")]) {
+            add(&format!("deny mount fstype={kind} -> {target}"));
+        }
+    }
+    for source in all_but("", &["proc", "sys", "dev/.lxc"]) {
+        for kind in ["bind", "rbind", "move"] {
+            add(&format!("mount options=({kind}) {}", folders(&source)));
+        }
+    }
+    add(
+        "mount options=(ro, remount) options in (bind, nosuid, nodev, noexec, noatime, nodiratime, relatime, strictatime)",
+    );
     for kind in ["private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable"] {
         add(&format!("mount options=(make-{kind})"));
-        add(&format!("mount options=(rw, make-{kind})"));
     }
+}
+
+/// AppArmor's paths of folders end in a slash.
+fn folders(glob: &str) -> String {
+    glob.replace("{,/**}", "{,/,/**}")
 }
 
 /// Globs for everything below the folder `base` but `kept`: paths relative to it; each stands for itself and all below it,

@@ -144,8 +144,7 @@ fn the_complement_is_complete_and_exact() {
 
 #[test]
 fn sources_of_binds_show_nothing_of_the_kernels() {
-    let globs: Vec<String> =
-        all_but("", &["proc", "sys", "dev/.lxc"]).iter().map(|g| g.replace("{,/**}", "{,/,/**}")).collect();
+    let globs: Vec<String> = all_but("", &["proc", "sys", "dev/.lxc"]).iter().map(|g| folders(g)).collect();
     let allowed = |path: &str| globs.iter().any(|g| matches(g, path));
     for path in ["/", "/proc", "/proc/", "/proc/sys/", "/sys/kernel", "/dev/.lxc/proc/", "/dev/"] {
         assert!(!allowed(path), "{path} by {:?}", globs.iter().find(|g| matches(g, path)));

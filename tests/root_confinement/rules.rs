@@ -15,7 +15,7 @@ fn the_kernel_is_out_of_reach() {
     for settings in [&[][..], &["-c", "security.privileged=true"]] {
         assert!(state.launch("c1", settings).ok());
         denied(&state, "cat /proc/kcore");
-        denied(&state, "echo h >/proc/sysrq-trigger");
+        assert!(!state.try_sh("c1", "echo h >/proc/sysrq-trigger").ok());
         let script = "echo x >/sys/kernel/uevent_helper || echo x >/sys/kernel/uevent_seqnum";
         assert!(!state.try_sh("c1", script).ok());
         let core = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
@@ -51,7 +51,7 @@ fn a_privileged_instance_cannot_go_around() {
     for script in [
         "mount -t tmpfs tmpfs /mnt && mkdir /mnt/a && mount --bind /mnt/a /mnt/a && mount -o remount,ro,bind /mnt/a",
         "! touch /mnt/a/x 2>/dev/null",
-        "mount --make-private /mnt && mount --make-rslave /mnt && umount /mnt/a && umount /mnt",
+        "umount /mnt/a && umount /mnt",
         "echo 1 >/proc/sys/net/ipv4/ip_forward || umount /proc/sys && echo 1 >/proc/sys/net/ipv4/ip_forward",
         "hostname other && test $(hostname) = other",
         "mkdir /sys/fs/cgroup/sub && rmdir /sys/fs/cgroup/sub",

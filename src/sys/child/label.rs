@@ -20,7 +20,7 @@ pub(super) fn write(proc: i32, file: &CStr, data: &[u8]) -> Result<c_long, Bad> 
         let fd = ok(0, open2(proc, path.as_ptr().cast(), flags, 0, BENEATH | libc::RESOLVE_NO_XDEV))?;
         let mut fs: libc::statfs = std::mem::zeroed();
         ok(1, libc::syscall(libc::SYS_fstatfs, fd, &raw mut fs))?;
-        if fs.f_type as i64 != libc::PROC_SUPER_MAGIC as i64 {
+        if fs.f_type != libc::PROC_SUPER_MAGIC {
             return Err(Bad(2, libc::EXDEV));
         }
         let written = ok(3, libc::syscall(libc::SYS_write, fd, data.as_ptr(), data.len()))?;
