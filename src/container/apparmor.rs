@@ -149,6 +149,12 @@ fn mounts(add: &mut impl FnMut(&str)) {
             add(&format!("mount options=({kind}) {}", folders(&source)));
         }
     }
+    for source in ["/proc{,/,/**}", "/sys{,/,/**}", "/dev/.lxc{,/,/**}"] {
+        for kind in ["bind", "rbind", "move"] {
+            add(&format!("deny mount options=({kind}) {source}"));
+        }
+    }
+    add("deny mount options=(rbind) /");
     add(
         "mount options=(ro, remount) options in (bind, nosuid, nodev, noexec, noatime, nodiratime, relatime, strictatime)",
     );

@@ -170,17 +170,18 @@ fn program(
     if target.unprivileged {
         inside |= libc::CLONE_NEWUSER;
     }
-    let mut out = Vec::new();
-    // The label of the exec, asked for out here where the files are the host's; the second child inherits the wish.
-    if let (Some(proc), Some(label)) = (proc, &command.label) {
-        out.push(Op::Label { proc: Fd::Num(proc), file: c"exec", data: format!("exec {label}").into_bytes() });
-    }
-    out.extend([Op::NotDumpable, Op::Blank(process::own_strings()), Op::Name(c"stapes")]);
+    let mut out = vec![Op::NotDumpable, Op::Blank(process::own_strings()), Op::Name(c"stapes")];
     for (i, fd) in streams.iter().enumerate() {
         out.push(Op::Dup { from: Fd::Num(fd.as_raw_fd()), to: i as i32 });
     }
-    out.push(Op::KeepOnly(vec![init, cgroup, tell]));
+    out.push(Op::KeepOnly([init, cgroup, tell].into_iter().chain(proc).collect()));
     out.push(Op::Join { fd: Fd::Num(init), flags: outside });
+    // Out here the file is the host's, and no handle of the host's procfs goes in. Not at the exec: that would take the wish
+    // to die with the parent away.
+    if let (Some(proc), Some(label)) = (proc, &command.label) {
+        out.push(Op::Label { proc: Fd::Num(proc), data: format!("changeprofile {label}").into_bytes() });
+        out.push(Op::Close(Fd::Num(proc)));
+    }
     // From here on the instance sees it.
     out.push(Op::Sibling { cgroup, tell });
     out.extend([cgroup, tell].map(|fd| Op::Close(Fd::Num(fd))));

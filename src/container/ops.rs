@@ -64,7 +64,6 @@ pub(super) fn container(plan: &Plan, socket: i32, fixed: &FixedMounts) -> Result
     }
     out.push(Op::LoopbackUp);
     sysctls(plan, &mut out)?;
-    label_of_exec(plan, &mut out);
     out.push(Op::Receive { socket, first: 0, count: fixed.total });
     out.push(Op::PivotTo(Fd::Slot(FixedMounts::ROOT)));
     attach_system(plan, &mut out)?;
@@ -81,13 +80,13 @@ pub(super) fn container(plan: &Plan, socket: i32, fixed: &FixedMounts) -> Result
     for filter in seccomp::programs(&plan.spec)? {
         out.push(Op::Seccomp(filter));
     }
+    label(plan, &mut out);
     let process = plan.spec.process().as_ref().ok_or_else(|| Error::internal("The plan has no process"))?;
     match &plan.init {
         // As on a real boot, an init has no controlling terminal: its getty takes it.
         Init::System => out.push(exec(process)?),
         Init::Command { terminal } => {
             out.push(Op::Blank(process::own_strings()));
-            label_now(plan, &mut out);
             out.push(Op::Supervise);
             out.push(Op::NewSession);
             if *terminal {
@@ -170,19 +169,13 @@ fn sysctls(plan: &Plan, out: &mut Vec<Op>) -> Result<()> {
     Ok(())
 }
 
-/// The exec of an init gives it its label. Asked for while our procfs is attached nowhere: nothing can stand in for the file.
-fn label_of_exec(plan: &Plan, out: &mut Vec<Op>) {
-    if let (Some(profile), Init::System) = (plan.apparmor(), &plan.init) {
-        out.push(Op::Label { proc: Fd::Slot(PROC), file: c"exec", data: format!("exec {profile}").into_bytes() });
-    }
-}
-
-/// Our small init never execs: it changes over as it is, and the command inherits that. The mounts are there by now; one
+/// Late, and by changing over instead of asking for it at the exec: an exec into another label takes the wish to die with
+/// the parent away (the kernel's security/apparmor/lsm.c), and our small init never execs. The mounts are there by now; one
 /// over the file is refused by the operation itself.
-fn label_now(plan: &Plan, out: &mut Vec<Op>) {
+fn label(plan: &Plan, out: &mut Vec<Op>) {
     if let Some(profile) = plan.apparmor() {
         let data = format!("changeprofile {profile}").into_bytes();
-        out.push(Op::Label { proc: Fd::Slot(PROC), file: c"current", data });
+        out.push(Op::Label { proc: Fd::Slot(PROC), data });
     }
 }
 

@@ -98,8 +98,8 @@ pub enum Op {
     PivotTo(Fd),
     /// Writes `data` to `path` beneath `dir` (a procfs mount); a failure with `optional` is passed over.
     WriteFile { dir: Fd, path: CString, data: Vec<u8>, optional: bool },
-    /// Writes `data` to our own `attr/apparmor/<file>` (proc_pid_attr(5)) beneath `proc`, a procfs that shows this process.
-    Label { proc: Fd, file: &'static CStr, data: Vec<u8> },
+    /// Writes `data` to our own `attr/apparmor/current` (proc_pid_attr(5)) beneath `proc`, a procfs that shows this process.
+    Label { proc: Fd, data: Vec<u8> },
     /// sethostname(2).
     Hostname(CString),
     /// Brings the loopback interface up.
@@ -339,7 +339,7 @@ fn step(op: &Op, all: &[Op], at: usize, state: &mut State) -> Done {
                     other => other?,
                 }
             }
-            Op::Label { proc, file, data } => label::write(state.fd(*proc), file, data)?,
+            Op::Label { proc, data } => label::write(state.fd(*proc), data)?,
             Op::Hostname(name) => {
                 let bytes = name.as_bytes();
                 ok(0, libc::syscall(libc::SYS_sethostname, bytes.as_ptr(), bytes.len()))?

@@ -1,5 +1,4 @@
-//! The operation that gives the process its AppArmor label, or has the next exec give it; the rules of the parent module
-//! hold.
+//! The operation that gives the process its AppArmor label; the rules of the parent module hold.
 //!
 //! The file is found by our own number below a procfs that the caller knows, never through a link, never across a mount, and
 //! it must be procfs's: a label that went to any other file would be none (CVE-2019-16884, CVE-2025-52881).
@@ -7,15 +6,14 @@
 use super::mount::{BENEATH, open2};
 use super::{Bad, ok};
 use libc::c_long;
-use std::ffi::CStr;
 
-/// Writes `data` to `<our pid>/attr/apparmor/<file>` beneath `proc`.
-pub(super) fn write(proc: i32, file: &CStr, data: &[u8]) -> Result<c_long, Bad> {
+/// Writes `data` to `<our pid>/attr/apparmor/current` beneath `proc`.
+pub(super) fn write(proc: i32, data: &[u8]) -> Result<c_long, Bad> {
     let mut path = [0u8; 64];
     // SAFETY: numbers, live buffers with their sizes; an all-zero statfs is a valid one.
     unsafe {
         let pid = libc::syscall(libc::SYS_getpid);
-        own_path(&mut path, pid, file);
+        own_path(&mut path, pid);
         let flags = libc::O_WRONLY | libc::O_CLOEXEC;
         let fd = ok(0, open2(proc, path.as_ptr().cast(), flags, 0, BENEATH | libc::RESOLVE_NO_XDEV))?;
         let mut fs: libc::statfs = std::mem::zeroed();
@@ -29,8 +27,8 @@ pub(super) fn write(proc: i32, file: &CStr, data: &[u8]) -> Result<c_long, Bad> 
     }
 }
 
-/// `<pid>/attr/apparmor/<file>`, terminated: the buffer is zero and longer than any of them.
-fn own_path(path: &mut [u8; 64], pid: c_long, file: &CStr) {
+/// `<pid>/attr/apparmor/current`, terminated: the buffer is zero and longer than any of them.
+fn own_path(path: &mut [u8; 64], pid: c_long) {
     let mut digits = [0u8; 20];
     let (mut left, mut first) = (pid.unsigned_abs(), digits.len());
     loop {
@@ -42,7 +40,7 @@ fn own_path(path: &mut [u8; 64], pid: c_long, file: &CStr) {
         }
     }
     let mut at = 0;
-    for part in [&digits[first..], b"/attr/apparmor/".as_slice(), file.to_bytes()] {
+    for part in [&digits[first..], b"/attr/apparmor/current".as_slice()] {
         let mut i = 0;
         while i < part.len() && at < path.len() - 1 {
             path[at] = part[i];
@@ -55,12 +53,13 @@ fn own_path(path: &mut [u8; 64], pid: c_long, file: &CStr) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::CStr;
 
     #[test]
     fn the_path_is_our_own() {
-        for (pid, wanted) in [(1, "1/attr/apparmor/exec"), (4_194_304, "4194304/attr/apparmor/exec")] {
+        for (pid, wanted) in [(1, "1/attr/apparmor/current"), (4_194_304, "4194304/attr/apparmor/current")] {
             let mut path = [0u8; 64];
-            own_path(&mut path, pid, c"exec");
+            own_path(&mut path, pid);
             let path = CStr::from_bytes_until_nul(&path).expect("terminated");
             assert_eq!(path.to_str(), Ok(wanted));
         }
@@ -72,12 +71,12 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let own = dir.path().join(std::process::id().to_string()).join("attr/apparmor");
         std::fs::create_dir_all(&own).expect("mkdir");
-        std::fs::write(own.join("exec"), "").expect("write");
+        std::fs::write(own.join("current"), "").expect("write");
         let folder = std::fs::File::open(dir.path()).expect("open");
-        let Err(Bad(detail, errno)) = write(folder.as_raw_fd(), c"exec", b"exec x") else {
+        let Err(Bad(detail, errno)) = write(folder.as_raw_fd(), b"changeprofile x") else {
             panic!("a fake took the label");
         };
         assert_eq!((detail, errno), (2, libc::EXDEV));
-        assert_eq!(std::fs::read(own.join("exec")).expect("read"), b"");
+        assert_eq!(std::fs::read(own.join("current")).expect("read"), b"");
     }
 }
