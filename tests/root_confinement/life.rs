@@ -1,7 +1,7 @@
 //! Labels, and when profiles come and go.
 
 use crate::common_root::State;
-use crate::support::{Ask, Terminal, kill, lives, until};
+use crate::support::{Ask, kill, lives, until};
 use crate::tools::{enforced, label, loaded, profile, state, with_parser};
 use std::path::Path;
 use std::process::{Command, Stdio};
