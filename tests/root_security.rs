@@ -10,10 +10,10 @@
 //! | CVE-2019-5736 | `binary::cve_2019_5736_unprivileged`, `_privileged`, `_raw_idmap` |
 //! | CVE-2024-21626 | `entering::cve_2024_21626_leaked_descriptors` |
 //! | CVE-2016-9962 | `binary::cve_2016_9962_attach_is_opaque`, `binary::the_init_of_run_cannot_be_read` |
-//! | CVE-2019-16884, -19921, CVE-2023-27561, -28642 | `images::cve_2019_16884_mount_points_are_links` |
+//! | CVE-2019-16884, -19921, CVE-2023-27561, -28642 | `images::cve_2019_16884_mount_points_are_links`; the label: `tests/root_confinement/rules.rs` |
 //! | CVE-2021-30465, CVE-2024-45310 | `images::cve_2021_30465_swapped_mount_point` |
 //! | CVE-2025-31133, -52565, CVE-2026-41579, -47766 | `images::cve_2019_16884_mount_points_are_links` |
-//! | CVE-2025-52881 | `images::cve_2025_52881_devices_over_proc` |
+//! | CVE-2025-52881 | `images::cve_2025_52881_devices_over_proc`; `tests/root_confinement/rules.rs`; `src/sys/child/label.rs` |
 //! | CVE-2022-29162, CVE-2025-27612 | `entering::cve_2022_29162_capability_sets` |
 //! | CVE-2026-30892 | `entering::cve_2026_30892_user_strings`; `src/base/user.rs` |
 //! | CVE-2023-25809, CVE-2022-0492 | `limits::cve_2022_0492_cgroups` |

@@ -51,6 +51,8 @@ pub struct Command {
     pub drop: u64,
     /// Seccomp programs.
     pub seccomp: Vec<Vec<Instruction>>,
+    /// The AppArmor label it runs with; none: ours.
+    pub label: Option<String>,
 }
 
 /// How an exec failed before the program ran.
@@ -101,11 +103,27 @@ fn spawn(
 ) -> Result<(Child, Vec<Op>), Refused> {
     let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
     let (told, tell) = pipe.map_err(Error::from).context("Failed creating a pipe")?;
-    let program = program(target, command, streams, [cgroup.as_raw_fd(), tell.as_raw_fd()])?;
+    let proc = command.label.as_ref().map(|_| host_proc()).transpose()?;
+    let handed =
+        Handed { cgroup: cgroup.as_raw_fd(), tell: tell.as_raw_fd(), proc: proc.as_ref().map(AsRawFd::as_raw_fd) };
+    let program = program(target, command, streams, handed)?;
     match spawn_second(&program, tell, told).context("Failed creating a process in the instance")? {
         Ok(child) => Ok((child, program)),
         Err(failure) => Err(refused(&program, failure)),
     }
+}
+
+/// Descriptors of ours that the child works with.
+struct Handed {
+    cgroup: i32,
+    tell: i32,
+    proc: Option<i32>,
+}
+
+/// The host's procfs.
+fn host_proc() -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open("/proc", flags, Mode::empty()).map_err(Error::from).context("Failed opening \"/proc\"")
 }
 
 fn refused(program: &[Op], failure: Failure) -> Refused {
@@ -142,7 +160,7 @@ fn program(
     target: &Target<'_>,
     command: &Command,
     streams: &[OwnedFd; 3],
-    [cgroup, tell]: [i32; 2],
+    Handed { cgroup, tell, proc }: Handed,
 ) -> Result<Vec<Op>> {
     let init = target.init.as_raw_fd();
     let outside = libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWNET | libc::CLONE_NEWPID;
@@ -156,8 +174,14 @@ fn program(
     for (i, fd) in streams.iter().enumerate() {
         out.push(Op::Dup { from: Fd::Num(fd.as_raw_fd()), to: i as i32 });
     }
-    out.push(Op::KeepOnly(vec![init, cgroup, tell]));
+    out.push(Op::KeepOnly([init, cgroup, tell].into_iter().chain(proc).collect()));
     out.push(Op::Join { fd: Fd::Num(init), flags: outside });
+    // Out here the file is the host's, and no handle of the host's procfs goes in. Not at the exec: that would take the wish
+    // to die with the parent away.
+    if let (Some(proc), Some(label)) = (proc, &command.label) {
+        out.push(Op::Label { proc: Fd::Num(proc), data: format!("changeprofile {label}").into_bytes() });
+        out.push(Op::Close(Fd::Num(proc)));
+    }
     // From here on the instance sees it.
     out.push(Op::Sibling { cgroup, tell });
     out.extend([cgroup, tell].map(|fd| Op::Close(Fd::Num(fd))));

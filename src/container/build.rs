@@ -51,6 +51,8 @@ pub struct Settings {
     pub cgroup: PathBuf,
     /// Limits of the cgroup.
     pub limits: Limits,
+    /// The AppArmor profile it is confined by.
+    pub apparmor: Option<String>,
 }
 
 /// What Incus takes from a privileged container.
@@ -106,6 +108,7 @@ fn process(s: &Settings) -> Result<Process> {
         .rlimits(rlimits(&s.rlimits)?)
         .build()
         .map_err(internal)?;
+    process.set_apparmor_profile(s.apparmor.clone());
     process.set_capabilities(if s.idmap.is_some() { None } else { Some(privileged_capabilities()?) });
     Ok(process)
 }

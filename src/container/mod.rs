@@ -2,6 +2,7 @@
 //!
 //! `plan` is the data, `ops` turns it into what process 1 executes, `start` drives the start, `attach` enters a running
 //! container, `stop` ends it. Storage and devices are met only through `model::attach`.
+pub mod apparmor;
 pub mod attach;
 pub mod build;
 pub mod dev;

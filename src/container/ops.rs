@@ -80,6 +80,7 @@ pub(super) fn container(plan: &Plan, socket: i32, fixed: &FixedMounts) -> Result
     for filter in seccomp::programs(&plan.spec)? {
         out.push(Op::Seccomp(filter));
     }
+    label(plan, &mut out);
     let process = plan.spec.process().as_ref().ok_or_else(|| Error::internal("The plan has no process"))?;
     match &plan.init {
         // As on a real boot, an init has no controlling terminal: its getty takes it.
@@ -166,6 +167,16 @@ fn sysctls(plan: &Plan, out: &mut Vec<Op>) -> Result<()> {
         out.push(Op::WriteFile { dir: Fd::Slot(PROC), path, data: value.clone().into_bytes(), optional: false });
     }
     Ok(())
+}
+
+/// Late, and by changing over instead of asking for it at the exec: an exec into another label takes the wish to die with
+/// the parent away (the kernel's security/apparmor/lsm.c), and our small init never execs. The mounts are there by now; one
+/// over the file is refused by the operation itself.
+fn label(plan: &Plan, out: &mut Vec<Op>) {
+    if let Some(profile) = plan.apparmor() {
+        let data = format!("changeprofile {profile}").into_bytes();
+        out.push(Op::Label { proc: Fd::Slot(PROC), data });
+    }
 }
 
 fn limits(plan: &Plan, out: &mut Vec<Op>) -> Result<()> {

@@ -129,6 +129,11 @@ impl Plan {
         linux.and_then(|l| l.resources().as_ref()).map(resources::files).unwrap_or_default()
     }
 
+    /// Name of the AppArmor profile that all of it is confined by.
+    pub fn apparmor(&self) -> Option<&str> {
+        self.spec.process().as_ref()?.apparmor_profile().as_deref()
+    }
+
     /// Host id of the container's uid `id`; unmapped ids are the overflow id.
     pub fn host_uid(&self, id: u32) -> u32 {
         map(self.spec.linux().as_ref().and_then(|l| l.uid_mappings().as_deref()), id)

@@ -20,6 +20,7 @@ use super::rootfs::{self, Mapping};
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::host::cgroup::Group;
+use crate::host::lsm::apparmor;
 use crate::model::attach::{Mount, MountSource, Shift};
 use crate::sys::bpf;
 use crate::sys::child::{Failure, Op};
@@ -79,7 +80,21 @@ pub fn start(plan: &Plan, streams: Option<Streams>, furnish: Furnish<'_>) -> Res
         return Err(explain(&program, failure));
     }
     sent.context("Failed talking to the container's first process")?;
+    check_label(plan, &child)?;
     Ok(Started { child, console })
+}
+
+/// What was asked for is compared with what the kernel says: an instance does not run without its label.
+fn check_label(plan: &Plan, child: &Child) -> Result<()> {
+    let Some(wanted) = plan.apparmor() else { return Ok(()) };
+    let label = apparmor::label_of(child.pid())?;
+    match label.as_deref().is_some_and(|label| apparmor::holds(label, wanted)) {
+        true => Ok(()),
+        false => Err(Error::failed(format!(
+            "The container's first process is not confined by the AppArmor profile \"{wanted}\" but by \"{}\"",
+            label.as_deref().unwrap_or("unconfined")
+        ))),
+    }
 }
 
 /// Mounts of the plan that are always there, in the order they are sent in.

@@ -4,5 +4,6 @@ pub mod cgroup;
 pub mod command;
 pub mod controllers;
 pub mod cpus;
+pub mod lsm;
 pub mod proc;
 pub mod subids;

@@ -22,7 +22,31 @@ pub struct Range {
 /// # Errors
 /// [`crate::error::Kind::Unsupported`] if only one of the files has an entry, or the ranges do not agree.
 pub fn range() -> Result<Range> {
-    choose(&read("/etc/subuid")?, &read("/etc/subgid")?)
+    let wanted = choose(&read("/etc/subuid")?, &read("/etc/subgid")?)?;
+    within(wanted, &mapped(&read("/proc/self/uid_map")?), &mapped(&read("/proc/self/gid_map")?))
+}
+
+/// The ids that exist here: the first column and the last of user_namespaces(7)'s maps.
+fn mapped(text: &str) -> Vec<Range> {
+    let line = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        let base = fields.next()?.parse().ok()?;
+        Some(Range { base, size: fields.nth(1)?.parse().ok()? })
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// What of `wanted` exists: inside a container that is less. Where nothing of Incus's default exists, it is what lies beyond
+/// the ids that the container needs itself.
+fn within(wanted: Range, uids: &[Range], gids: &[Range]) -> Result<Range> {
+    let both = || uids.iter().flat_map(|u| gids.iter().filter_map(|g| common(*u, *g)));
+    let largest = |of: Range| both().filter_map(|r| common(r, of)).max_by_key(|r| r.size).filter(|r| r.size >= MINIMUM);
+    let beyond = Range { base: MINIMUM, size: u32::MAX - MINIMUM };
+    let found = largest(wanted).or_else(|| largest(beyond).filter(|_| wanted == DEFAULT));
+    found.ok_or_else(|| {
+        Error::unsupported("There are no 65536 user and group ids left for containers in here")
+            .hint("give the container around it more: security.idmap.size=131072 or more")
+    })
 }
 
 fn read(path: &str) -> Result<String> {
@@ -69,6 +93,23 @@ fn ranges(text: &str) -> Vec<Range> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn inside_a_container_only_its_ids_count() {
+        let host = mapped("         0          0 4294967295\n");
+        assert_eq!(within(DEFAULT, &host, &host).expect("all"), DEFAULT);
+        let large = mapped("0 1000000 1000000000\n");
+        let inside = within(DEFAULT, &large, &large).expect("the most of it");
+        assert_eq!(inside, Range { base: 1_000_000, size: 999_000_000 });
+        let small = mapped("0 1000000 200000\n");
+        assert_eq!(within(DEFAULT, &small, &small).expect("beyond"), Range { base: 65536, size: 134_464 });
+        let told = Range { base: 100_000, size: 65536 };
+        assert_eq!(within(told, &small, &small).expect("as told"), told);
+        let tiny = mapped("0 1000000 65536\n");
+        assert!(within(DEFAULT, &tiny, &tiny).is_err());
+        assert!(within(told, &tiny, &tiny).is_err(), "never others than those that were given");
+        assert!(within(DEFAULT, &large, &tiny).is_err());
+    }
 
     #[test]
     fn default_root_and_disagreement() {

@@ -12,6 +12,7 @@ use crate::base::time;
 use crate::container::attach::{self, Command, Refused, Target};
 use crate::container::seccomp;
 use crate::error::{Context, Error, Result};
+use crate::host::lsm::{self, AppArmor};
 use crate::host::proc;
 use crate::model::instance::Config;
 use crate::store::Store;
@@ -106,7 +107,9 @@ fn enter(
     let host = |id: u32| map.as_ref().map_or(Some(id), |m| m.to_host_uid(id)).unwrap_or(id);
     let (session, theirs) = Session::open(&target, &process, host(process.user), host(5))?.split();
     let theirs = theirs.ok_or_else(|| Error::internal("The command has no streams"))?;
-    let spawned = attach::attach(&target, &command(&process, config, map.is_none())?, &theirs);
+    let label = label_of(running.init_pid, init)?;
+    let command = Command { label, ..command(&process, config, map.is_none())? };
+    let spawned = attach::attach(&target, &command, &theirs);
     drop(theirs);
     let child = match spawned {
         Ok(child) => child,
@@ -115,6 +118,17 @@ fn enter(
     };
     session.relay_until(child.pidfd(), None, signals, process.streams, None)?;
     Ok(child.wait()?.shell_status())
+}
+
+/// The AppArmor label of process 1, which everything in the instance shares. Where we only inherit one, the command does too.
+fn label_of(pid: i32, init: BorrowedFd<'_>) -> Result<Option<String>> {
+    if lsm::apparmor() != AppArmor::Managed {
+        return Ok(None);
+    }
+    let label = lsm::apparmor::label_of(pid)?;
+    // It was the instance's if that still lives.
+    pidfd::send_signal(init, 0).map_err(|_| not_running())?;
+    Ok(label)
 }
 
 /// True if a process on its way into the instance needs a protected copy of our binary: the front re-executes itself then.
@@ -151,6 +165,7 @@ fn command(request: &Process, config: &Config, privileged: bool) -> Result<Comma
         cwd: request.cwd.clone().unwrap_or_else(|| home.to_string()),
         terminal: request.terminal.is_some(),
         drop: if privileged { crate::container::build::privileged_drop() } else { 0 },
+        label: None,
         seccomp: policy.as_ref().map(seccomp::programs_of).transpose()?.unwrap_or_default(),
     })
 }

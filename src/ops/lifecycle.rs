@@ -3,7 +3,7 @@
 //! The monitor holds no lock while it waits; here it takes the instance's lock to record the exit, waiting for whoever has
 //! it. The same clean-up serves commands that find the monitor dead ([`clean_up`]).
 
-use super::{cpus, delete, load, start, undo};
+use super::{confine, cpus, delete, load, start, undo};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::base::time;
 use crate::container::plan::{Places, Plan};
@@ -217,7 +217,8 @@ pub fn clean_up(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Result<()
     let (p, n) = (&held.key().project, &held.key().name);
     let mut errors = Vec::new();
     errors.extend(fault::point("cleanup.begin").err());
-    errors.extend(remove_processes(store, p, n).err());
+    // While a process is left, its profile stays: the kernel would let it go on unconfined.
+    errors.extend(remove_processes(store, p, n).and_then(|()| confine::unload(store, held)).err());
     errors.extend(fault::point("cleanup.processes").err());
     errors.extend(cpus::release(store, (p, n)).err());
     let ephemeral = store.instance(p, n).ok().flatten().is_some_and(|i| i.ephemeral);

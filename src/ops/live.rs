@@ -3,7 +3,7 @@
 //! Called by `update` and `profile` before anything is saved: a change that the kernel refuses is not recorded either. What
 //! the registry of keys says about a key decides; see `model::diff`.
 
-use super::{cpus, limits, load, settings, start, state};
+use super::{confine, cpus, limits, load, settings, start, state};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::container::resources;
 use crate::error::{Context, Error, Result};
@@ -72,7 +72,7 @@ pub struct Target<'a> {
 }
 
 /// What is done to something that runs and can be taken back.
-const UNDONE: [Action; 7] = [
+const UNDONE: [Action; 9] = [
     Action::Cpu,
     Action::CpuTime,
     Action::Memory,
@@ -80,6 +80,8 @@ const UNDONE: [Action; 7] = [
     Action::HugePages,
     Action::DiskPriority,
     Action::OomPriority,
+    Action::AppArmor,
+    Action::Nesting,
 ];
 
 /// What a journal notes before `changes` are done to a running instance: its record is what counts in the end, whoever is
@@ -123,8 +125,11 @@ fn apply_to(target: Target<'_>, group: &Group, actions: &BTreeSet<Action>, expan
             Action::Cpu => cpus(target, group, expanded)?,
             // Files of the cgroup: written above, all together.
             Action::CpuTime | Action::Memory | Action::Processes | Action::HugePages | Action::DiskPriority => {}
-            // The rest is read at the next start: the runtime has no AppArmor profile, guest API or credentials yet.
-            Action::Nesting | Action::AppArmor | Action::GuestApi | Action::Credentials => {}
+            Action::AppArmor | Action::Nesting => {
+                confine::reload(target.store, (target.project, target.name), &expanded.config)?;
+            }
+            // The rest is read at the next start: the runtime has no guest API or credentials yet.
+            Action::GuestApi | Action::Credentials => {}
         }
     }
     Ok(())

@@ -108,14 +108,22 @@ pub fn need_running(store: &Store, project: &ProjectName, name: &InstanceName) -
 /// # Errors
 /// cgroup2 is not mounted.
 pub fn cgroups(layout: &Layout) -> Result<Tree> {
+    match tag(layout) {
+        None => Tree::open("stapes"),
+        Some(tag) => Tree::open(&format!("stapes-{tag}")),
+    }
+}
+
+/// What tells a state folder from others in names of the kernel's; none for the usual one.
+pub fn tag(layout: &Layout) -> Option<String> {
     if layout.state == Layout::system().state {
-        return Tree::open("stapes");
+        return None;
     }
     // The standard library's hasher with fixed keys: stable for one binary and across releases of it so far; were it to
     // change, running instances are still found through their run records.
     let mut hasher = DefaultHasher::new();
     layout.state.hash(&mut hasher);
-    Tree::open(&format!("stapes-{:016x}", hasher.finish()))
+    Some(format!("{:016x}", hasher.finish()))
 }
 
 /// Name of an instance's cgroup.

@@ -4,6 +4,7 @@
 //! Functions take the open store and a request, never print, and never look at the environment.
 pub mod boot;
 pub mod config;
+pub mod confine;
 pub mod console;
 pub mod cpus;
 pub mod create;

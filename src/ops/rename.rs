@@ -1,7 +1,7 @@
 //! `rename`: another name for a stopped instance. Volume, records and logs move under one journal: all or none.
 
 use super::update::restore_volatile;
-use super::{lifecycle, load, pool};
+use super::{confine, lifecycle, load, pool};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -91,6 +91,10 @@ fn steps(store: &Store, journal: &mut Journal<'_>, names: &Names, loaded: &load:
     let (log_from, log_to) = (layout.instance_log_dir(project, from), layout.instance_log_dir(project, to));
     journal.undo(Action::Move { from: log_to.clone(), to: log_from.clone() })?;
     move_logs(&log_from, &log_to)?;
+    // The compiled profile goes by the name; a lost one is made again.
+    if let Some(Action::RemoveFile { path }) = confine::forget(layout, project, from) {
+        let _ = std::fs::remove_file(path);
+    }
     fault::point("rename.log")
 }
 

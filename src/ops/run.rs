@@ -7,7 +7,7 @@
 use super::exec::{Process, Session};
 use super::load::{self, Loaded};
 use super::relay::Ended;
-use super::{create, idmap, image_import, lifecycle, pool, settings, start, templates};
+use super::{confine, create, idmap, image_import, lifecycle, pool, settings, start, templates};
 use crate::container::build::{self, Settings};
 use crate::container::plan::{Init, Plan};
 use crate::container::start::{self as runtime, Started};
@@ -79,7 +79,8 @@ fn undo(store: &Store, held: &Held<InstanceKey, Exclusive>, pool: &str) -> Resul
     let InstanceKey { project, name } = held.key();
     let group = load::cgroups(store.layout())?.instance(&load::group_name(project, name));
     let (project_name, instance) = (project.to_string(), name.to_string());
-    Ok(vec![
+    let mut actions = confine::undo(store, held, group.path());
+    actions.extend([
         Action::RemoveTree { path: store.layout().instance_log_dir(project, name) },
         Action::RemoveVolume(Volume {
             pool: pool.to_string(),
@@ -93,7 +94,8 @@ fn undo(store: &Store, held: &Held<InstanceKey, Exclusive>, pool: &str) -> Resul
         Action::FreeCpus { project: project.to_string(), name: name.to_string() },
         Action::RemoveCgroup { path: group.path().to_path_buf() },
         Action::KillCgroup { path: group.path().to_path_buf() },
-    ])
+    ]);
+    Ok(actions)
 }
 
 /// A kept instance stays, stopped; anything else is rolled back, which is what a kill would have led to as well.
@@ -130,6 +132,8 @@ fn execute(
     let loaded = load::load(store, project, name)?;
     let plan = plan(store, &loaded, &request)?;
     start::prepare(store, held, &plan)?;
+    confine::prepare(store, &loaded)?;
+    fault::point("run.confined")?;
     let monitor = MonitorLock::take(&plan.run_dir)?;
     let owner = (!plan.privileged).then(|| plan.host_uid(request.process.user));
     let session = Session::plain(&request.process.streams, request.process.terminal.is_some(), owner)?;
@@ -196,6 +200,7 @@ fn plan(store: &Store, loaded: &Loaded, request: &Request) -> Result<Plan> {
         uid: request.process.user,
         gid: request.process.group,
         terminal: request.process.terminal.is_some(),
+        apparmor: base.apparmor().map(str::to_string),
         ..settings::system(&loaded.name, config, start::map_of(loaded)?, &group)?
     };
     Ok(Plan {

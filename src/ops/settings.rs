@@ -1,8 +1,8 @@
 //! From the expanded configuration of a container to the typed settings of its plan. The only place where the runtime's
 //! keys are read.
 
-use super::limits;
 use super::state::host_memory;
+use super::{confine, limits};
 use crate::base::idmap::IdMap;
 use crate::container::build::Settings;
 use crate::container::ops::DEFAULT_PATH;
@@ -34,10 +34,9 @@ static CONTROLLED: [(&Key, &str); 13] = [
 ];
 
 /// Keys that this version knows and cannot yet honour: a start with one of them set is refused.
-static NOT_YET: [&Key; 14] = [
+static NOT_YET: [&Key; 13] = [
     &keys::RAW_LXC,
     &keys::RAW_SECCOMP,
-    &keys::RAW_APPARMOR,
     &keys::SYSCALLS_INTERCEPT_BPF,
     &keys::SYSCALLS_INTERCEPT_MKNOD,
     &keys::SYSCALLS_INTERCEPT_MOUNT,
@@ -72,6 +71,7 @@ pub fn check(config: &Config, cgroups: &Tree) -> Result<()> {
             return Err(refused(key));
         }
     }
+    confine::check(config)?;
     match NOT_YET_BELOW.into_iter().find(|key| key.entries(config).next().is_some()) {
         Some(key) => Err(refused(key)),
         None => Ok(()),

@@ -1,11 +1,11 @@
 //! `start`: from records to a running container.
 
 use super::load::{self, Loaded, group_name};
-use super::{cpus, idmap, lifecycle, pool, settings, spawn, templates, wiring};
+use super::{confine, cpus, idmap, lifecycle, pool, settings, spawn, templates, wiring};
 use crate::base::idmap::IdMap;
 use crate::base::names::{InstanceName, ProjectName};
 use crate::base::time;
-use crate::container::build;
+use crate::container::build::{self, Settings};
 use crate::container::plan::{Init, Plan};
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -64,6 +64,8 @@ pub fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, options: &Opti
     let started = prepare(store, held, &plan)
         .and_then(|()| fault::point("start.planned"))
         .and_then(|()| load_modules(&loaded.expanded.config))
+        .and_then(|()| confine::prepare(store, &loaded))
+        .and_then(|()| fault::point("start.confined"))
         .and_then(|()| {
             mark_running(&mut loaded, &plan);
             cpus::note_node(store, (project, name), &mut loaded.volatile.config)?;
@@ -195,7 +197,8 @@ pub fn plan(store: &Store, loaded: &Loaded, cgroups: &Tree) -> Result<Plan> {
     let root = root_of(store, loaded, map.as_ref())?;
     let parts = parts(loaded, &root.rootfs)?;
     let privileged = map.is_none();
-    let settings = settings::system(&loaded.name, config, map, &group)?;
+    let apparmor = confine::profile_name(store.layout(), &loaded.project, &loaded.name);
+    let settings = Settings { apparmor, ..settings::system(&loaded.name, config, map, &group)? };
     Ok(Plan {
         spec: build::spec(&settings)?,
         project: loaded.project.to_string(),

@@ -246,6 +246,10 @@ impl Layout {
     pub fn blobs_dir(&self) -> PathBuf {
         self.cache.join("blobs")
     }
+    /// Compiled AppArmor profiles, one file per instance that was started.
+    pub fn apparmor_dir(&self) -> PathBuf {
+        self.cache.join("apparmor")
+    }
     /// Logs of one instance.
     pub fn instance_log_dir(&self, project: &ProjectName, name: &InstanceName) -> PathBuf {
         self.log.join(format!("{project}_{name}"))

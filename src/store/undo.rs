@@ -12,6 +12,7 @@ use super::trash;
 use crate::base::names::{Fingerprint, InstanceName, ProfileName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::host::cgroup::Group;
+use crate::host::lsm::apparmor;
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
@@ -96,6 +97,13 @@ pub enum Action {
     RemoveCgroup {
         /// Absolute.
         path: PathBuf,
+    },
+    /// Removes an AppArmor profile of ours, unless a process is left in the cgroup it was for.
+    RemoveProfile {
+        /// Its name.
+        name: String,
+        /// Absolute.
+        cgroup: PathBuf,
     },
     /// Detaches a mount.
     Unmount {
@@ -239,6 +247,7 @@ impl Store {
                 None => Ok(()),
             },
             Action::RemoveCgroup { path } => cgroup(path)?.map_or(Ok(()), |group| group.remove()),
+            Action::RemoveProfile { name, cgroup } => remove_profile(name, cgroup),
             Action::Unmount { path } => unmount(path),
             Action::RemoveLink { .. }
             | Action::RemoveVolume(_)
@@ -326,6 +335,17 @@ fn cgroup(path: &Path) -> Result<Option<Group>> {
         return Err(Error::internal(format!("\"{}\" is no version 2 cgroup", path.display())));
     }
     Ok(Some(Group::at(path.to_path_buf())))
+}
+
+/// Processes whose profile goes would live on unconfined.
+fn remove_profile(name: &str, group: &Path) -> Result<()> {
+    if !name.starts_with("stapes") {
+        return Err(Error::internal(format!("A journal names the profile \"{name}\", which is not ours")));
+    }
+    if cgroup(group)?.is_some_and(|g| g.populated()) {
+        return Err(Error::failed(format!("Processes are left in cgroup \"{}\"", group.display())));
+    }
+    apparmor::remove(name)
 }
 
 fn unmount(path: &Path) -> Result<()> {
@@ -448,6 +468,15 @@ mod tests {
         let (_d, store) = fixture();
         let e = store.perform(&Action::RemoveLink { name: "veth0".into() }).expect_err("nobody can");
         assert!(e.to_string().contains("veth0"), "{e}");
+    }
+
+    #[test]
+    fn profiles_of_ours_go_and_no_others() {
+        let (d, store) = fixture();
+        let profile = |name: &str, cgroup: &Path| Action::RemoveProfile { name: name.into(), cgroup: cgroup.into() };
+        twice(&store, &profile("stapes.0-test_none", &d.path().join("gone")));
+        assert!(store.perform(&profile("docker-default", &d.path().join("gone"))).is_err());
+        assert!(store.perform(&profile("stapes-default_c1", d.path())).is_err(), "no cgroup");
     }
 
     #[test]

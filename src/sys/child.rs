@@ -12,6 +12,7 @@ use libc::{c_int, c_long};
 use std::ffi::{CStr, CString};
 
 mod exec;
+mod label;
 mod mount;
 mod sibling;
 mod supervise;
@@ -97,6 +98,8 @@ pub enum Op {
     PivotTo(Fd),
     /// Writes `data` to `path` beneath `dir` (a procfs mount); a failure with `optional` is passed over.
     WriteFile { dir: Fd, path: CString, data: Vec<u8>, optional: bool },
+    /// Writes `data` to our own `attr/apparmor/current` (proc_pid_attr(5)) beneath `proc`, a procfs that shows this process.
+    Label { proc: Fd, data: Vec<u8> },
     /// sethostname(2).
     Hostname(CString),
     /// Brings the loopback interface up.
@@ -166,6 +169,7 @@ impl Op {
             Self::Attach { path, .. } => format!("mount on \"/{}\"", text(path).trim_start_matches('/')),
             Self::PivotTo(_) => "switch to the root file system".into(),
             Self::WriteFile { path, .. } => format!("write \"{}\"", text(path)),
+            Self::Label { .. } => "set the AppArmor label".into(),
             Self::Hostname(_) => "set the host name".into(),
             Self::LoopbackUp => "bring the loopback interface up".into(),
             Self::SessionKeyring => "join a session keyring".into(),
@@ -335,6 +339,7 @@ fn step(op: &Op, all: &[Op], at: usize, state: &mut State) -> Done {
                     other => other?,
                 }
             }
+            Op::Label { proc, data } => label::write(state.fd(*proc), data)?,
             Op::Hostname(name) => {
                 let bytes = name.as_bytes();
                 ok(0, libc::syscall(libc::SYS_sethostname, bytes.as_ptr(), bytes.len()))?

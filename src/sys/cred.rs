@@ -34,6 +34,12 @@ pub fn with_fs_ids<T>(uid: u32, gid: u32, f: impl FnOnce() -> Result<T>) -> Resu
     outcome
 }
 
+/// Whether the thread may change the policy of a security module (`CAP_MAC_ADMIN` of capabilities(7) is effective).
+pub fn may_administer_mac() -> bool {
+    const CAP_MAC_ADMIN: u32 = 33;
+    capget().is_ok_and(|data| data[1].effective & (1 << (CAP_MAC_ADMIN - 32)) != 0)
+}
+
 fn raise_all(mut data: [CapData; 2]) -> Result<()> {
     for d in &mut data {
         d.effective = d.permitted;

@@ -1,6 +1,8 @@
 //! What the host offers.
 
 use super::{Level, Report};
+use crate::host::command::Host;
+use crate::host::lsm::{self, AppArmor};
 use crate::host::{cgroup, subids};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +21,7 @@ pub(super) fn check(report: &mut Report) {
     namespaces(report);
     ids(report);
     filesystems(report);
+    security_modules(report);
     programs(report);
 }
 
@@ -86,6 +89,26 @@ fn filesystems(report: &mut Report) {
     }
     let message = "the kernel does not list it: instances are full copies of their image";
     report.add("overlayfs", Level::Warning, message, "modprobe overlay");
+}
+
+fn security_modules(report: &mut Report) {
+    if lsm::selinux_enforces() {
+        let message = "enforcing: instances can't be started, this version does not label them";
+        report.add("SELinux", Level::Error, message, "setenforce 0");
+    }
+    match lsm::apparmor() {
+        AppArmor::Off => report.ok("AppArmor", "not enabled: instances have no profile"),
+        AppArmor::Inherited => report.ok("AppArmor", "instances share the profile this program itself is confined by"),
+        AppArmor::Managed => match lsm::apparmor::parser(&Host::default()) {
+            Ok(_) => report.ok("AppArmor", "each instance has a profile of its own"),
+            Err(e) => report.add(
+                "AppArmor",
+                Level::Warning,
+                "enabled, and apparmor_parser is missing: instances can't be started",
+                e.hint_text().unwrap_or_default().trim_start_matches("install it: "),
+            ),
+        },
+    }
 }
 
 fn programs(report: &mut Report) {

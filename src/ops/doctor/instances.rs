@@ -5,7 +5,7 @@ use super::images::unless_busy;
 use crate::base::names::{InstanceName, ProjectName};
 use crate::error::{Context, Result};
 use crate::host::cgroup::Tree;
-use crate::ops::{cpus, lifecycle, load, pool};
+use crate::ops::{confine, cpus, lifecycle, load, pool};
 use crate::storage::{Volume, VolumeKind};
 use crate::store::Store;
 use crate::store::lock::{Exclusive, Held, InstanceKey};
@@ -47,6 +47,7 @@ fn everybody(store: &Store, cgroups: Option<&Tree>) -> Result<BTreeSet<Who>> {
     for folder in [layout.run_instances_dir(), layout.log.clone()] {
         all.extend(folders(&folder).iter().filter_map(|n| of_group(n)));
     }
+    all.extend(confine::confined(layout).unwrap_or_default());
     all.extend(cgroups.into_iter().flat_map(Tree::names).filter_map(|n| of_group(&n)));
     Ok(all)
 }
@@ -111,12 +112,18 @@ impl One<'_> {
         let InstanceKey { project, name } = self.held.key();
         let run = self.store.layout().instance_run_dir(project, name);
         let group = self.cgroups.map(|t| t.instance(&load::group_name(project, name)));
-        let what = match (run.exists(), group.is_some_and(|g| g.exists())) {
-            (false, false) => return,
-            (true, false) => "a run folder",
-            (false, true) => "a cgroup",
-            (true, true) => "a run folder and a cgroup",
-        };
+        let profiles = confine::confined(self.store.layout()).unwrap_or_default();
+        let profile = profiles.iter().any(|(p, n)| p == project && n == name);
+        let left = [
+            (run.exists(), "a run folder"),
+            (group.is_some_and(|g| g.exists()), "a cgroup"),
+            (profile, "an AppArmor profile"),
+        ];
+        let left: Vec<&str> = left.into_iter().filter_map(|(there, what)| there.then_some(what)).collect();
+        if left.is_empty() {
+            return;
+        }
+        let what = left.join(" and ");
         report.disagreement(label, format!("does not run and has left {what}"), self.fix, || {
             lifecycle::clean_up(self.store, self.held)
         });

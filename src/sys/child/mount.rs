@@ -5,7 +5,7 @@ use libc::c_long;
 use std::ffi::CString;
 
 /// openat2(2): stay beneath the folder, no symlink anywhere, no magic link.
-const BENEATH: u64 = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
+pub(super) const BENEATH: u64 = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
 /// openat2(2): the folder is the root; symlinks lead inside it.
 const IN_ROOT: u64 = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
 
@@ -65,7 +65,7 @@ pub(super) fn set_attr(fd: i32, masks: [u64; 3], recursive: bool) -> Result<c_lo
     ok(0, unsafe { libc::syscall(libc::SYS_mount_setattr, fd, c"".as_ptr(), flags, attr.as_ptr(), 32) })
 }
 
-fn open2(dir: i32, path: *const libc::c_char, flags: i32, mode: u64, resolve: u64) -> c_long {
+pub(super) fn open2(dir: i32, path: *const libc::c_char, flags: i32, mode: u64, resolve: u64) -> c_long {
     let how = [flags as u64, mode, resolve];
     // SAFETY: the array has the layout and size of struct open_how; the path is a live C string.
     unsafe { libc::syscall(libc::SYS_openat2, dir, path, how.as_ptr(), 24) }
