@@ -1,6 +1,9 @@
-//! L3: the machine we run on: its processes, cgroups, ids, and other programs.
+//! L3: the machine we run on: its processes, cgroups, ids, its systemd, and other programs.
 pub mod boot_id;
 pub mod cgroup;
 pub mod command;
+pub mod notify;
 pub mod proc;
+pub mod scope;
 pub mod subids;
+pub mod systemd;
