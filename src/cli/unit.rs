@@ -41,7 +41,6 @@ impl Unit<'_> {
         format!(
             "[Unit]
 Description=Container {name} of project {project}, run by stapes
-Documentation=man:stapes-start(1)
 After=network.target
 Before=stapes.service
 
