@@ -12,11 +12,11 @@ mod admin;
 mod common_root;
 #[path = "root_boot/foreground.rs"]
 mod foreground;
-#[path = "root_boot/told.rs"]
-mod told;
 #[path = "root_lifecycle/support.rs"]
 #[allow(dead_code, reason = "the other test programs use the rest")]
 mod support;
+#[path = "root_boot/told.rs"]
+mod told;
 
 use common_root::State;
 use support::Ask;

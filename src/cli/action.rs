@@ -227,7 +227,8 @@ fn foreground(cx: &Context, which: &Which, console: bool) -> Outcome {
     let orders = process::signals(&FOREGROUND_ORDERS)?;
     let notify = Notify::new(cx.env.notify_socket.as_deref());
     let output = process::stream(1)?;
-    let request = Request { layout: &cx.layout, project: &project, name: &name, orders: &orders, notify: &notify, output };
+    let request =
+        Request { layout: &cx.layout, project: &project, name: &name, orders: &orders, notify: &notify, output };
     match ops::foreground::run(&request)? {
         false => Ok(DONE),
         true => {

@@ -88,7 +88,9 @@ fn state_dir(layout: &Layout) -> Result<Option<&Path>> {
     match layout {
         _ if *layout == Layout::system() => Ok(None),
         _ if *layout == Layout::under(parent) && parent.is_absolute() => Ok(Some(parent)),
-        _ => Err(Error::unsupported("Units are made for the system's own instances, or for a state folder by its full path")),
+        _ => Err(Error::unsupported(
+            "Units are made for the system's own instances, or for a state folder by its full path",
+        )),
     }
 }
 

@@ -135,7 +135,6 @@ impl Tree {
             .filter(|n| n != "monitors")
             .collect()
     }
-
 }
 
 impl Group {

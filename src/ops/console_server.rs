@@ -3,8 +3,8 @@
 //! Protocol on the sequenced-packet socket `console.sock`, one type byte in front of each packet. Client: [`HELLO`], then
 //! [`DATA`] and [`RESIZE`]. Monitor: [`DATA`], or [`BUSY`] and the end when another client is attached.
 
-use crate::error::{Context, Result};
 use super::console::{BUSY, DATA, HELLO, PACKET, RESIZE};
+use crate::error::{Context, Result};
 use crate::sys::pty::{self, Size};
 use crate::sys::socket;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

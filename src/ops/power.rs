@@ -51,9 +51,9 @@ pub fn stop_terms(config: &Config) -> Result<Option<Duration>> {
     if keys::BOOT_HOST_SHUTDOWN_ACTION.text(config) == FORCE_STOP {
         return Ok(None);
     }
-    let seconds = keys::BOOT_HOST_SHUTDOWN_TIMEOUT.i64(config)?.map_or(DEFAULT_TIMEOUT, |s| {
-        Duration::from_secs(u64::try_from(s).unwrap_or(0))
-    });
+    let seconds = keys::BOOT_HOST_SHUTDOWN_TIMEOUT
+        .i64(config)?
+        .map_or(DEFAULT_TIMEOUT, |s| Duration::from_secs(u64::try_from(s).unwrap_or(0)));
     Ok(Some(seconds))
 }
 
@@ -197,7 +197,8 @@ pub fn shutdown(store: &Store, how: Shutdown) -> Result<Outcome> {
         }
         let config = load::load(store, &who.0, &who.1).map(|l| l.expanded.config).unwrap_or_default();
         if keys::BOOT_HOST_SHUTDOWN_ACTION.text(&config) == STATEFUL_STOP && !how.force {
-            let remark = format!("Instance \"{}\" is stopped without its state: stateful stop isn't supported yet", who.1);
+            let remark =
+                format!("Instance \"{}\" is stopped without its state: stateful stop isn't supported yet", who.1);
             outcome.remarks.push(remark);
         }
         all.push((keys::BOOT_STOP_PRIORITY.i64(&config).ok().flatten().unwrap_or(0), who));
@@ -259,7 +260,8 @@ mod tests {
     #[test]
     fn those_without_a_priority_start_first_and_the_others_from_the_highest() {
         let one = |name, priority| Candidate { who: who(name), priority, delay: Duration::ZERO };
-        let all = vec![one("low", Some(-1)), one("a", None), one("high", Some(10)), one("zero", Some(0)), one("b", None)];
+        let all =
+            vec![one("low", Some(-1)), one("a", None), one("high", Some(10)), one("zero", Some(0)), one("b", None)];
         let (together, in_order) = boot_order(all);
         assert_eq!(names(together.iter().map(|c| &c.who)), ["a", "b"]);
         assert_eq!(names(in_order.iter().map(|c| &c.who)), ["high", "zero", "low"]);

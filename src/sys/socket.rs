@@ -122,8 +122,7 @@ pub fn send_datagram(name: &std::ffi::OsStr, data: &[u8]) -> Result<()> {
         _ => return Err(SysError { call: "sendto", errno: libc::EINVAL }),
     };
     let flags = SockFlag::SOCK_CLOEXEC;
-    let socket =
-        named("socket", nix::sys::socket::socket(AddressFamily::Unix, SockType::Datagram, flags, None))?;
+    let socket = named("socket", nix::sys::socket::socket(AddressFamily::Unix, SockType::Datagram, flags, None))?;
     let patience = Some(std::time::Duration::from_secs(5));
     let timeout = rustix::net::sockopt::Timeout::Send;
     from_rustix("setsockopt", rustix::net::sockopt::set_socket_timeout(&socket, timeout, patience))?;

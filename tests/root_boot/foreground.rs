@@ -99,7 +99,11 @@ fn how_it_ended_is_its_status() {
     state.good(&["config", "set", "c1", "security.protection.start=true"]);
     let refused = state.run(&["start", "--foreground", "c1"]);
     refused.clean_failure().unwrap();
-    for bad in [&["start", "--foreground", "c1", "c2"][..], &["start", "--foreground", "--all"], &["start", "--foreground", "no"]] {
+    for bad in [
+        &["start", "--foreground", "c1", "c2"][..],
+        &["start", "--foreground", "--all"],
+        &["start", "--foreground", "no"],
+    ] {
         state.run(bad).clean_failure().unwrap();
     }
     state.finish();

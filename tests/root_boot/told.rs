@@ -13,10 +13,9 @@ fn it_shuts_its_container_down_cleanly() {
         kill(pid, signal);
         until("the monitor to end", || !lives(pid));
         assert_eq!(state.status(name).as_deref(), Some("STOPPED"));
-        let log = state.layout().instance_log_dir(
-            &Default::default(),
-            &stapes::base::names::InstanceName::parse(name).unwrap(),
-        );
+        let log = state
+            .layout()
+            .instance_log_dir(&Default::default(), &stapes::base::names::InstanceName::parse(name).unwrap());
         let console = std::fs::read_to_string(log.join("console.log")).unwrap();
         assert!(console.contains("bye"), "its init was asked: {console:?}");
         assert_eq!(power(&state, name), "RUNNING", "it ended with the host");
