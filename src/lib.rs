@@ -13,7 +13,7 @@
 //! | L0 | [`sys`] | the only unsafe code: one file per kernel subject; `sys::child` is what runs between clone and exec |
 //! | L1 | [`base`] | value types and parsers, no I/O |
 //! | L2 | [`model`] | what things are, no I/O; `model::keys` declares every configuration key once |
-//! | L3 | [`host`] | the machine: processes, cgroups, host ids, other programs |
+//! | L3 | [`host`] | the machine: processes, cgroups, host ids, systemd, other programs |
 //! | L3 | [`store`] | the state directory: records, ranked locks, journals, recovery |
 //! | L4 | [`image`], [`storage`], [`device`], [`guest`], [`container`] | one subject each; they meet in `model::attach` |
 //! | L5 | [`ops`] | use cases, one file per verb family |
@@ -45,6 +45,11 @@
 //!   inside its own root. No mount of ours ever shows in the host's table: root file systems are assembled detached, with
 //!   id-mapped layers; overlayfs is made with the container root's file-system ids, so that both layers stay unshifted on disk.
 //! - **Our binary** cannot be reached from a privileged instance: whoever goes there runs from a read-only overlay view of it.
+//!
+//! - **systemd**: where it runs, all instances live in one delegated transient scope, made by the first start (`host::scope`);
+//!   a start that finds it there talks to nobody. `start --foreground` (`ops::foreground`) keeps an instance in the calling
+//!   unit's own group. SIGTERM to whoever keeps a container shuts it down (`ops::keep`); `ops::power` is the host's boot and
+//!   shutdown.
 //!
 //! # Where this differs from the first design
 //!

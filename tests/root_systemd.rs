@@ -199,8 +199,8 @@ fn cve_2024_3154_a_generated_unit_means_what_it_says() {
     std::fs::create_dir(&odd).unwrap();
     state.good(&["image", "export", "test", "odd"]);
     let odd_state = State { dir: odd, bin: state.bin.clone() };
-    let file = std::fs::read_dir(&state.dir).unwrap().flatten().map(|e| e.path());
-    let archive = file.filter(|p| p.to_string_lossy().contains("/odd") && p.is_file()).next().unwrap();
+    let mut file = std::fs::read_dir(&state.dir).unwrap().flatten().map(|e| e.path());
+    let archive = file.find(|p| p.to_string_lossy().contains("/odd") && p.is_file()).unwrap();
     odd_state.good(&["image", "import", &archive.to_string_lossy(), "--alias", "test"]);
     odd_state.good(&["create", "test", "c1"]);
     let text = odd_state.good(&["generate", "systemd", "c1"]);

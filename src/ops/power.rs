@@ -270,7 +270,8 @@ mod tests {
     #[test]
     fn batches_go_down_from_the_highest_priority() {
         let batches = stop_order(vec![(0, who("a")), (5, who("b")), (0, who("c")), (-2, who("d")), (5, who("e"))]);
-        assert_eq!(batches.iter().map(|b| names(b)).collect::<Vec<_>>(), [vec!["b", "e"], vec!["a", "c"], vec!["d"]]);
+        let found: Vec<Vec<&str>> = batches.iter().map(names).collect();
+        assert_eq!(found, [vec!["b", "e"], vec!["a", "c"], vec!["d"]]);
         assert!(stop_order(Vec::new()).is_empty());
     }
 
