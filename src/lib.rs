@@ -13,7 +13,7 @@
 //! | L0 | [`sys`] | the only unsafe code: one file per kernel subject; `sys::child` is what runs between clone and exec |
 //! | L1 | [`base`] | value types and parsers, no I/O |
 //! | L2 | [`model`] | what things are, no I/O; `model::keys` declares every configuration key once |
-//! | L3 | [`host`] | the machine: processes, cgroups, host ids, other programs |
+//! | L3 | [`host`] | the machine: processes, cgroups, host ids, systemd, other programs |
 //! | L3 | [`store`] | the state directory: records, ranked locks, journals, recovery |
 //! | L4 | [`image`], [`storage`], [`device`], [`guest`], [`container`] | one subject each; they meet in `model::attach` |
 //! | L5 | [`ops`] | use cases, one file per verb family |
@@ -48,6 +48,11 @@
 //!   whose undo is the record, so that record and kernel agree whatever happens. CPUs by number are divided among all that run
 //!   under one allocator lock (`ops::cpus`), on a table that is there only while somebody asks.
 //! - **Our binary** cannot be reached from a privileged instance: whoever goes there runs from a read-only overlay view of it.
+//!
+//! - **systemd**: where it runs, all instances live in one delegated transient scope, made by the first start (`host::scope`);
+//!   a start that finds it there talks to nobody. `start --foreground` (`ops::foreground`) keeps an instance in the calling
+//!   unit's own group. SIGTERM to whoever keeps a container shuts it down (`ops::keep`); `ops::power` is the host's boot and
+//!   shutdown.
 //!
 //! # Where this differs from the first design
 //!

@@ -19,7 +19,7 @@
 //! | CVE-2023-25809, CVE-2022-0492 | `limits::cve_2022_0492_cgroups` |
 //! | CVE-2020-15257 | `limits::cve_2020_15257_nothing_listens`, `limits::the_console_socket_is_private` |
 //! | CVE-2025-24965, CVE-2026-40226 | `images::cve_2026_40226_images_bring_no_settings`; `src/model/expand.rs` |
-//! | CVE-2024-3154 | `absent::cve_2024_3154_no_units`; `src/model/keys/tests.rs` |
+//! | CVE-2024-3154 | `absent::cve_2024_3154_no_units`; `src/cli/unit.rs`; `tests/root_systemd.rs`; `src/model/keys/tests.rs` |
 //! | CVE-2022-47952, CVE-2018-6556 | `absent::cve_2022_47952_no_helper_with_rights` |
 //! | CVE-2022-0185, CVE-2022-0847 | `limits::cve_2022_0185_seccomp_table` |
 //! | CVE-2018-15664, CVE-2019-10152, CVE-2021-41089 | `tests/root_files.rs`; `src/guest/files_tests.rs`; `tests/image_security.rs` |

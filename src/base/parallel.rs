@@ -1,6 +1,8 @@
-//! The same work on many things at once, for listings of many small files: a few threads, the order kept.
+//! The same work on many things at once, the order kept: listings of many small files on a few threads ([`map`]), work that
+//! waits on a thread each ([`each`]).
 
 use std::num::NonZero;
+use std::sync::{Mutex, PoisonError};
 
 /// Fewer items than this a thread are not worth one.
 const PER_THREAD: usize = 64;
@@ -33,9 +35,47 @@ pub fn map<T: Send, U: Send>(items: Vec<T>, f: impl Fn(T) -> U + Sync) -> Vec<U>
     })
 }
 
+/// `f` of each item, in order, up to `at_once` at a time, each in a thread: for work that waits.
+pub fn each<T: Send, U: Send>(items: Vec<T>, at_once: usize, f: impl Fn(T) -> U + Sync) -> Vec<U> {
+    if items.len() < 2 || at_once < 2 {
+        return items.into_iter().map(f).collect();
+    }
+    let threads = items.len().min(at_once);
+    let left = Mutex::new(items.into_iter().enumerate());
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        let mut done = Vec::new();
+        while let Some((at, item)) = next() {
+            done.push((at, f(item)));
+        }
+        done
+    };
+    let mut all: Vec<(usize, U)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|w| w.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect()
+    });
+    all.sort_by_key(|(at, _)| *at);
+    all.into_iter().map(|(_, done)| done).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waiting_work_is_side_by_side_and_bounded() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let done = each((0..20).collect(), 4, |n: usize| {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            now.fetch_sub(1, Ordering::SeqCst);
+            n * 2
+        });
+        assert_eq!(done, (0..20).map(|n| n * 2).collect::<Vec<_>>());
+        let most = most.into_inner();
+        assert!((2..=4).contains(&most), "{most} at once");
+    }
 
     #[test]
     fn the_order_is_kept() {

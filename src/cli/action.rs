@@ -3,13 +3,16 @@
 use super::complete;
 use super::{Context, DONE, Outcome, console, kv, refuse_option, report};
 use crate::base::names::{InstanceName, ProjectName};
+use crate::base::parallel;
 use crate::error::{Error, Result};
-use crate::ops::{load, start, stop};
+use crate::host::notify::Notify;
+use crate::ops::foreground::Request;
+use crate::ops::{self, idmap, load, start, stop};
 use crate::store::Store;
+use crate::sys::{process, selfexe};
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use nix::sys::signal::Signal;
 
 /// Start instances
 #[derive(Debug, Args)]
@@ -18,6 +21,9 @@ pub struct Start {
     pub targets: Targets,
     #[command(flatten)]
     pub console: ConsoleOption,
+    /// Stay in the foreground until the instance ends, with its console on standard output
+    #[arg(long)]
+    pub foreground: bool,
     /// Attempt to boot a specific boot option (set to `ask` for an interactive choice)
     #[arg(long, require_equals = true, num_args = 0..=1, default_missing_value = "ask", value_name = "ask", hide = true)]
     pub override_boot: Option<String>,
@@ -138,6 +144,9 @@ impl ConsoleOption {
 /// What is done to each instance.
 type Act<'a> = &'a (dyn Fn(&Store, &ProjectName, &InstanceName) -> Result<()> + Sync);
 
+/// What asks `start --foreground` for the end: the manager, a terminal, and a scope that is stopped.
+const FOREGROUND_ORDERS: [Signal; 5] =
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGURG];
 /// Most instances worked on at once.
 const AT_ONCE: usize = 16;
 
@@ -152,25 +161,14 @@ pub(super) fn each(cx: &Context, which: Which, verb: &str, hint: bool, act: Act<
         Which::Named(names) => names,
         Which::All => store.instance_names(&project)?.iter().map(ToString::to_string).collect(),
     };
-    let next = AtomicUsize::new(0);
-    let failed = Mutex::new(Vec::new());
-    let work = || {
-        while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let done = InstanceName::parse(name).map_err(|_| load::not_found()).and_then(|n| act(&store, &project, &n));
-            let Err(e) = done else { continue };
-            let e = if hint && e.hint_text().is_none() { e.hint(log_hint(cx, name)) } else { e };
-            failed.lock().unwrap_or_else(PoisonError::into_inner).push((name.clone(), e));
-        }
-    };
-    match names.len() {
-        0 | 1 => work(),
-        n => std::thread::scope(|scope| {
-            for _ in 0..n.min(AT_ONCE) {
-                scope.spawn(work);
-            }
-        }),
-    }
-    report::batch(verb, names.len(), failed.into_inner().unwrap_or_else(PoisonError::into_inner))
+    let count = names.len();
+    let failed = parallel::each(names, AT_ONCE, |name| {
+        let done = InstanceName::parse(&name).map_err(|_| load::not_found()).and_then(|n| act(&store, &project, &n));
+        let e = done.err()?;
+        let e = if hint && e.hint_text().is_none() { e.hint(log_hint(cx, &name)) } else { e };
+        Some((name, e))
+    });
+    report::batch(verb, count, failed.into_iter().flatten().collect())
 }
 
 fn log_hint(cx: &Context, name: &str) -> String {
@@ -201,8 +199,42 @@ impl Start {
         let which = self.targets.which()?;
         let console = self.console.checked(&which)?;
         refuse_option("--override-boot", self.override_boot.is_some())?;
+        if self.foreground {
+            return foreground(cx, &which, console.is_some());
+        }
         each(cx, which.clone(), "start", true, &start::start)?;
         if console.is_some() { attach(cx, &which) } else { Ok(DONE) }
+    }
+}
+
+/// Keeps the one instance that was meant until it has ended.
+fn foreground(cx: &Context, which: &Which, console: bool) -> Outcome {
+    let Which::Named(names) = which else { return Err(Error::invalid("--foreground can't be used with --all").into()) };
+    let [name] = names.as_slice() else {
+        return Err(Error::invalid("--foreground only works with a single instance").into());
+    };
+    if console {
+        return Err(Error::invalid("--foreground shows the console already; leave out --console").into());
+    }
+    let name = InstanceName::parse(name).map_err(|_| load::not_found())?;
+    let store = cx.store()?;
+    let project = cx.project(&store)?;
+    // Whoever its root could be on the host must not reach our binary through /proc.
+    if idmap::would_reach(&load::load(&store, &project, &name)?.expanded.config, selfexe::owner()?)? {
+        process::become_protected()?;
+    }
+    drop(store);
+    let orders = process::signals(&FOREGROUND_ORDERS)?;
+    let notify = Notify::new(cx.env.notify_socket.as_deref());
+    let output = process::stream(1)?;
+    let request =
+        Request { layout: &cx.layout, project: &project, name: &name, orders: &orders, notify: &notify, output };
+    match ops::foreground::run(&request)? {
+        false => Ok(DONE),
+        true => {
+            let error = Error::failed("The instance has ended unexpectedly");
+            Err(error.hint(log_hint(cx, name.as_str())).into())
+        }
     }
 }
 

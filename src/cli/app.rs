@@ -4,7 +4,7 @@
 //! verb only ([`command_for`]); help, completion and the generators take all of it ([`command`]).
 
 use super::{Context, Outcome};
-use super::{action, config, console, create, delete, doctor, exec, file, generate, image, info, list, profile};
+use super::{action, admin, config, console, create, delete, doctor, exec, file, generate, image, info, list, profile};
 use super::{project, rename, run, storage, version, wait};
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use std::ffi::OsString;
@@ -46,7 +46,6 @@ pub struct Global {
 pub struct Verb {
     name: &'static str,
     aliases: &'static [&'static str],
-    hidden: bool,
     build: fn(Command) -> Command,
     /// Runs the verb with what clap parsed.
     pub run: fn(&ArgMatches, &Context) -> Outcome,
@@ -57,7 +56,6 @@ macro_rules! verb {
         Verb {
             name: $name,
             aliases: &[$($alias),*],
-            hidden: false,
             build: verb!(@$kind $type),
             run: |matches, cx| <$type>::from_arg_matches(matches)?.run(cx),
         }
@@ -68,6 +66,7 @@ macro_rules! verb {
 
 /// All verbs; `command` takes arguments, `group` has commands of its own.
 const VERBS: &[Verb] = &[
+    verb!(group "admin", admin::Admin),
     verb!(group "config", config::Config),
     verb!(command "console", console::Console),
     verb!(command "create", create::Create, "init"),
@@ -75,7 +74,7 @@ const VERBS: &[Verb] = &[
     verb!(command "doctor", doctor::Doctor),
     verb!(command "exec", exec::Exec),
     verb!(group "file", file::File),
-    Verb { hidden: true, ..verb!(group "generate", generate::Generate) },
+    verb!(group "generate", generate::Generate),
     verb!(command "help", Help),
     verb!(group "image", image::Image),
     verb!(command "info", info::Info),
@@ -103,7 +102,7 @@ impl Verb {
     }
 
     fn command(&self) -> Command {
-        let command = Command::new(self.name).visible_aliases(self.aliases.iter().copied()).hide(self.hidden);
+        let command = Command::new(self.name).visible_aliases(self.aliases.iter().copied());
         (self.build)(command)
     }
 }

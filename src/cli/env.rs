@@ -35,6 +35,8 @@ pub struct Env {
     pub proxies: Vec<(OsString, OsString)>,
     /// `HOME`.
     pub home: Option<PathBuf>,
+    /// `NOTIFY_SOCKET`: where a service tells its manager how it fares.
+    pub notify_socket: Option<OsString>,
 }
 
 impl Env {
@@ -63,6 +65,7 @@ impl Env {
             proxies: PROXIES.iter().filter_map(|name| Some((name.into(), raw(name)?))).collect(),
             path: raw("PATH").unwrap_or_default(),
             home: raw("HOME").map(PathBuf::from),
+            notify_socket: raw("NOTIFY_SOCKET"),
         }
     }
 

@@ -1,20 +1,43 @@
-//! The hidden `generate`: manual pages and completion scripts, committed under `man/` and `completions/`.
+//! `generate`: a systemd unit for an instance, and, hidden, manual pages and completion scripts, committed under `man/` and
+//! `completions/`.
 //!
 //! `tests/generated.rs` compares the committed files with [`man_pages`] and [`completion_scripts`].
 
-use super::{Context, DONE, Outcome, app, help, usage};
+use super::unit::Unit;
+use super::{Context, DONE, Outcome, app, complete, help, kv, usage};
+use crate::base::names::InstanceName;
 use crate::error::{Context as _, Error, Result};
+use crate::ops::{load, power};
+use crate::store::layout::Layout;
 use clap::{Args, Command, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 use clap_mangen::roff::{Roff, bold, italic, roman};
 use std::path::Path;
 
-/// Generate files that are shipped with the program
+/// Generate files for other programs
 #[derive(Debug, Subcommand)]
 pub enum Generate {
     /// Generate the shells' completion scripts
+    #[command(hide = true)]
     Completions(Folder),
     /// Generate the manual pages
+    #[command(hide = true)]
     Man(Folder),
+    Systemd(Systemd),
+}
+
+/// Print a systemd unit that runs an instance
+///
+/// The unit starts the instance with "start --foreground", so that systemd sees its end, restarts it after a failure and has
+/// its console in the journal. State folder and project are those of this command. To use it:
+///
+///     stapes generate systemd c1 > /etc/systemd/system/stapes-c1.service
+///     systemctl enable --now stapes-c1.service
+#[derive(Debug, Args)]
+pub struct Systemd {
+    /// The instance
+    #[arg(value_name = "instance", add = ArgValueCompleter::new(complete::instances))]
+    pub instance: String,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -29,13 +52,45 @@ impl Generate {
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub fn run(self, _cx: &Context) -> Outcome {
+    pub fn run(self, cx: &Context) -> Outcome {
         let (folder, files) = match self {
             Self::Completions(folder) => (folder, completion_scripts()?),
             Self::Man(folder) => (folder, man_pages()?),
+            Self::Systemd(systemd) => return systemd.run(cx),
         };
         write(&folder.directory, &files)?;
         Ok(DONE)
+    }
+}
+
+impl Systemd {
+    fn run(self, cx: &Context) -> Outcome {
+        let name = InstanceName::parse(&kv::local(&self.instance)?).map_err(|_| load::not_found())?;
+        let store = cx.reader()?;
+        let project = cx.project(&store)?;
+        let loaded = load::load(&store, &project, &name)?;
+        let program = std::env::current_exe().context("Failed finding our own program")?;
+        let unit = Unit {
+            program: &program,
+            state_dir: state_dir(&cx.layout)?,
+            project: project.as_str(),
+            name: name.as_str(),
+            patience: power::stop_terms(&loaded.expanded.config)?,
+        };
+        cx.print(unit.text())?;
+        Ok(DONE)
+    }
+}
+
+/// The folder to name to the system's manager; none for its own places.
+fn state_dir(layout: &Layout) -> Result<Option<&Path>> {
+    let parent = layout.state.parent().unwrap_or(Path::new("/"));
+    match layout {
+        _ if *layout == Layout::system() => Ok(None),
+        _ if *layout == Layout::under(parent) && parent.is_absolute() => Ok(Some(parent)),
+        _ => Err(Error::unsupported(
+            "Units are made for the system's own instances, or for a state folder by its full path",
+        )),
     }
 }
 

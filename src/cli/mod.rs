@@ -18,9 +18,11 @@ pub mod kv;
 pub mod output;
 pub mod progress;
 pub mod report;
+mod unit;
 pub mod usage;
 
 pub mod action;
+pub mod admin;
 pub mod config;
 pub mod console;
 pub mod create;

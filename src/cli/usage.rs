@@ -7,6 +7,9 @@ use crate::error::Error;
 
 /// Path and grammar.
 const GRAMMAR: &[(&str, &str)] = &[
+    ("admin boot", ""),
+    ("admin shutdown", ""),
+    ("admin waitready", ""),
     ("config device add", "[<remote>:]<instance> <new device name> <type> [<key>=<value>...]"),
     ("config device get", "[<remote>:]<instance> <device> <key>"),
     ("config device list", "[<remote>:]<instance>"),
@@ -32,6 +35,7 @@ const GRAMMAR: &[(&str, &str)] = &[
     ("file push", "<path>... [<remote>:]<instance>/<target path>"),
     ("generate completions", "<directory>"),
     ("generate man", "<directory>"),
+    ("generate systemd", "[<remote>:]<instance>"),
     ("help", "[<command>...]"),
     ("image alias create", "[<remote>:]<new alias name> <fingerprint>"),
     ("image alias delete", "[<remote>:]<alias>..."),

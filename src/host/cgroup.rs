@@ -1,9 +1,12 @@
 //! cgroup v2, wherever it is mounted. Groups are named after the state folder, the project and the instance, so that they
 //! are found without records and two state folders never share one.
 //!
-//! On a hybrid host the version 2 tree may have no controllers: running, freezing, killing and accounting work all the
-//! same; asking for a limit is refused ([`Tree::require`]). Source: the kernel's admin-guide/cgroup-v2.rst.
+//! On a systemd host our part is a delegated scope, which systemd makes ([`super::scope`]); a service that runs one instance
+//! has it in its own group. On a hybrid host the version 2 tree may have no controllers: running, freezing, killing and
+//! accounting work all the same; asking for a limit is refused ([`Tree::require`]). Source: the kernel's
+//! admin-guide/cgroup-v2.rst.
 
+use super::scope;
 use crate::error::{Context, Error, Result};
 use crate::sys::mount::fs_magic;
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
@@ -18,7 +21,10 @@ const MAGIC: i64 = 0x6367_7270;
 /// The version 2 hierarchy with our part of it.
 #[derive(Debug, Clone)]
 pub struct Tree {
+    mount: PathBuf,
     base: PathBuf,
+    /// The systemd scope whose group `base` is.
+    scope: Option<String>,
 }
 
 /// One group.
@@ -58,12 +64,35 @@ fn cgroup2_line(line: &str) -> Option<PathBuf> {
 }
 
 impl Tree {
-    /// Our part of the hierarchy: `<mount>/<base>`.
+    /// Our part of the hierarchy: `<mount>/<base>`, under systemd `<mount>/machine.slice/<base>.scope`. It need not exist.
     ///
     /// # Errors
     /// As [`mount_point`].
     pub fn open(base: &str) -> Result<Self> {
-        Ok(Self { base: mount_point()?.join(base) })
+        let mount = mount_point()?;
+        if !scope::is_systemds(&mount) {
+            return Ok(Self { base: mount.join(base), mount, scope: None });
+        }
+        let unit = format!("{base}.scope");
+        Ok(Self { base: mount.join(scope::SLICE).join(&unit), mount, scope: Some(unit) })
+    }
+
+    /// A group that is ours already: that of a service with `Delegate=yes`.
+    ///
+    /// # Errors
+    /// As [`mount_point`].
+    pub fn at(base: PathBuf) -> Result<Self> {
+        Ok(Self { mount: mount_point()?, base, scope: None })
+    }
+
+    /// Its folder.
+    pub fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// The name of the systemd scope that it is.
+    pub fn scope(&self) -> Option<&str> {
+        self.scope.as_deref()
     }
 
     /// The group of an instance; it need not exist.
@@ -71,20 +100,14 @@ impl Tree {
         Group { path: self.base.join(name) }
     }
 
-    /// The group in which all monitors live; made when missing.
-    ///
-    /// # Errors
-    /// As mkdir(2).
-    pub fn monitors(&self) -> Result<Group> {
-        let group = Group { path: self.base.join("monitors") };
-        group.make()?;
-        Ok(group)
+    /// The group in which all monitors live; it exists while a [`super::scope::Keeper`] or a monitor lives.
+    pub fn monitors(&self) -> Group {
+        Group { path: self.base.join("monitors") }
     }
 
     /// Controllers that can be used in it.
     pub fn controllers(&self) -> Vec<String> {
-        let root = self.base.parent().unwrap_or(&self.base);
-        let text = std::fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
+        let text = std::fs::read_to_string(self.mount.join("cgroup.controllers")).unwrap_or_default();
         text.split_whitespace().map(str::to_string).collect()
     }
 
@@ -112,12 +135,6 @@ impl Tree {
             .filter(|n| n != "monitors")
             .collect()
     }
-
-    /// Removes our part if it is empty.
-    pub fn remove_if_empty(&self) {
-        let _ = std::fs::remove_dir(self.base.join("monitors"));
-        let _ = std::fs::remove_dir(&self.base);
-    }
 }
 
 impl Group {
@@ -131,18 +148,24 @@ impl Group {
         &self.path
     }
 
-    /// Makes it, with its parent.
+    /// Makes it; its parent is there ([`Tree::hold`]): a folder of systemd's is never made behind its back.
     ///
     /// # Errors
     /// As mkdir(2); an existing one is fine.
     pub fn make(&self) -> Result<()> {
-        let mode = Mode::from_raw_mode(0o755);
-        let context = || format!("Failed creating cgroup \"{}\"", self.path.display());
-        match rustix::fs::mkdir(&self.path, mode) {
+        match rustix::fs::mkdir(&self.path, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
-            Err(rustix::io::Errno::NOENT) => std::fs::create_dir_all(&self.path).with_context(context),
-            Err(e) => Err(std::io::Error::from(e)).with_context(context),
+            Err(e) => Err(std::io::Error::from(e))
+                .with_context(|| format!("Failed creating cgroup \"{}\"", self.path.display())),
         }
+    }
+
+    /// Moves process `pid` into it.
+    ///
+    /// # Errors
+    /// As write(2).
+    pub fn enter(&self, pid: i32) -> Result<()> {
+        self.write("cgroup.procs", &pid.to_string())
     }
 
     /// A descriptor for clone3(2).

@@ -1,9 +1,12 @@
-//! L3: the machine we run on: its processes, cgroups, ids, and other programs.
+//! L3: the machine we run on: its processes, cgroups, ids, its systemd, and other programs.
 pub mod boot_id;
 pub mod cgroup;
 pub mod command;
 pub mod controllers;
 pub mod cpus;
 pub mod lsm;
+pub mod notify;
 pub mod proc;
+pub mod scope;
 pub mod subids;
+pub mod systemd;

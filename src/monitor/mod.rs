@@ -1,23 +1,20 @@
 //! L6: the per-instance role: parent of the container's process 1.
 //!
 //! Started by `ops::start` as our binary re-executed, with the sealed plan on [`PLAN`] and the caller's pipe on [`READY`].
-//! It starts the container, writes the run record, says so, keeps the console, waits, and has the exit recorded. It serves
-//! one instance, shares nothing with others, and at rest sleeps in one poll(2). It must never hold a lock while it waits.
-
-pub mod console;
+//! It starts the container, writes the run record, says so, keeps the container ([`crate::ops::keep`]), and has the exit
+//! recorded. It serves one instance, shares nothing with others, and at rest sleeps in one poll(2). It must never hold a lock
+//! while it waits.
 
 use crate::container::plan::Plan;
 use crate::container::start::{self, Started};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::fault;
-use crate::ops::lifecycle::{self, Monitored};
+use crate::ops::keep::{self, Keep};
+use crate::ops::lifecycle::{self, End, Monitored, Told};
 use crate::ops::spawn::{LOCK, PLAN, READY};
 use crate::ops::templates;
-use crate::sys::clone::Child;
-use crate::sys::pidfd::Exit;
 use crate::sys::{memfd, process};
-use console::Console;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signalfd::SignalFd;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 
@@ -34,7 +31,7 @@ pub fn main() -> i32 {
             let _ = ready.write_all(&lifecycle::encode_failure(&e));
             1
         }
-        Ok((monitored, running)) => {
+        Ok((monitored, keep, orders)) => {
             // What runs is on record: the lock is the starter's alone again.
             drop(lock);
             let _ = ready.write_all(b"+");
@@ -42,8 +39,8 @@ pub fn main() -> i32 {
             // Neither code nor stack of the start are needed for a long time.
             process::release_code();
             process::release_stack();
-            let exit = running.keep();
-            match exit.and_then(|exit| end(monitored, exit)) {
+            let end = keep.until_end(&monitored, &orders, Told::ByHost, &mut || {});
+            match end.and_then(|end| record(monitored, end)) {
                 Ok(()) => 0,
                 Err(e) => {
                     // The log is the monitor's standard error.
@@ -56,60 +53,23 @@ pub fn main() -> i32 {
 }
 
 #[inline(never)]
-fn end(monitored: Monitored, exit: Exit) -> Result<()> {
-    lifecycle::exited(monitored, exit)
+fn record(monitored: Monitored, end: End) -> Result<()> {
+    lifecycle::exited(monitored, end, &crate::ops::start::locked).map(drop)
 }
 
-/// A running container with its console.
-struct Running {
-    child: Child,
-    console: Console,
-}
-
-// Its frame goes before the long wait; so does that of `end`, which comes after it.
+// Its frame goes before the long wait; so does that of `record`, which comes after it.
 #[inline(never)]
-fn begin(plan: OwnedFd) -> Result<(Monitored, Running)> {
+fn begin(plan: OwnedFd) -> Result<(Monitored, Keep, SignalFd)> {
     let data = memfd::read_sealed(plan, PLAN_MAX).context("Failed reading the plan")?;
     let plan = Plan::from_json(&data)?;
     fault::point("monitor.begin")?;
+    // Blocked from here on: an order that comes while it starts is carried out when it runs.
+    let orders = process::signals(&keep::ORDERS)?;
     let monitored = Monitored::take(&plan)?;
     let Started { child, console } = start::start(&plan, None, &|root| templates::write(&plan, root))?;
     fault::point("monitor.started")?;
-    let console = Console::new(console, &plan.log_dir, &plan.run_dir)?;
-    monitored.record_start(&plan, child.pid())?;
+    let keep = Keep::new(&plan, child, console, None)?;
+    monitored.record_start(&plan, keep.pid())?;
     fault::point("monitor.recorded")?;
-    Ok((monitored, Running { child, console }))
-}
-
-impl Running {
-    /// Keeps the console until process 1 has ended.
-    fn keep(mut self) -> Result<Exit> {
-        loop {
-            let mut fds = vec![
-                PollFd::new(self.child.pidfd(), PollFlags::POLLIN),
-                PollFd::new(self.console.master(), PollFlags::POLLIN),
-                PollFd::new(self.console.listener(), PollFlags::POLLIN),
-            ];
-            fds.extend(self.console.client().map(|c| PollFd::new(c, PollFlags::POLLIN)));
-            match poll(&mut fds, PollTimeout::NONE) {
-                Err(nix::errno::Errno::EINTR) => continue,
-                other => other.map_err(Error::from).context("Failed waiting for the container")?,
-            };
-            let ready: Vec<bool> = fds.iter().map(|f| f.any().unwrap_or(false)).collect();
-            drop(fds);
-            if ready[1] {
-                self.console.output();
-            }
-            if ready.get(3) == Some(&true) {
-                self.console.input();
-            }
-            if ready[2] {
-                self.console.accept();
-            }
-            if ready[0] {
-                self.console.output();
-                return Ok(self.child.wait()?);
-            }
-        }
-    }
+    Ok((monitored, keep, orders))
 }

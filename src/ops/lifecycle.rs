@@ -3,7 +3,7 @@
 //! The monitor holds no lock while it waits; here it takes the instance's lock to record the exit, waiting for whoever has
 //! it. The same clean-up serves commands that find the monitor dead ([`clean_up`]).
 
-use super::{confine, cpus, delete, load, start, undo};
+use super::{confine, cpus, delete, load, power, start, undo};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::base::time;
 use crate::container::plan::{Places, Plan};
@@ -68,6 +68,16 @@ impl Monitored {
         })
     }
 
+    /// The instance, and how long it may take to stop when it is told to; none: it is killed at once. Read when it is needed,
+    /// because the keys may change while it runs.
+    pub fn stop_terms(&self) -> Option<Duration> {
+        let terms = || -> Result<Option<Duration>> {
+            let store = undo::open(&self.layout, Access::Read)?;
+            power::stop_terms(&load::load(&store, &self.project, &self.name)?.expanded.config)
+        };
+        terms().unwrap_or(Some(power::DEFAULT_TIMEOUT))
+    }
+
     /// Writes the run record: process 1 is `init`.
     ///
     /// # Errors
@@ -119,50 +129,92 @@ pub fn decode_failure(report: &[u8]) -> Error {
     }
 }
 
+/// How a container came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// How its first process ended.
+    pub exit: Exit,
+    /// Whoever keeps it was told to end it.
+    pub told: Option<Told>,
+}
+
+/// Who told the keeper of a container to end it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// The host goes down: it counts as running when the host is back.
+    ByHost,
+    /// The unit, or the terminal, that runs it in the foreground.
+    ByUnit,
+}
+
 /// What comes after an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum After {
     Stop,
+    /// Nobody wanted it, and it was not done from inside either.
+    Failed,
+    Shutdown,
     Restart,
     AutoRestart,
 }
 
-/// Records the end of a monitored instance and does what follows from it.
+/// What an end led to.
+#[derive(Debug)]
+pub enum Next<T> {
+    /// It is stopped; `failed`: unexpectedly.
+    Stopped { failed: bool },
+    /// It was started again.
+    Started(T),
+    /// The command that started it sees to the rest.
+    Abandoned,
+}
+
+/// How an instance is started again, under its lock.
+type Again<'a, T> = &'a dyn Fn(&Store, &Held<InstanceKey, Exclusive>, &start::Options) -> Result<T>;
+
+/// Records the end of a monitored instance and does what follows from it; it is started again with `again`.
 ///
 /// # Errors
-/// The store cannot be written; what was left is found by the next command.
-pub fn exited(monitored: Monitored, exit: Exit) -> Result<()> {
+/// The store cannot be written; what was left is found by the next command. It could not be started again.
+pub fn exited<T>(monitored: Monitored, end: End, again: Again<'_, T>) -> Result<Next<T>> {
     let Monitored { layout, project, name, lock: monitor, restarted } = monitored;
     if monitor.wish()? == Some(Wish::Abandon) {
-        return Ok(());
+        return Ok(Next::Abandoned);
     }
     let store = undo::open(&layout, Access::Write)?;
     fault::point("exit.begin")?;
     let held = lock_patiently(&store, &project, &name)?;
     fault::point("exit.locked")?;
     let wish = monitor.wish()?;
-    let after = decide(&store, &project, &name, exit, wish, &restarted)?;
+    let after = match end.told {
+        Some(Told::ByHost) => After::Shutdown,
+        Some(Told::ByUnit) => After::Stop,
+        None => decide(&store, (&project, &name), end.exit, wish, &restarted)?,
+    };
     // From here the instance has no monitor; the lock keeps everybody else away.
     drop(monitor);
     fault::point("exit.released")?;
     match after {
-        After::Stop => {
-            clean_up(&store, &held)?;
+        After::Stop | After::Failed | After::Shutdown => {
+            let power = if after == After::Shutdown { Power::Kept } else { Power::Stopped };
+            clean_up_with(&store, &held, power)?;
             note(&store, &project, &name, if wish.is_some() { "instance-stopped" } else { "instance-shutdown" });
-            Ok(())
+            Ok(Next::Stopped { failed: after == After::Failed })
         }
         After::Restart | After::AutoRestart => {
             let times = if after == After::AutoRestart { push_time(&restarted) } else { restarted };
             remove_processes(&store, &project, &name)?;
             fault::point("exit.restart")?;
             let options = start::Options { restarted: times };
-            let started = start::locked(&store, &held, &options);
-            if let Err(e) = started {
-                clean_up(&store, &held)?;
-                return Err(e);
-            }
+            let started = match again(&store, &held, &options) {
+                Ok(started) => started,
+                Err(e) => {
+                    clean_up(&store, &held)?;
+                    return Err(e);
+                }
+            };
             note(&store, &project, &name, "instance-restarted");
-            Ok(())
+            Ok(Next::Started(started))
         }
     }
 }
@@ -180,25 +232,25 @@ fn lock_patiently(store: &Store, p: &ProjectName, n: &InstanceName) -> Result<He
 /// reboot(2) in a pid namespace ends its first process by SIGHUP for a restart, by SIGINT for a halt.
 fn decide(
     store: &Store,
-    p: &ProjectName,
-    n: &InstanceName,
+    who: (&ProjectName, &InstanceName),
     exit: Exit,
     wish: Option<Wish>,
     restarted: &str,
 ) -> Result<After> {
     match (wish, exit) {
         (Some(Wish::Stop | Wish::Abandon), _) => return Ok(After::Stop),
+        (Some(Wish::Shutdown), _) => return Ok(After::Shutdown),
         (Some(Wish::Restart), _) | (None, Exit::Signal(libc::SIGHUP)) => return Ok(After::Restart),
         (None, Exit::Signal(libc::SIGINT) | Exit::Code(0)) => return Ok(After::Stop),
         (None, _) => {}
     }
-    let wanted = match load::load(store, p, n) {
+    let wanted = match load::load(store, who.0, who.1) {
         Ok(loaded) => keys::BOOT_AUTORESTART.bool(&loaded.expanded.config)?,
         Err(_) => false,
     };
     let minute_ago = time::now().as_second() - 60;
     let recent = restarted.split(' ').filter(|t| t.parse::<i64>().is_ok_and(|t| t > minute_ago)).count();
-    Ok(if wanted && recent < RESTARTS { After::AutoRestart } else { After::Stop })
+    Ok(if wanted && recent < RESTARTS { After::AutoRestart } else { After::Failed })
 }
 
 fn push_time(times: &str) -> String {
@@ -214,6 +266,27 @@ fn push_time(times: &str) -> String {
 /// # Errors
 /// All that did not work.
 pub fn clean_up(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Result<()> {
+    clean_up_with(store, held, power_after(store, held))
+}
+
+/// What the record says afterwards about whether it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Power {
+    Stopped,
+    /// It ended with the host and is to come back with it.
+    Kept,
+}
+
+/// What ran in an earlier boot, and what was being stopped with the host, did not end of itself.
+fn power_after(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Power {
+    let (p, n) = (&held.key().project, &held.key().name);
+    let boot = store.running(p, n).ok().flatten().map(|r| r.file.boot_id);
+    let earlier = boot.is_some_and(|boot| boot_id::current().is_ok_and(|now| boot != now));
+    let shutdown = matches!(store.wish(p, n), Ok(Some(Wish::Shutdown)));
+    if earlier || shutdown { Power::Kept } else { Power::Stopped }
+}
+
+fn clean_up_with(store: &Store, held: &Held<InstanceKey, Exclusive>, power: Power) -> Result<()> {
     let (p, n) = (&held.key().project, &held.key().name);
     let mut errors = Vec::new();
     errors.extend(fault::point("cleanup.begin").err());
@@ -226,7 +299,9 @@ pub fn clean_up(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Result<()
         // Its run folder goes with it, last: as long as it is there, the next one to look cleans up again.
         errors.extend(delete::locked(store, held).err());
     } else {
-        errors.extend(record_stopped(store, held).err());
+        if power == Power::Stopped {
+            errors.extend(record_stopped(store, held).err());
+        }
         errors.extend(fault::point("cleanup.recorded").err());
         errors.extend(store.remove_run_dir(held).err());
     }

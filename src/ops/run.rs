@@ -139,6 +139,8 @@ fn execute(
     let session = Session::plain(&request.process.streams, request.process.terminal.is_some(), owner)?;
     let (session, theirs) = session.split();
     fault::point("run.start")?;
+    // From when there is a group to start in, until the command is in one.
+    let keeper = load::cgroups(store.layout())?.hold()?;
     let Started { child, console } = match runtime::start(&plan, theirs, &|root| templates::write(&plan, root)) {
         Err(e) if e.errno() == Some(libc::ENOENT) && is_exec(&e) => {
             return Ok((not_found(&request, 127), request.keep));
@@ -149,6 +151,7 @@ fn execute(
         other => other?,
     };
     lifecycle::record(&monitor, &plan, child.pid())?;
+    drop(keeper);
     fault::point("run.running")?;
     let deadline = request.timeout.map(|t| Instant::now() + t);
     let master = request.process.terminal.is_some().then_some(console);

@@ -5,6 +5,7 @@ use crate::container::plan::Plan;
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::host::cgroup::Tree;
+use crate::host::scope;
 use crate::ops::lifecycle;
 use crate::store::lock::{Exclusive, Held, InstanceKey};
 use crate::sys::child::{CArray, Fd, Op};
@@ -43,14 +44,27 @@ pub fn monitor(held: &Held<InstanceKey, Exclusive>, plan: &Plan, cgroups: &Tree)
     let exe = our_binary(plan).context("Failed opening ourselves")?;
     let program =
         program(plan, [null.as_raw_fd(), log.as_raw_fd()], [data.as_fd(), theirs.as_fd(), held.as_fd()], exe.as_fd())?;
-    let group = cgroups.monitors()?.open()?;
-    let how = Spawn { namespaces: 0, cgroup: Some(group.as_fd()) };
-    let mut child = spawn(&how, &program).context("Failed starting the monitor")?;
+    let mut child = into_tree(cgroups, &program).context("Failed starting the monitor")?;
     drop(theirs);
     if let Err(failure) = child.wait_exec().context("Failed starting the monitor")? {
         return Err(Error::failed(format!("Failed starting the monitor: error {}", failure.errno)));
     }
     await_ready(ready, child)
+}
+
+/// Straight into the monitors' group, as a rule; if it is not there, or is going away with the last instance, it is made.
+fn into_tree(cgroups: &Tree, program: &[Op]) -> Result<Child> {
+    let into = || -> Result<Child> {
+        let group = cgroups.monitors().open()?;
+        Ok(spawn(&Spawn { namespaces: 0, cgroup: Some(group.as_fd()) }, program)?)
+    };
+    match into() {
+        Err(e) if scope::went_away(&e) => {
+            let _keeper = cgroups.hold()?;
+            into()
+        }
+        other => other,
+    }
 }
 
 /// What the monitor runs from: a protected view where the instance's root could write to the binary itself.

@@ -51,15 +51,39 @@ pub fn start(store: &Store, project: &ProjectName, name: &InstanceName) -> Resul
     Ok(())
 }
 
-/// Starts a stopped instance under its lock.
+/// Who carries a start out.
+pub(super) struct Starter<'a, T> {
+    /// Where the instance is to live.
+    pub cgroups: &'a Tree,
+    /// Whether it is started again when the host comes back.
+    pub returns_with_host: bool,
+    /// Starts the container of the plan; what it returns ends the container when it is dropped, or is nothing.
+    pub run: &'a dyn Fn(&Plan) -> Result<T>,
+}
+
+/// Starts a stopped instance under its lock, with a monitor.
 ///
 /// # Errors
 /// As [`start`].
 pub fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, options: &Options) -> Result<()> {
+    let cgroups = load::cgroups(store.layout())?;
+    let run = |plan: &Plan| spawn::monitor(held, plan, &cgroups);
+    locked_with(store, held, options, &Starter { cgroups: &cgroups, returns_with_host: true, run: &run })
+}
+
+/// The same, carried out by `starter`.
+///
+/// # Errors
+/// As [`start`].
+pub(super) fn locked_with<T>(
+    store: &Store,
+    held: &Held<InstanceKey, Exclusive>,
+    options: &Options,
+    starter: &Starter<'_, T>,
+) -> Result<T> {
     let InstanceKey { project, name } = held.key();
     let mut loaded = load::load(store, project, name)?;
-    let cgroups = load::cgroups(store.layout())?;
-    let plan = Plan { restarted: options.restarted.clone(), ..plan(store, &loaded, &cgroups)? };
+    let plan = Plan { restarted: options.restarted.clone(), ..plan(store, &loaded, starter.cgroups)? };
     let before = loaded.volatile.clone();
     let started = prepare(store, held, &plan)
         .and_then(|()| fault::point("start.planned"))
@@ -67,12 +91,12 @@ pub fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, options: &Opti
         .and_then(|()| confine::prepare(store, &loaded))
         .and_then(|()| fault::point("start.confined"))
         .and_then(|()| {
-            mark_running(&mut loaded, &plan);
+            mark_running(&mut loaded, &plan, starter.returns_with_host);
             cpus::note_node(store, (project, name), &mut loaded.volatile.config)?;
-            record_and_run(store, held, &loaded, &plan, &cgroups)
+            record_and_run(store, held, &loaded, &|| (starter.run)(&plan))
         });
     match started {
-        Ok(()) => Ok(()),
+        Ok(started) => Ok(started),
         Err(e) => Err([lifecycle::clean_up(store, held), store.save_volatile(held, &before)]
             .into_iter()
             .filter_map(Result::err)
@@ -81,20 +105,26 @@ pub fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, options: &Opti
 }
 
 /// The record goes to disk while the container starts: a power cut ends the container anyway.
-fn record_and_run(
+fn record_and_run<T>(
     store: &Store,
     held: &Held<InstanceKey, Exclusive>,
     loaded: &Loaded,
-    plan: &Plan,
-    cgroups: &Tree,
-) -> Result<()> {
+    run: &dyn Fn() -> Result<T>,
+) -> Result<T> {
     let (recorded, started) = std::thread::scope(|scope| {
         let record = scope.spawn(|| store.save_volatile(held, &loaded.volatile));
-        let started = spawn::monitor(held, plan, cgroups);
+        let started = run();
         (record.join().unwrap_or_else(|_| Err(Error::internal("Recording ended early"))), started)
     });
-    started?;
-    recorded.and_then(|()| fault::point("start.running")).inspect_err(|_| abandon(store, held))
+    let started = started?;
+    match recorded.and_then(|()| fault::point("start.running")) {
+        Ok(()) => Ok(started),
+        Err(e) => {
+            drop(started);
+            abandon(store, held);
+            Err(e)
+        }
+    }
 }
 
 /// Ends an instance whose start failed after all. Its monitor would wait for our lock to record the end: it is told to go.
@@ -121,10 +151,11 @@ pub(super) fn load_modules(config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn mark_running(loaded: &mut Loaded, plan: &Plan) {
+fn mark_running(loaded: &mut Loaded, plan: &Plan, returns_with_host: bool) {
     loaded.volatile.last_used_at = Some(time::now());
     let config = &mut loaded.volatile.config;
-    keys::VOLATILE_LAST_STATE_POWER.set(config, volatile_value::POWER_RUNNING);
+    let power = if returns_with_host { volatile_value::POWER_RUNNING } else { volatile_value::POWER_STOPPED };
+    keys::VOLATILE_LAST_STATE_POWER.set(config, power);
     keys::VOLATILE_APPLY_TEMPLATE.remove(config);
     if plan.shift == Shift::Idmapped {
         keys::VOLATILE_LAST_STATE_IDMAP.set(config, volatile_value::IDMAP_NONE);

@@ -1,7 +1,7 @@
 //! `stop`, `restart`, `pause`, `resume`: a wish is left for the monitor and a signal sent; the monitor does the rest.
 
-use super::lifecycle;
-use super::load;
+use super::wait::Watch;
+use super::{halt, lifecycle, load};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -58,7 +58,10 @@ pub fn restart(store: &Store, project: &ProjectName, name: &InstanceName, option
 }
 
 /// Leaves the wish, signals, lets go of the lock and waits for the monitor.
-fn end(store: &Store, held: Held<InstanceKey, Exclusive>, options: Options, wish: Wish) -> Result<()> {
+///
+/// # Errors
+/// As [`stop`].
+pub(super) fn end(store: &Store, held: Held<InstanceKey, Exclusive>, options: Options, wish: Wish) -> Result<()> {
     let InstanceKey { project, name } = held.key().clone();
     if !store.instance_exists(&project, &name)? {
         return Err(load::not_found());
@@ -82,15 +85,48 @@ fn end(store: &Store, held: Held<InstanceKey, Exclusive>, options: Options, wish
     drop(held);
     fault::point("stop.released")?;
     if !options.force {
-        ask(&running, &monitor, options.timeout.unwrap_or(DEFAULT_TIMEOUT))?;
+        halt::ask(&running.file, &monitor, options.timeout.unwrap_or(DEFAULT_TIMEOUT))?;
     }
     fault::point("stop.signalled")?;
-    wait_for(store, (&project, &name), &monitor, options)
+    let who = (&project, &name);
+    if wish == Wish::Restart {
+        let ended = wait_replaced(store, who, &running, &monitor, patience(options))?;
+        return concluded(store, who, ended);
+    }
+    let ended = pidfd::wait_ended(monitor.as_fd(), Some(patience(options)))?;
+    concluded(store, who, ended)
 }
 
-fn wait_for(store: &Store, who: (&ProjectName, &InstanceName), monitor: &OwnedFd, options: Options) -> Result<()> {
-    let timeout = if options.force { RECORD_TIMEOUT } else { options.timeout.unwrap_or(DEFAULT_TIMEOUT) };
-    if !pidfd::wait_ended(monitor.as_fd(), Some(timeout))? {
+fn patience(options: Options) -> Duration {
+    if options.force { RECORD_TIMEOUT } else { options.timeout.unwrap_or(DEFAULT_TIMEOUT) }
+}
+
+/// Waits until what runs is another than `before`: a monitor ends when it has started the next one, but an instance in the
+/// foreground is started again by the same process.
+fn wait_replaced(
+    store: &Store,
+    who: (&ProjectName, &InstanceName),
+    before: &Running,
+    monitor: &OwnedFd,
+    most: Duration,
+) -> Result<bool> {
+    let end = Instant::now() + most;
+    loop {
+        let watch = Watch::new(store.layout(), who)?;
+        let now = store.running(who.0, who.1)?.map(|r| (r.file.init_pid, r.file.init_starttime));
+        if now != Some((before.file.init_pid, before.file.init_starttime)) {
+            return Ok(true);
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() || pidfd::wait_ended(monitor.as_fd(), Some(Duration::ZERO))? {
+            return pidfd::wait_ended(monitor.as_fd(), Some(Duration::ZERO)).map_err(Error::from);
+        }
+        watch.wait(&[monitor.as_fd()], Some(left))?;
+    }
+}
+
+fn concluded(store: &Store, who: (&ProjectName, &InstanceName), ended: bool) -> Result<()> {
+    if !ended {
         return Err(Error::failed("Failed shutting down instance, status is \"Running\": context deadline exceeded")
             .hint("use --force to kill it"));
     }
@@ -115,39 +151,6 @@ fn kill(running: &Running, group: &Group) -> Result<()> {
     }
     let _ = group.kill_now();
     Ok(())
-}
-
-/// Asks process 1 to shut down, in the way its kind of init understands. The kernel drops what a first process does not
-/// handle, so one that is still too young to listen is asked again.
-fn ask(running: &Running, monitor: &OwnedFd, patience: Duration) -> Result<()> {
-    let Some(init) = running.file.open_init()? else { return Ok(()) };
-    let begin = Instant::now();
-    let mut pause = Duration::from_millis(20);
-    loop {
-        let signal = halt_signal(running.file.init_pid);
-        match pidfd::send_signal(init.as_fd(), signal.unwrap_or(libc::SIGPWR)) {
-            Err(e) if e.errno == libc::ESRCH => return Ok(()),
-            other => other.context("Failed signalling the instance")?,
-        }
-        if signal.is_some() || begin.elapsed() >= patience || pidfd::wait_ended(monitor.as_fd(), Some(pause))? {
-            return Ok(());
-        }
-        pause = (pause * 2).min(Duration::from_secs(1));
-    }
-}
-
-/// systemd shuts down on SIGRTMIN+3, which it blocks and reads by descriptor; sysvinit and others on SIGPWR; busybox's
-/// init knows SIGUSR2. What the process handles tells which (proc_pid_status(5): SigBlk, SigCgt).
-fn halt_signal(init: i32) -> Option<i32> {
-    let status = std::fs::read_to_string(format!("/proc/{init}/status")).unwrap_or_default();
-    let mask = |field: &str| {
-        let line = status.lines().find_map(|l| l.strip_prefix(field)).unwrap_or_default();
-        u64::from_str_radix(line.trim_start_matches(':').trim(), 16).unwrap_or(0)
-    };
-    let handled = mask("SigBlk") | mask("SigCgt");
-    let handles = |signal: i32| handled & (1 << (signal - 1)) != 0;
-    let systemd = libc::SIGRTMIN() + 3;
-    [systemd, libc::SIGPWR, libc::SIGUSR2].into_iter().find(|s| handles(*s))
 }
 
 /// Freezes an instance.

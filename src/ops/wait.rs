@@ -14,7 +14,7 @@ use crate::store::layout::Layout;
 use crate::store::{Access, Store};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,8 @@ pub fn wait(layout: &Layout, who: (&ProjectName, &InstanceName), condition: &Con
             return Ok(false);
         }
         let tick = (!matches!(condition, Condition::Status(_))).then_some(pace.interval);
-        watch.wait(&found.processes, [left, tick].into_iter().flatten().min())?;
+        let processes: Vec<_> = found.processes.iter().map(AsFd::as_fd).collect();
+        watch.wait(&processes, [left, tick].into_iter().flatten().min())?;
     }
 }
 
@@ -93,12 +94,16 @@ fn has_address(pid: i32, families: &[&str]) -> bool {
 }
 
 /// Folders and files in which a change of state shows.
-struct Watch {
+pub(super) struct Watch {
     inotify: Inotify,
 }
 
 impl Watch {
-    fn new(layout: &Layout, who: (&ProjectName, &InstanceName)) -> Result<Self> {
+    /// Begins to watch.
+    ///
+    /// # Errors
+    /// As inotify_add_watch(2).
+    pub(super) fn new(layout: &Layout, who: (&ProjectName, &InstanceName)) -> Result<Self> {
         let fail = || "Failed watching the run folder".to_string();
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).with_context(fail)?;
         let folder = AddWatchFlags::IN_CREATE
@@ -122,9 +127,12 @@ impl Watch {
     }
 
     /// Waits for a change, the end of a process, or `most`.
-    fn wait(&self, processes: &[OwnedFd], most: Option<Duration>) -> Result<()> {
+    ///
+    /// # Errors
+    /// As poll(2).
+    pub(super) fn wait(&self, processes: &[BorrowedFd<'_>], most: Option<Duration>) -> Result<()> {
         let mut fds = vec![PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)];
-        fds.extend(processes.iter().map(|p| PollFd::new(p.as_fd(), PollFlags::POLLIN)));
+        fds.extend(processes.iter().map(|p| PollFd::new(*p, PollFlags::POLLIN)));
         let timeout = most.map_or(PollTimeout::NONE, |t| {
             let ms = u128::min(t.as_millis() + 1, i32::MAX as u128);
             PollTimeout::try_from(i32::try_from(ms).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX)

@@ -100,6 +100,8 @@ impl RunFile {
 pub enum Wish {
     /// Stopped on purpose: no automatic restart.
     Stop,
+    /// Stopped because the host goes down: as [`Wish::Stop`], but it counts as running when the host is back.
+    Shutdown,
     /// Start again when it has ended.
     Restart,
     /// The start failed after the monitor had done its part: end with the instance and leave the rest to the command.
@@ -110,10 +112,22 @@ impl Wish {
     fn as_str(self) -> &'static str {
         match self {
             Self::Stop => "stop",
+            Self::Shutdown => "shutdown",
             Self::Restart => "restart",
             Self::Abandon => "abandon",
         }
     }
+}
+
+fn read_wish(dir: &Dir) -> Result<Option<Wish>> {
+    let text = record::read_bytes(dir, Path::new(WISH_FILE))?;
+    Ok(match text.as_deref() {
+        Some(b"stop") => Some(Wish::Stop),
+        Some(b"shutdown") => Some(Wish::Shutdown),
+        Some(b"restart") => Some(Wish::Restart),
+        Some(b"abandon") => Some(Wish::Abandon),
+        _ => None,
+    })
 }
 
 /// Asks the kernel about `file`, whose folder is `dir`. The cheapest sure sign first: the held lock.
@@ -198,6 +212,14 @@ impl Store {
         super::trash::remove(&self.layout().instance_run_dir(p, n))
     }
 
+    /// The wish that was left for the monitor of an instance, for those who clean up in its place.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn wish(&self, p: &ProjectName, n: &InstanceName) -> Result<Option<Wish>> {
+        self.run_dir(p, n)?.map_or(Ok(None), |dir| read_wish(&dir))
+    }
+
     /// Leaves a wish for the monitor; write it before signalling.
     ///
     /// # Errors
@@ -254,13 +276,7 @@ impl MonitorLock {
     /// # Errors
     /// An I/O error.
     pub fn wish(&self) -> Result<Option<Wish>> {
-        let text = record::read_bytes(&self.dir, Path::new(WISH_FILE))?;
-        Ok(match text.as_deref() {
-            Some(b"stop") => Some(Wish::Stop),
-            Some(b"restart") => Some(Wish::Restart),
-            Some(b"abandon") => Some(Wish::Abandon),
-            _ => None,
-        })
+        read_wish(&self.dir)
     }
 
     /// Removes the wish, once it was fulfilled.

@@ -43,6 +43,26 @@ pub fn signals(signals: &[Signal]) -> Result<SignalFd> {
     named("signalfd", SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK))
 }
 
+/// A wait of at least `time` for poll(2), which counts in milliseconds; none for [`Duration::ZERO`].
+///
+/// [`Duration::ZERO`]: std::time::Duration::ZERO
+pub fn poll_timeout(time: std::time::Duration) -> nix::poll::PollTimeout {
+    let ms = time.as_micros().div_ceil(1000).min(i32::MAX as u128);
+    nix::poll::PollTimeout::try_from(i32::try_from(ms).unwrap_or(i32::MAX)).unwrap_or(nix::poll::PollTimeout::MAX)
+}
+
+/// Does nothing for `time`, without a thread's sleep: one poll(2) of nothing.
+pub fn pause(time: std::time::Duration) {
+    let end = std::time::Instant::now() + time;
+    loop {
+        let left = end.saturating_duration_since(std::time::Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        let _ = nix::poll::poll(&mut [], poll_timeout(left));
+    }
+}
+
 /// True if `fd` is a terminal.
 pub fn is_terminal(fd: &impl AsFd) -> bool {
     rustix::termios::isatty(fd)

@@ -108,3 +108,24 @@ pub fn accept_own(listener: BorrowedFd<'_>) -> Result<OwnedFd> {
         Err(SysError { call: "accept", errno: libc::EACCES })
     }
 }
+
+/// Sends one datagram to the socket at the path `name`, or with the abstract name after `@` (unix(7)). It is given up
+/// after 5 s if the other side has stopped reading.
+///
+/// # Errors
+/// As sendto(2); EINVAL for a name that is neither.
+pub fn send_datagram(name: &std::ffi::OsStr, data: &[u8]) -> Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let address = match name.as_bytes() {
+        [b'@', rest @ ..] => named("socket", UnixAddr::new_abstract(rest))?,
+        [b'/', ..] => named("socket", UnixAddr::new(name))?,
+        _ => return Err(SysError { call: "sendto", errno: libc::EINVAL }),
+    };
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = named("socket", nix::sys::socket::socket(AddressFamily::Unix, SockType::Datagram, flags, None))?;
+    let patience = Some(std::time::Duration::from_secs(5));
+    let timeout = rustix::net::sockopt::Timeout::Send;
+    from_rustix("setsockopt", rustix::net::sockopt::set_socket_timeout(&socket, timeout, patience))?;
+    let how = MsgFlags::MSG_NOSIGNAL;
+    named("sendto", nix::sys::socket::sendto(socket.as_raw_fd(), data, &address, how)).map(drop)
+}

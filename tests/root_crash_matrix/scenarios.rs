@@ -40,6 +40,10 @@ fn instance(state: &State) {
     state.good(&["create", "img", "c1", "-c", "user.x=old"]);
 }
 
+fn instance_for_boot(state: &State) {
+    state.good(&["create", "img", "c1", "-c", "boot.autostart=true"]);
+}
+
 fn instance_without_image(state: &State) {
     instance(state);
     state.good(&["image", "delete", "img"]);
@@ -74,6 +78,8 @@ pub const ALL: &[Scenario] = &[
     Scenario { prepare: instance, before: STARTED, ..scenario("restart", "restart c1", checks::runs) },
     Scenario { prepare: instance, before: STARTED, ..scenario("restart -f", "restart -f c1", checks::runs) },
     Scenario { before: &["launch img c1 -e"], ..scenario("stop -f, ephemeral", "stop -f c1", checks::ended) },
+    Scenario { prepare: instance_for_boot, ..scenario("admin boot", "admin boot", checks::runs) },
+    Scenario { prepare: instance, before: STARTED, ..scenario("admin shutdown", "admin shutdown", checks::stopped) },
     Scenario { prepare: instance, ..scenario("rename", "rename c1 c2", checks::renamed) },
     Scenario { prepare: instance, ..scenario("delete", "delete c1", checks::deleted) },
     Scenario { prepare: instance, before: STARTED, ..scenario("delete -f", "delete -f c1", checks::deleted) },

@@ -1,12 +1,13 @@
-//! The console of a container: its terminal's output goes into a log of bounded size and to at most one attached client.
+//! The keeper's side of the console of a container: its terminal's output goes into a log of bounded size and to at most one attached client.
 //!
 //! Protocol on the sequenced-packet socket `console.sock`, one type byte in front of each packet. Client: [`HELLO`], then
 //! [`DATA`] and [`RESIZE`]. Monitor: [`DATA`], or [`BUSY`] and the end when another client is attached.
 
+use super::console::{BUSY, DATA, HELLO, PACKET, RESIZE};
 use crate::error::{Context, Result};
-use crate::ops::console::{BUSY, DATA, HELLO, PACKET, RESIZE};
 use crate::sys::pty::{self, Size};
 use crate::sys::socket;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,6 +15,9 @@ use std::path::{Path, PathBuf};
 
 /// Size at which the log is turned over; twice this is kept.
 const LOG_HALF: u64 = 512 * 1024;
+
+/// Most packets taken after the end: a process that survived its init for a moment could go on writing.
+const REST: usize = 64;
 
 /// The console's log: `console.log` and its older half `console.log.old`.
 #[derive(Debug)]
@@ -58,14 +62,43 @@ pub struct Console {
     log: Log,
     listener: OwnedFd,
     client: Option<OwnedFd>,
+    copy: Option<Copy>,
+}
+
+/// Where the output goes besides: the journal, as a rule.
+#[derive(Debug)]
+struct Copy {
+    to: OwnedFd,
+    /// Of a terminal's line ends a journal wants only the half.
+    plain: bool,
+}
+
+impl Copy {
+    /// What the other side does not take at once is lost: a container never waits for its log. A writable pipe or stream
+    /// takes a whole packet (pipe(7): 4096 bytes are free). False: nobody reads any more.
+    fn write(&self, data: &[u8]) -> bool {
+        let mut fds = [PollFd::new(self.to.as_fd(), PollFlags::POLLOUT)];
+        if !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..)) {
+            return true;
+        }
+        let plain: Vec<u8>;
+        let data = match self.plain {
+            true => {
+                plain = data.iter().copied().filter(|b| *b != b'\r').collect();
+                &plain
+            }
+            false => data,
+        };
+        rustix::io::write(&self.to, data).is_ok()
+    }
 }
 
 impl Console {
-    /// With the terminal's master, logging under `log_dir`, listening in `run_dir`.
+    /// With the terminal's master, logging under `log_dir`, listening in `run_dir`; `copy` gets the output, too.
     ///
     /// # Errors
     /// The log or the socket cannot be made.
-    pub fn new(master: OwnedFd, log_dir: &Path, run_dir: &Path) -> Result<Self> {
+    pub fn new(master: OwnedFd, log_dir: &Path, run_dir: &Path, copy: Option<OwnedFd>) -> Result<Self> {
         // Neither a full terminal nor a spurious wake-up may stop the monitor.
         let flags = rustix::fs::fcntl_getfl(&master)? | rustix::fs::OFlags::NONBLOCK;
         rustix::fs::fcntl_setfl(&master, flags)?;
@@ -77,6 +110,7 @@ impl Console {
             log: Log::open(log_dir.join("console.log"))?,
             listener: socket::listen_packets(&path).context("Failed creating the console socket")?,
             client: None,
+            copy: copy.map(|to| Copy { plain: !rustix::termios::isatty(&to), to }),
         })
     }
 
@@ -95,11 +129,23 @@ impl Console {
         self.client.as_ref().map(AsFd::as_fd)
     }
 
-    /// Takes output of the terminal.
-    pub fn output(&mut self) {
+    /// Takes what is left in the terminal, a bounded amount, after the container has ended.
+    pub fn rest(&mut self) {
+        for _ in 0..REST {
+            if !self.output() {
+                return;
+            }
+        }
+    }
+
+    /// Takes output of the terminal; false if there is none.
+    pub fn output(&mut self) -> bool {
         let mut packet = [DATA; PACKET];
-        let Ok(n @ 1..) = rustix::io::read(&self.master, &mut packet[1..]) else { return };
+        let Ok(n @ 1..) = rustix::io::read(&self.master, &mut packet[1..]) else { return false };
         self.log.append(&packet[1..=n]);
+        if self.copy.as_ref().is_some_and(|copy| !copy.write(&packet[1..=n])) {
+            self.copy = None;
+        }
         if let Some(client) = &self.client {
             use rustix::net::{SendFlags, send};
             // A client that does not read loses output; the container never waits for it.
@@ -110,6 +156,7 @@ impl Console {
                 self.client = None;
             }
         }
+        true
     }
 
     /// Accepts a client.

@@ -1,0 +1,81 @@
+//! `admin`: the host's boot and shutdown, and the words of Incus's daemon that mean little without one.
+
+use super::{Context, DONE, Outcome, report};
+use crate::base::names::ProjectName;
+use crate::error::{Error, Result};
+use crate::ops::power::{self, Shutdown as How};
+use clap::{Args, Subcommand};
+use std::time::Duration;
+
+/// How long after a failure an instance is started again, as in Incus.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Manage the instances of this host
+#[derive(Debug, Subcommand)]
+pub enum Admin {
+    Boot(Boot),
+    Shutdown(Shutdown),
+    Waitready(Waitready),
+}
+
+/// Start the instances that run with the host
+///
+/// Starts every instance that has boot.autostart=true, and those that ran when the host went down unless
+/// boot.autostart=false: first those without a boot.autostart.priority, side by side, then the others from the highest
+/// priority on, each followed by a pause of boot.autostart.delay seconds. Instances that run already are left alone.
+#[derive(Debug, Args)]
+pub struct Boot {}
+
+/// Stop all instances because the host goes down
+///
+/// Stops all instances of all projects, from the highest boot.stop.priority on, each as its boot.host_shutdown_action says
+/// and within its boot.host_shutdown_timeout; what has not stopped by then is killed. They are started again by "admin boot".
+#[derive(Debug, Args)]
+pub struct Shutdown {
+    /// Force the instances to stop instead of waiting for them
+    #[arg(short, long)]
+    pub force: bool,
+    /// Number of seconds to wait before giving up on clean stops
+    #[arg(short, long, value_name = "seconds")]
+    pub timeout: Option<u64>,
+}
+
+/// Wait for the daemon to be ready to process requests
+///
+/// There is no daemon: it returns at once.
+#[derive(Debug, Args)]
+pub struct Waitready {
+    /// Number of seconds to wait before giving up
+    #[arg(short, long, value_name = "seconds")]
+    pub timeout: Option<u64>,
+}
+
+impl Admin {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// See `ops::power`.
+    pub fn run(self, cx: &Context) -> Outcome {
+        match self {
+            Self::Boot(_) => conclude(cx, "start", power::boot(&cx.store()?, RETRY)?)?,
+            Self::Shutdown(options) => {
+                let how = How { force: options.force, timeout: options.timeout.map(Duration::from_secs) };
+                conclude(cx, "stop", power::shutdown(&cx.store()?, how)?)?;
+            }
+            Self::Waitready(_) => {}
+        }
+        Ok(DONE)
+    }
+}
+
+fn conclude(cx: &Context, verb: &str, outcome: power::Outcome) -> Result<()> {
+    outcome.remarks.iter().for_each(|remark| cx.warn(remark));
+    let count = outcome.done.len() + outcome.failed.len();
+    let label = |(project, name): power::Who| match project == ProjectName::default() {
+        true => name.to_string(),
+        false => format!("{project}/{name}"),
+    };
+    let failed: Vec<(String, Error)> = outcome.failed.into_iter().map(|(who, e)| (label(who), e)).collect();
+    // One failure is named, too: nobody asked for this instance by name.
+    report::batch(verb, count.max(2), failed)
+}

@@ -1,0 +1,218 @@
+//! What only a real systemd shows: the scope that instances live in, that no unit's stop reaches them, the units that are
+//! shipped and generated. Runs where systemd is process 1 (`tests/guest/root-tier root_systemd`), else it is skipped.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test: its files are no records"
+)]
+
+mod common_root;
+#[path = "root_lifecycle/support.rs"]
+#[allow(dead_code, reason = "the other test programs use the rest")]
+mod support;
+
+use common_root::{State, skip};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use support::{Ask, kill, lives, until};
+
+const UNITS: &str = "/etc/systemd/system";
+const INIT: &str = "#!/bin/sh\ntrap 'echo bye; exit 0' PWR\necho booted\nwhile :; do sleep 3600 & wait $!; done\n";
+
+fn state(test: &str) -> Option<State> {
+    if !Path::new("/run/systemd/system").is_dir() {
+        skip(test, "systemd does not run here");
+        return None;
+    }
+    support::state_with(test, |tree| tree.file("sbin/init", INIT, 0o755))
+}
+
+fn tool(program: &str, args: &[&str]) -> Output {
+    Command::new(program).args(args).output().unwrap()
+}
+
+fn systemctl(args: &[&str]) -> String {
+    String::from_utf8(tool("systemctl", args).stdout).unwrap().trim().to_string()
+}
+
+fn show(unit: &str, property: &str) -> String {
+    systemctl(&["show", "--value", "-p", property, unit])
+}
+
+/// The scope of this state.
+fn scope(state: &State) -> String {
+    stapes::ops::load::cgroups(&state.layout()).unwrap().scope().unwrap().to_string()
+}
+
+/// Writes a unit file; it is gone with the result.
+struct Unit(String);
+
+impl Unit {
+    fn new(name: &str, text: &str) -> Self {
+        std::fs::write(Path::new(UNITS).join(name), text).unwrap();
+        systemctl(&["daemon-reload"]);
+        Self(name.to_string())
+    }
+}
+
+impl Drop for Unit {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(Path::new(UNITS).join(&self.0));
+        systemctl(&["daemon-reload"]);
+    }
+}
+
+#[test]
+fn the_scope_is_there_while_something_runs() {
+    let Some(state) = state("the_scope_is_there_while_something_runs") else { return };
+    let unit = scope(&state);
+    assert_eq!(show(&unit, "ActiveState"), "inactive");
+    for name in ["c1", "c2"] {
+        state.good(&["create", "test", name]);
+    }
+    // Two first ones at once.
+    state.good(&["start", "c1", "c2"]);
+    assert_eq!(show(&unit, "ActiveState"), "active");
+    assert_eq!((show(&unit, "Delegate"), show(&unit, "TasksMax")), ("yes".into(), "infinity".into()));
+    assert_eq!(show(&unit, "ControlGroup"), format!("/machine.slice/{unit}"));
+    let base = Path::new("/sys/fs/cgroup/machine.slice").join(&unit);
+    assert_eq!(std::fs::read_to_string(base.join("cgroup.procs")).unwrap(), "", "its own group is free of processes");
+    let controllers = std::fs::read_to_string(base.join("cgroup.controllers")).unwrap();
+    assert!(["cpu", "memory", "pids"].iter().all(|c| controllers.split_whitespace().any(|f| f == *c)), "{controllers}");
+    let tree = String::from_utf8(tool("systemd-cgls", &["--no-pager", "/machine.slice"]).stdout).unwrap();
+    assert!(tree.contains("default_c1") && tree.contains("stapes-monitor default/c1"), "{tree}");
+    state.good(&["stop", "c1"]);
+    assert_eq!(show(&unit, "ActiveState"), "active");
+    state.good(&["stop", "c2"]);
+    until("the scope to go", || !base.exists() && show(&unit, "ActiveState") == "inactive");
+    // Starts that meet an ending scope.
+    for _ in 0..4 {
+        state.good(&["start", "c1"]);
+        state.good(&["stop", "-f", "c1"]);
+        state.good(&["run", "test", "--", "true"]);
+    }
+    until("the scope to go", || !base.exists());
+    // Stopping the scope is an order to the monitors.
+    state.good(&["start", "c1"]);
+    systemctl(&["stop", &unit]);
+    assert_eq!(state.status("c1").as_deref(), Some("STOPPED"));
+    let shown = state.good(&["console", "c1", "--show-log"]);
+    assert!(shown.trim_end().ends_with("bye"), "{shown}");
+    state.finish();
+}
+
+#[test]
+fn the_end_of_the_unit_that_started_it_does_not_reach_it() {
+    let Some(state) = state("the_end_of_the_unit_that_started_it_does_not_reach_it") else { return };
+    for name in ["c1", "c2"] {
+        state.good(&["create", "test", name]);
+    }
+    let (bin, dir) = (state.bin.to_string_lossy().into_owned(), format!("--setenv=STAPES_DIR={}", state.dir.display()));
+    let done = tool("systemd-run", &["--unit=stapes-test-once", "--wait", "--collect", &dir, &bin, "start", "c1"]);
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(state.status("c1").as_deref(), Some("RUNNING"));
+    let script = format!("{bin} start c2 && exec sleep 1000");
+    tool("systemd-run", &["--unit=stapes-test-long", "--collect", &dir, "sh", "-c", &script]);
+    until("c2 to run", || state.status("c2").as_deref() == Some("RUNNING"));
+    let inits = [state.init("c1"), state.init("c2")];
+    systemctl(&["stop", "stapes-test-long.service"]);
+    assert!(inits.iter().all(|p| lives(*p)));
+    assert_eq!(state.status("c2").as_deref(), Some("RUNNING"));
+    state.finish();
+}
+
+/// The shipped template for this state and program.
+fn template(state: &State) -> String {
+    let text = include_str!("../examples/systemd/stapes@.service");
+    let set = format!("[Service]\nEnvironment=STAPES_DIR={}\n", state.dir.display());
+    text.replace("/usr/local/bin/stapes", &state.bin.to_string_lossy()).replace("[Service]\n", &set)
+}
+
+#[test]
+fn the_shipped_template_runs_an_instance() {
+    let Some(state) = state("the_shipped_template_runs_an_instance") else { return };
+    state.good(&["create", "test", "c1"]);
+    let _template = Unit::new("stapes-test@.service", &template(&state));
+    let unit = "stapes-test@c1.service";
+    systemctl(&["start", unit]);
+    assert_eq!((show(unit, "ActiveState"), state.status("c1")), ("active".into(), Some("RUNNING".into())));
+    let group = show(unit, "ControlGroup");
+    assert_eq!(state.run_record("c1")["cgroup"].as_str().unwrap(), format!("/sys/fs/cgroup{group}/default_c1"));
+    let controllers = std::fs::read_to_string(format!("/sys/fs/cgroup{group}/cgroup.controllers")).unwrap();
+    assert!(controllers.contains("memory"), "{controllers}");
+    until("the journal to have the console", || {
+        String::from_utf8_lossy(&tool("journalctl", &["--no-pager", "-u", unit]).stdout).contains("booted")
+    });
+    // Killed: started again. A restart and the guest's reboot stay inside.
+    let (main, init) = (show(unit, "MainPID"), state.init("c1"));
+    kill(main.parse().unwrap(), "KILL");
+    until("the restart", || {
+        show(unit, "ActiveState") == "active" && !["0", main.as_str()].contains(&show(unit, "MainPID").as_str())
+    });
+    assert!(!lives(init));
+    let (main, init) = (show(unit, "MainPID"), state.init("c1"));
+    state.try_sh("c1", "reboot -f");
+    state.wait_rebooted("c1", init);
+    assert_eq!(show(unit, "MainPID"), main);
+    systemctl(&["stop", unit]);
+    assert_eq!((show(unit, "Result"), state.status("c1")), ("success".into(), Some("STOPPED".into())));
+    // Stopped by our own command: no restart.
+    systemctl(&["start", unit]);
+    state.good(&["stop", "c1"]);
+    until("the unit to end", || show(unit, "ActiveState") == "inactive");
+    assert_eq!((show(unit, "Result"), show(unit, "NRestarts")), ("success".into(), "0".into()));
+    state.finish();
+}
+
+#[test]
+fn shipped_units_are_clean_and_boot_and_stop_instances() {
+    let Some(state) = state("shipped_units_are_clean_and_boot_and_stop_instances") else { return };
+    let text = include_str!("../examples/systemd/stapes.service");
+    let set = format!("[Service]\nEnvironment=STAPES_DIR={}\n", state.dir.display());
+    let text = text.replace("/usr/local/bin/stapes", &state.bin.to_string_lossy()).replace("[Service]\n", &set);
+    let _service = Unit::new("stapes.service", &text);
+    let _template = Unit::new("stapes-test-v@.service", &template(&state));
+    for unit in ["stapes.service", "stapes-test-v@c1.service"] {
+        let verified = tool("systemd-analyze", &["verify", &format!("{UNITS}/{unit}")]);
+        let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+        assert!(verified.status.success() && !said.contains("stapes"), "{unit}: {said}");
+    }
+    state.good(&["create", "test", "c1", "-c", "boot.autostart=true"]);
+    systemctl(&["start", "stapes.service"]);
+    assert_eq!(state.status("c1").as_deref(), Some("RUNNING"));
+    // At shutdown it is stopped before the scope.
+    assert!(show("stapes.service", "After").split(' ').any(|u| u == scope(&state)));
+    systemctl(&["stop", "stapes.service"]);
+    assert_eq!(state.status("c1").as_deref(), Some("STOPPED"));
+    state.finish();
+}
+
+/// CVE-2024-3154 with systemd's own parser: a folder whose name has all that means something to it.
+#[test]
+fn cve_2024_3154_a_generated_unit_means_what_it_says() {
+    let Some(state) = state("cve_2024_3154_a_generated_unit_means_what_it_says") else { return };
+    let mark = state.path("injected");
+    let odd =
+        format!("o;d d%h%%\\x41\"'$HOME\nExecStartPost=touch {}\n\\", mark.display().to_string().replace('/', "_"));
+    let odd: PathBuf = state.path(&odd);
+    std::fs::create_dir(&odd).unwrap();
+    state.good(&["image", "export", "test", "odd"]);
+    let odd_state = State { dir: odd, bin: state.bin.clone() };
+    let mut file = std::fs::read_dir(&state.dir).unwrap().flatten().map(|e| e.path());
+    let archive = file.find(|p| p.to_string_lossy().contains("/odd") && p.is_file()).unwrap();
+    odd_state.good(&["image", "import", &archive.to_string_lossy(), "--alias", "test"]);
+    odd_state.good(&["create", "test", "c1"]);
+    let text = odd_state.good(&["generate", "systemd", "c1"]);
+    let unit = Unit::new("stapes-test-odd.service", &text);
+    let verified = tool("systemd-analyze", &["verify", &format!("{UNITS}/{}", unit.0)]);
+    assert!(verified.status.success(), "{text}{verified:?}");
+    systemctl(&["start", &unit.0]);
+    assert_eq!(show(&unit.0, "ActiveState"), "active", "{text}");
+    assert_eq!(odd_state.status("c1").as_deref(), Some("RUNNING"));
+    assert_eq!(show(&unit.0, "ExecStartPost"), "");
+    systemctl(&["stop", &unit.0]);
+    assert_eq!(odd_state.status("c1").as_deref(), Some("STOPPED"));
+    odd_state.finish();
+    state.finish();
+}
