@@ -5,12 +5,15 @@
 //! change, or that holds processes (cgroup-v2.rst, "No Internal Process Constraint"), keeps a controller off: that is an
 //! error only for who needs it ([`Available::require`]).
 
+use super::scope;
 use crate::error::{Error, Result};
 use std::io::Write;
 use std::path::Path;
 
 /// What limits and measuring use.
 const WANTED: [&str; 6] = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];
+/// Those of them that systemd does not know, and so neither delegates nor turns off (systemd.resource-control(5)).
+const UNKNOWN_TO_SYSTEMD: [&str; 1] = ["hugetlb"];
 
 /// What the groups in a folder have.
 #[derive(Debug)]
@@ -56,19 +59,27 @@ pub fn enable(parent: &Path) -> Result<Available> {
     let mut folders: Vec<&Path> = parent.ancestors().take_while(|d| d.join("cgroup.controllers").exists()).collect();
     folders.reverse();
     let mut refusal = None;
+    let mut ours = !folders.first().is_some_and(|root| scope::is_systemds(root));
     for folder in folders {
-        if let Some(refused) = enable_in(folder) {
+        // Above a unit that was delegated to us, systemd turns on what it knows.
+        ours |= is_unit(folder);
+        if let Some(refused) = enable_in(folder, if ours { &WANTED } else { &UNKNOWN_TO_SYSTEMD }) {
             refusal = Some(refused);
         }
     }
     Ok(Available { controllers: read(parent, "cgroup.subtree_control"), refusal })
 }
 
-/// Turns on in one folder what it has and its groups have not; the last refusal.
-fn enable_in(folder: &Path) -> Option<(String, std::io::Error)> {
+/// Only scopes and services are delegated.
+fn is_unit(folder: &Path) -> bool {
+    folder.extension().is_some_and(|e| e == "scope" || e == "service")
+}
+
+/// Turns on in one folder which of `wanted` it has and its groups have not; the last refusal.
+fn enable_in(folder: &Path, wanted: &[&str]) -> Option<(String, std::io::Error)> {
     let (has, on) = (read(folder, "cgroup.controllers"), read(folder, "cgroup.subtree_control"));
-    let missing = |w: &&str| has.iter().any(|c| c == w) && !on.iter().any(|c| c == w);
-    let missing: Vec<String> = WANTED.into_iter().filter(missing).map(|c| format!("+{c}")).collect();
+    let missing = |w: &&&str| has.iter().any(|c| c == **w) && !on.iter().any(|c| c == **w);
+    let missing: Vec<String> = wanted.iter().filter(missing).map(|c| format!("+{c}")).collect();
     if missing.is_empty() {
         return None;
     }

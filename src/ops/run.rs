@@ -131,6 +131,8 @@ fn execute(
     let InstanceKey { project, name } = held.key();
     let loaded = load::load(store, project, name)?;
     let plan = plan(store, &loaded, &request)?;
+    // From when there is a group to start in, until the command is in one.
+    let keeper = load::cgroups(store.layout())?.hold()?;
     start::prepare(store, held, &plan)?;
     confine::prepare(store, &loaded)?;
     fault::point("run.confined")?;
@@ -139,8 +141,6 @@ fn execute(
     let session = Session::plain(&request.process.streams, request.process.terminal.is_some(), owner)?;
     let (session, theirs) = session.split();
     fault::point("run.start")?;
-    // From when there is a group to start in, until the command is in one.
-    let keeper = load::cgroups(store.layout())?.hold()?;
     let Started { child, console } = match runtime::start(&plan, theirs, &|root| templates::write(&plan, root)) {
         Err(e) if e.errno() == Some(libc::ENOENT) && is_exec(&e) => {
             return Ok((not_found(&request, 127), request.keep));

@@ -85,6 +85,8 @@ pub(super) fn locked_with<T>(
     let mut loaded = load::load(store, project, name)?;
     let plan = Plan { restarted: options.restarted.clone(), ..plan(store, &loaded, starter.cgroups)? };
     let before = loaded.volatile.clone();
+    // Our part of the tree must be there before anything is set in it, and stay until something lives in it.
+    let _keeper = starter.cgroups.hold()?;
     let started = prepare(store, held, &plan)
         .and_then(|()| fault::point("start.planned"))
         .and_then(|()| load_modules(&loaded.expanded.config))
