@@ -245,7 +245,7 @@ fn cuts(recording: &Recording, count: usize, dice: &mut Dice) -> Vec<Cut> {
             0 => ends[dice.roll(ends.len() as u64) as usize] + 1,
             _ => first + dice.roll((recording.log.entries.len() - first) as u64) as usize + 1,
         };
-        Cut { entry, kept: if n % 2 == 0 { 0 } else { 1 + dice.roll(7) }, judged: entry }
+        Cut { entry, kept: if n.is_multiple_of(2) { 0 } else { 1 + dice.roll(7) }, judged: entry }
     };
     (0..count).map(one).collect()
 }
