@@ -156,7 +156,7 @@ fn mounts(add: &mut impl FnMut(&str)) {
     }
     add("deny mount options=(rbind) /");
     add(
-        "mount options=(ro, remount) options in (bind, nosuid, nodev, noexec, noatime, nodiratime, relatime, strictatime)",
+        "mount options=(ro, remount) options in (bind, silent, nosuid, nodev, noexec, noatime, nodiratime, relatime, strictatime)",
     );
     for kind in ["private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable"] {
         add(&format!("mount options=(make-{kind})"));

@@ -1,7 +1,8 @@
 //! The `/dev` of a container: a tmpfs with real device nodes, a devpts of its own, and the console.
 //!
 //! The nodes are made by the host in a file system whose ids are the container's; an unprivileged container can use them
-//! and make none. Called by `start` only.
+//! and make none. Inside a container none can be made at all: there plain files are the mount points for those around us
+//! ([`node_names`]). Called by `start` only.
 
 use crate::error::{Context, Result};
 use crate::sys::mount::{Attr, Param, new_fs};
@@ -88,6 +89,12 @@ pub fn make(owner: Owner) -> Result<Dev> {
     Ok(Dev { dev, pts, shm, master, slave, number })
 }
 
+/// Names below `/dev` of the device nodes that a container has on this host.
+pub fn node_names() -> impl Iterator<Item = &'static str> {
+    let there = |(name, ..): &(&str, u32, u32, u32)| std::fs::exists(format!("/dev/{name}")).unwrap_or(false);
+    NODES.iter().map(|n| n.0).chain(OPTIONAL.into_iter().filter(there).map(|n| n.0))
+}
+
 fn number(n: u32) -> CString {
     CString::new(n.to_string()).unwrap_or_default()
 }
@@ -138,7 +145,11 @@ fn folder(owner: Owner) -> Result<OwnedFd> {
 
 fn node(dev: &OwnedFd, owner: Owner, name: &str, (major, minor): (u32, u32), mode: u32) -> Result<()> {
     let mode = Mode::from_raw_mode(mode);
-    mknodat(dev, name, FileType::CharacterDevice, mode, libc::makedev(major, minor))?;
+    match mknodat(dev, name, FileType::CharacterDevice, mode, libc::makedev(major, minor)) {
+        // In a user namespace (mknod(2)): the node that we have ourselves will be bound here.
+        Err(rustix::io::Errno::PERM) => mknodat(dev, name, FileType::RegularFile, mode, 0)?,
+        other => other?,
+    }
     // The umask took bits away.
     rustix::fs::chmodat(dev, name, mode, AtFlags::empty())?;
     own(dev, name, owner)

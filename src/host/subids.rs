@@ -36,6 +36,12 @@ fn mapped(text: &str) -> Vec<Range> {
     text.lines().filter_map(line).collect()
 }
 
+/// True inside a container: not all user ids exist here (user_namespaces(7)).
+pub fn in_user_namespace() -> bool {
+    let all = |r: &Range| (r.base, r.size) == (0, u32::MAX);
+    read("/proc/self/uid_map").is_ok_and(|text| !mapped(&text).iter().any(all))
+}
+
 /// What of `wanted` exists: inside a container that is less. Where nothing of Incus's default exists, it is what lies beyond
 /// the ids that the container needs itself.
 fn within(wanted: Range, uids: &[Range], gids: &[Range]) -> Result<Range> {

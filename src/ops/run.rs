@@ -208,7 +208,7 @@ fn plan(store: &Store, loaded: &Loaded, request: &Request) -> Result<Plan> {
     };
     Ok(Plan {
         spec: build::spec(&settings)?,
-        host_binds: Vec::new(),
+        host_binds: settings::device_nodes(),
         throwaway: !request.keep,
         init: Init::Command { terminal: request.process.terminal.is_some() },
         ..base

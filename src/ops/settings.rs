@@ -5,11 +5,13 @@ use super::state::host_memory;
 use super::{confine, limits};
 use crate::base::idmap::IdMap;
 use crate::container::build::Settings;
+use crate::container::dev;
 use crate::container::ops::DEFAULT_PATH;
 use crate::container::plan::Bind;
 use crate::container::seccomp::Policy;
 use crate::error::{Error, Result};
 use crate::host::cgroup::{Group, Tree};
+use crate::host::subids;
 use crate::model::cpus::CpuWish;
 use crate::model::instance::Config;
 use crate::model::keys::{self, Key, parse};
@@ -153,6 +155,15 @@ fn readonly_paths(privileged: bool) -> Vec<String> {
     wanted.into_iter().filter(there).map(str::to_string).collect()
 }
 
+/// The device nodes around us, to be bound where none can be made: inside a container.
+pub fn device_nodes() -> Vec<Bind> {
+    if !subids::in_user_namespace() {
+        return Vec::new();
+    }
+    let bind = |name| Path::new("/dev").join(name);
+    dev::node_names().map(bind).map(|path| Bind { source: path.clone(), target: path }).collect()
+}
+
 /// What of the host's own is bound into a system container, where the host has it: Incus's list, and lxcfs's files.
 pub fn host_binds(privileged: bool) -> Vec<Bind> {
     const SYS: [&str; 7] = [
@@ -177,12 +188,13 @@ pub fn host_binds(privileged: bool) -> Vec<Bind> {
         "sys/devices/system/cpu/online",
     ];
     let binfmt = privileged.then_some("/proc/sys/fs/binfmt_misc");
-    let mut all: Vec<Bind> = SYS
+    let mut all = device_nodes();
+    let sys = SYS
         .into_iter()
         .chain(binfmt)
         .filter(|p| Path::new(p).exists())
-        .map(|p| Bind { source: p.into(), target: p.into() })
-        .collect();
+        .map(|p| Bind { source: p.into(), target: p.into() });
+    all.extend(sys);
     if Path::new(LXCFS).join(LXCFS_FILES[0]).exists() {
         let files = LXCFS_FILES.into_iter().map(|f| (Path::new(LXCFS).join(f), Path::new("/").join(f)));
         all.extend(files.filter(|(s, _)| s.exists()).map(|(source, target)| Bind { source, target }));

@@ -8,6 +8,7 @@
     reason = "a test: its files are no records"
 )]
 
+pub mod debian;
 pub mod leftovers;
 
 use std::fs::File;

@@ -1,7 +1,7 @@
 # Shell functions for the scripts that boot a guest: tests/guest/{run,shell,root-tier,power-cut}. To be sourced.
 #
 #   guest_accel <folder>    how QEMU runs a guest here: `-accel … -cpu …`; the folder is that of tests/guest/build
-#   guest_debian <bin>      builds the image of Debian that tests import, once; kept in target/test-cache
+#   guest_debian <bin>      builds the images of Debian that tests import, once; kept in target/test-cache
 
 # /dev/kvm is no proof: guests may hang on it. One that gets as far as its kernel's first words within a few seconds is.
 guest_accel() {
@@ -23,26 +23,32 @@ guest_accel() {
 
 # Inside there is no network: what comes from the distribution is made here.
 guest_debian() {
-    local cache=target/test-cache state file ending
-    if compgen -G "$cache/debian-12.1-rootfs.*" >/dev/null; then
+    guest_image "$1" debian-12 && guest_image "$1" podman-12 --package podman --package crun
+}
+
+# guest_image <bin> <name> [flag…]: Debian 12, built with these flags.
+guest_image() {
+    local bin=$1 name=$2 cache=target/test-cache state file ending done=
+    shift 2
+    if compgen -G "$cache/$name.1-rootfs.*" >/dev/null; then
         return 0
     fi
     state=$(mktemp -d)
-    echo "Building the image of Debian …" >&2
-    if "$1" --state-dir "$state/s" image build bootstrap:debian/12 --alias debian </dev/null >&2 && mkdir "$state/out" &&
-        "$1" --state-dir "$state/s" image export debian "$state/out" >&2; then
+    echo "Building the image $name …" >&2
+    if "$bin" --state-dir "$state/s" image build bootstrap:debian/12 --alias it "$@" </dev/null >&2 && mkdir "$state/out" &&
+        "$bin" --state-dir "$state/s" image export it "$state/out" >&2; then
         mkdir -p "$cache"
         for file in "$state/out"/*; do
             ending=${file##*/}
             ending=${ending#*.}
             case ${file##*/} in
-            meta-*) cp "$file" "$cache/debian-12.0-meta.$ending" ;;
-            *) cp "$file" "$cache/.new" && mv "$cache/.new" "$cache/debian-12.1-rootfs.$ending" ;;
+            meta-*) cp "$file" "$cache/$name.0-meta.$ending" ;;
+            *) cp "$file" "$cache/.new-$name" && mv "$cache/.new-$name" "$cache/$name.1-rootfs.$ending" && done=1 ;;
             esac
         done
     fi
     rm -rf "$state"
-    compgen -G "$cache/debian-12.1-rootfs.*" >/dev/null
+    [ -n "$done" ]
 }
 
 # guest_payload <folder> <bin> [WORD…]: what the root tier needs inside, in the folder: `stapes`, `tests/<name>` (all root_*

@@ -1,63 +1,8 @@
 //! A Debian container with systemd as its first process: it boots with no failed unit.
-//!
-//! The image is built once from the distribution's packages and kept under `target/test-cache`.
 
-use crate::common_root::{self, State, binary, can_run, have, run, skip};
+use crate::common_root::{self, debian::debian};
 use crate::support::Ask;
-use std::path::PathBuf;
-use std::sync::Mutex;
 use std::time::Duration;
-
-const BUILD: Duration = Duration::from_secs(900);
-
-/// A state with the image `debian`.
-fn debian(test: &str) -> Option<State> {
-    static BUILDING: Mutex<()> = Mutex::new(());
-    if !can_run(test) {
-        return None;
-    }
-    let state = State::new(&binary());
-    let cache = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/test-cache");
-    let one_builds = BUILDING.lock().unwrap_or_else(|e| e.into_inner());
-    let kept = || {
-        let files = std::fs::read_dir(&cache).into_iter().flatten().flatten().map(|e| e.path());
-        let mut files: Vec<PathBuf> = files.filter(|p| p.to_string_lossy().contains("debian-12.")).collect();
-        files.sort();
-        files
-    };
-    if kept().is_empty() {
-        if !have("mmdebstrap") && !have("debootstrap") {
-            skip(test, "neither mmdebstrap nor debootstrap");
-            return None;
-        }
-        let built = run(state.command(&["create", "bootstrap:debian/12", "built"]), None, BUILD);
-        if !built.ok() {
-            skip(test, &format!("Debian cannot be built here: {built}"));
-            return None;
-        }
-        let fingerprint = state.images().unwrap().remove(0);
-        std::fs::create_dir_all(&cache).unwrap();
-        let out = state.path("export");
-        std::fs::create_dir(&out).unwrap();
-        run(state.command(&["image", "export", &fingerprint, out.to_str().unwrap()]), None, BUILD).good().unwrap();
-        for file in std::fs::read_dir(&out).unwrap().flatten() {
-            let name = file.file_name().to_string_lossy().into_owned();
-            let kind = if name.starts_with("meta-") { "0-meta" } else { "1-rootfs" };
-            let ending = name.split_once('.').map_or("", |(_, e)| e);
-            std::fs::copy(file.path(), cache.join(format!("debian-12.{kind}.{ending}"))).unwrap();
-        }
-        std::fs::remove_dir_all(out).unwrap();
-        state.good(&["delete", "built"]);
-        state.delete_all().unwrap();
-    }
-    drop(one_builds);
-    let files: Vec<String> = kept().into_iter().map(|p| p.to_string_lossy().into_owned()).collect();
-    let mut words = vec!["image", "import"];
-    words.extend(files.iter().map(String::as_str));
-    words.extend(["--alias", "debian"]);
-    run(state.command(&words), None, BUILD).good().unwrap();
-    Some(state)
-}
 
 /// Boots to `running` with these settings, and shuts down and reboots cleanly.
 fn boots(test: &str, settings: &[&str]) {
