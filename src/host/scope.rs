@@ -14,7 +14,7 @@
 
 use super::cgroup::{Group, Tree};
 use super::systemd;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::sys::child::Op;
 use crate::sys::clone::{Child, Spawn, spawn};
 use crate::sys::{pidfd, socket};
@@ -79,6 +79,7 @@ impl Tree {
             self.monitors().make()?;
             return Ok(None);
         };
+        let mut refused = None;
         for _ in 0..ATTEMPTS {
             match self.monitors().open().and_then(|group| Keeper::start(Some(group.as_fd()))) {
                 Ok(keeper) => return Ok(Some(keeper)),
@@ -87,15 +88,22 @@ impl Tree {
             }
             let mut keeper = Keeper::start(None)?;
             let pid = u32::try_from(keeper.child.pid()).unwrap_or(0);
-            if systemd::start_scope(unit, SLICE, pid).with_context(|| format!("Failed creating \"{unit}\""))? {
-                match self.settle(&mut keeper) {
+            match systemd::start_scope(unit, SLICE, pid) {
+                Ok(true) => match self.settle(&mut keeper) {
                     Ok(()) => return Ok(Some(keeper)),
                     Err(e) if went_away(&e) => {}
                     Err(e) => return Err(e),
-                }
+                },
+                Ok(false) => {}
+                // While an old one of that name is on its way out, a new one cannot be put in its place.
+                Err(e) if e.kind() == Kind::Busy => refused = Some(e),
+                Err(e) => return Err(e.context(format!("Failed creating \"{unit}\""))),
             }
             // Somebody else's is coming, or an old one is going.
             pidfd::wait_ended(keeper.child.pidfd(), Some(PAUSE))?;
+        }
+        if let Some(e) = refused {
+            return Err(e.context(format!("Failed creating \"{unit}\"")));
         }
         Err(Error::busy(format!("The systemd unit \"{unit}\" is neither there nor can it be made"))
             .hint(format!("see: systemctl status {unit}")))

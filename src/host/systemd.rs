@@ -25,7 +25,7 @@ const SERIAL: u32 = 1;
 /// there already.
 ///
 /// # Errors
-/// systemd cannot be reached, refuses, or takes more than a minute.
+/// Busy: systemd refuses, or could not do it now. Else it cannot be reached or takes more than a minute.
 pub fn start_scope(unit: &str, slice: &str, pid: u32) -> Result<bool> {
     let mut link = Link::open()?;
     link.stream.write_all(&call(unit, slice, pid)).context("Failed talking to systemd")?;
@@ -36,12 +36,12 @@ pub fn start_scope(unit: &str, slice: &str, pid: u32) -> Result<bool> {
             ERROR if message.reply_to == SERIAL && message.error.ends_with(".UnitExists") => return Ok(false),
             ERROR if message.reply_to == SERIAL => {
                 let text = Reader::new(&message.body).text().unwrap_or_default();
-                return Err(Error::failed(format!("systemd refuses: {text}")));
+                return Err(Error::busy(format!("systemd refuses: {text}")));
             }
             SIGNAL if message.member == "JobRemoved" => match removed(&message.body) {
                 Some((of, result)) if of == unit && result == "done" => return Ok(true),
                 Some((of, result)) if of == unit => {
-                    return Err(Error::failed(format!("systemd could not start it: {result}"))
+                    return Err(Error::busy(format!("systemd could not start it: {result}"))
                         .hint(format!("see: systemctl status {unit}")));
                 }
                 _ => {}
