@@ -48,7 +48,9 @@
 //!   whose undo is the record, so that record and kernel agree whatever happens. CPUs by number are divided among all that run
 //!   under one allocator lock (`ops::cpus`), on a table that is there only while somebody asks.
 //! - **Our binary** cannot be reached from a privileged instance: whoever goes there runs from a read-only overlay view of it.
-//!
+//! - **AppArmor**: where it is on, each instance has a profile of its own (`container::apparmor` writes it, `ops::confine` loads
+//!   and removes it, `host::lsm` talks to the kernel); process 1 changes over last before its exec, and the monitor compares.
+//! - **Outside tools** that mount and start things run in mount and pid namespaces of their own (`sys::inherit::contain`).
 //! - **systemd**: where it runs, all instances live in one delegated transient scope, made by the first start (`host::scope`);
 //!   a start that finds it there talks to nobody. `start --foreground` (`ops::foreground`) keeps an instance in the calling
 //!   unit's own group. SIGTERM to whoever keeps a container shuts it down (`ops::keep`); `ops::power` is the host's boot and
@@ -60,6 +62,9 @@
 //! - The layers of an overlay are id-mapped, the upper one too; nothing on disk is ever shifted on file systems that can do it.
 //! - `run` has no monitor process: the command is its own, with its journal open until the end, and its overlay is volatile.
 //! - `exec` hands pipes to the command as they are and relays everything else.
+//! - Lock files of instances and images go with their objects: their holder unlinks them when the record is gone, and whoever
+//!   wins an unlinked file begins again (`store::lock_end`). Else there would be one for every name ever used.
+//! - Inside a container no device node can be made: those around us are bound instead, and all else is the same.
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files and start programs"))]
 
 pub mod error;
