@@ -134,7 +134,9 @@ fn by_path(layers: &Layers, options: &Options<'_>, attr: Attr) -> Result<OwnedFd
         }
     }
     let made = std::thread::scope(|scope| {
-        let thread = scope.spawn(|| mount_by_path(layers, options, attr, scratch, &names));
+        // A small stack: the usual 2 MiB are kept by the C library, and may become one huge page of the monitor's for good.
+        let small = std::thread::Builder::new().stack_size(128 << 10);
+        let thread = small.spawn_scoped(scope, || mount_by_path(layers, options, attr, scratch, &names))?;
         thread.join().unwrap_or_else(|_| Err(Error::internal("The mount thread ended early")))
     });
     for p in &places {

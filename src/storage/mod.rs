@@ -118,9 +118,9 @@ pub trait Driver: Images {
     /// What it can do.
     fn caps(&self) -> Caps;
 
-    /// Makes a volume from an image. It appears at once, by a rename, or not at all. Not synced: it holds nothing yet that
-    /// the image does not, a process killed here loses nothing, and a power cut can at worst leave a record whose volume is
-    /// missing, which `exists` tells and which making it again repairs; a sync here would cost more than the whole start.
+    /// Makes a volume from an image. It appears at once, by a rename, or not at all. Its content is not synced: it holds
+    /// nothing yet that the image does not, and a sync here would cost more than the whole start. That it is there is on
+    /// disk before any record that is synced later: by itself on ext4 and xfs, by a sync of its folder elsewhere.
     /// A half-made one from before is replaced. Locks: the image shared, the instance exclusive.
     ///
     /// # Errors

@@ -69,7 +69,8 @@ impl Overlay {
     }
 
     fn add_mark(&self, image: &Fingerprint, volume: &Volume) -> Result<()> {
-        self.link_image(image, &mark(image, volume))
+        self.link_image(image, &mark(image, volume))?;
+        self.pool.settle(&users(image))
     }
 
     fn drop_mark(&self, image: Option<&Fingerprint>, volume: &Volume) -> Result<()> {
