@@ -32,7 +32,11 @@ fn ends_clean(state: &State) {
 
 #[test]
 fn the_program_runs_inside_a_container() {
-    let Some(state) = debian("the_program_runs_inside_a_container") else { return };
+    const NAME: &str = "the_program_runs_inside_a_container";
+    if std::path::Path::new("/sys/kernel/security/apparmor/policy").is_dir() {
+        return common_root::skip(NAME, "not where AppArmor is on: mounting cgroup2 in there is denied, a known gap");
+    }
+    let Some(state) = debian(NAME) else { return };
     make_images(&state.dir);
     outer(&state);
     state.good(&["file", "push", "--mode", "755", state.bin.to_str().unwrap(), "outer/usr/local/bin/stapes"]);
