@@ -176,7 +176,8 @@ impl Recording {
         let log = Log::parse(std::fs::read(&log).unwrap()).ok_or("QEMU's log is none")?;
         let marks = marks(&log);
         let expected: usize = scripts.values().map(|s| 2 * s.len()).sum();
-        if marks.len() != expected {
+        // Some may have been written over before they left the guest: they count with the next one of their worker.
+        if marks.len() + MARKS_LOST < expected || marks.len() > expected {
             return Err(format!("{} marks in the log, not {expected}", marks.len()));
         }
         Ok(Self { base, log, marks, scripts })
@@ -185,7 +186,9 @@ impl Recording {
     /// What must hold if the power went just before entry `cut`.
     fn wanted<'a>(&'a self, cut: usize, images: &'a Images) -> Wanted<'a> {
         let count = |worker: char, end: bool| {
-            self.marks.iter().filter(|m| m.entry < cut && m.worker == worker && m.end == end).count()
+            let mine = self.marks.iter().filter(|m| m.entry < cut && m.worker == worker && m.end == end);
+            // One that was lost happened before the next.
+            mine.map(|m| m.number + 1).max().unwrap_or(0)
         };
         let workers = self.scripts.iter().map(|(w, all)| {
             let (begun, done) = (count(*w, false), count(*w, true));
@@ -200,6 +203,9 @@ fn payload(begin: String) -> Vec<Payload<'static>> {
     let program = std::fs::read(common_root::binary()).unwrap();
     vec![("begin", begin.into_bytes(), true), ("stapes", program, true)]
 }
+
+/// So many marks of a recording may be missing.
+const MARKS_LOST: usize = 6;
 
 fn marks(log: &Log) -> Vec<Mark> {
     let mut all = Vec::new();
@@ -218,10 +224,7 @@ fn marks(log: &Log) -> Vec<Mark> {
     for worker in WORKERS {
         let mine = all.iter().filter(|m| m.worker == worker && m.end).map(|m| m.number);
         let mine: Vec<usize> = mine.collect();
-        assert!(
-            mine.iter().enumerate().all(|(i, n)| i == *n),
-            "the marks of worker {worker} are out of order: {mine:?}"
-        );
+        assert!(mine.is_sorted(), "the marks of worker {worker} are out of order: {mine:?}");
     }
     all
 }
