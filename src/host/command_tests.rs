@@ -151,21 +151,26 @@ fn a_contained_program_takes_all_it_started_and_mounted_along() {
         return;
     }
     let dir = tempfile::tempdir().expect("temporary directory");
+    // Nobody else sleeps as long.
+    let [first, second] = [1, 2].map(|n| format!("{}.{n}", 1000 + std::process::id()));
     // A daemon that would outlive it, and a mount that would stay.
-    let script = "mkdir m && mount -t tmpfs none m && echo seen > m/file && cat m/file; (trap '' HUP TERM; exec sleep 300) & exit 7";
-    let mut cmd = sh(script).contained();
+    let script = format!(
+        "mkdir m && mount -t tmpfs none m && echo seen > m/file && cat m/file; (trap '' HUP TERM; exec sleep {first}) & exit 7"
+    );
+    let mut cmd = sh(&script).contained();
     cmd.dir = dir.path().to_path_buf();
     let out = Host::default().run_with(cmd, None).expect("ran");
     assert_eq!((out.status.code(), out.stdout.as_slice()), (Some(7), b"seen\n".as_slice()));
     assert!(!dir.path().join("m/file").exists(), "its mount is not ours");
-    let mut slow = sh("sleep 301 & wait").contained().timeout(Duration::from_millis(300));
+    let mut slow = sh(&format!("sleep {second} & wait")).contained().timeout(Duration::from_millis(300));
     slow.dir = dir.path().to_path_buf();
     Host::default().run_with(slow, None).expect_err("too slow");
-    let left = |what: &str| {
+    let left = |seconds: &str| {
+        let words = format!("sleep\0{seconds}\0");
         let all = std::fs::read_dir("/proc").expect("proc").flatten();
-        all.filter(|p| std::fs::read(p.path().join("cmdline")).is_ok_and(|c| c == what.as_bytes())).count()
+        all.filter(|p| std::fs::read(p.path().join("cmdline")).is_ok_and(|c| c == words.as_bytes())).count()
     };
-    assert_eq!((left("sleep\x00300\0"), left("sleep\x00301\0")), (0, 0));
+    assert_eq!((left(&first), left(&second)), (0, 0));
     let missing = Host::default().run(Cmd::new(Program { name: "/etc/passwd", package: "x" }).contained());
     assert_eq!(missing.expect_err("no program").kind(), Kind::Unsupported);
 }

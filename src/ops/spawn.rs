@@ -74,28 +74,30 @@ fn our_binary(plan: &Plan) -> crate::sys::Result<OwnedFd> {
 
 fn program(plan: &Plan, io: [i32; 2], handed: [BorrowedFd<'_>; 3], exe: BorrowedFd<'_>) -> Result<Vec<Op>> {
     let text = |s: String| CString::new(s).map_err(|_| Error::internal("A name has a NUL byte"));
-    // Moved out of the way of the fixed numbers first.
-    const SPARE: i32 = 60;
     let [null, log] = io;
+    // Moved out of the way of the fixed numbers first, to numbers above all that are read here: where several instances are
+    // started side by side, there may be many.
+    let given = handed.iter().map(AsRawFd::as_raw_fd).chain([null, log, exe.as_raw_fd(), LOCK]);
+    let spare = given.max().unwrap_or(LOCK) + 1;
     Ok(vec![
         Op::NewSession,
-        Op::Dup { from: Fd::Num(exe.as_raw_fd()), to: SPARE },
-        Op::Dup { from: Fd::Num(handed[0].as_raw_fd()), to: SPARE + 1 },
-        Op::Dup { from: Fd::Num(handed[1].as_raw_fd()), to: SPARE + 2 },
-        Op::Dup { from: Fd::Num(handed[2].as_raw_fd()), to: SPARE + 3 },
-        Op::Dup { from: Fd::Num(log), to: SPARE + 4 },
+        Op::Dup { from: Fd::Num(exe.as_raw_fd()), to: spare },
+        Op::Dup { from: Fd::Num(handed[0].as_raw_fd()), to: spare + 1 },
+        Op::Dup { from: Fd::Num(handed[1].as_raw_fd()), to: spare + 2 },
+        Op::Dup { from: Fd::Num(handed[2].as_raw_fd()), to: spare + 3 },
+        Op::Dup { from: Fd::Num(log), to: spare + 4 },
         Op::Dup { from: Fd::Num(null), to: 0 },
-        Op::Dup { from: Fd::Num(SPARE + 4), to: 1 },
-        Op::Dup { from: Fd::Num(SPARE + 4), to: 2 },
+        Op::Dup { from: Fd::Num(spare + 4), to: 1 },
+        Op::Dup { from: Fd::Num(spare + 4), to: 2 },
         Op::CloexecFrom(3),
-        Op::Dup { from: Fd::Num(SPARE + 1), to: PLAN },
-        Op::Dup { from: Fd::Num(SPARE + 2), to: READY },
-        Op::Dup { from: Fd::Num(SPARE + 3), to: LOCK },
+        Op::Dup { from: Fd::Num(spare + 1), to: PLAN },
+        Op::Dup { from: Fd::Num(spare + 2), to: READY },
+        Op::Dup { from: Fd::Num(spare + 3), to: LOCK },
         Op::ResetSignals,
         Op::Umask(0o077),
         Op::WorkDir { path: text("/".into())?, or_root: false },
         Op::ExecFd {
-            fd: Fd::Num(SPARE),
+            fd: Fd::Num(spare),
             argv: CArray::new(vec![text(ROLE.into())?, text(format!("{}/{}", plan.project, plan.name))?]),
             envp: CArray::new(environment()?),
         },

@@ -254,7 +254,8 @@ fn text(file: &mut File) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// An image archive whose init is a shell script that ends at once when asked: busybox's own takes seconds.
+/// An image archive whose init is a shell script that ends at once when asked: busybox's own takes seconds. A signal that
+/// comes just before it begins to read is seen when it looks up, every other second.
 /// `dir` gets `image.tar`, and the same split: `meta.tar` and `rootfs.tar`, `rootfs.squashfs` where mksquashfs is there.
 pub fn make_images(dir: &Path) {
     let tree = dir.join("tree");
@@ -271,7 +272,7 @@ pub fn make_images(dir: &Path) {
     let init = rootfs.join("sbin/init");
     std::fs::write(
         &init,
-        "#!/bin/sh\ntrap 'exit 0' PWR\nrm -f /run/f\nmkfifo /run/f\nexec 9<>/run/f\nwhile :; do read -r x <&9; done\n",
+        "#!/bin/sh\ntrap 'exit 0' PWR\nrm -f /run/f\nmkfifo /run/f\nexec 9<>/run/f\nwhile :; do read -t 2 -r x <&9; done\n",
     )
     .unwrap();
     std::fs::set_permissions(&init, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
