@@ -4,6 +4,7 @@ pub mod boolean;
 pub mod cron;
 pub mod idmap;
 pub mod idset;
+pub mod inet;
 pub mod json;
 pub mod mac;
 pub mod names;
