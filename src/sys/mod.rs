@@ -15,6 +15,7 @@ pub mod inherit;
 pub mod loopdev;
 pub mod memfd;
 pub mod mount;
+pub mod netlink;
 pub mod ns;
 pub mod path;
 pub mod pidfd;

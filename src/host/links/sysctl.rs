@@ -1,0 +1,146 @@
+//! Settings of interfaces below `/proc/sys/net` (ip-sysctl.rst), and the two that switch forwarding on.
+//!
+//! An interface's name becomes a folder's there, and a user chose it: each step goes through a descriptor, a name that is not
+//! one of an interface is refused, and so are `all` and `default`, which stand for others.
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::sys::ns;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// IPv4 or IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// A setting of an interface. The name of the file says what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the kernel's names")]
+pub enum Setting {
+    AcceptRa,
+    AcceptDad,
+    AddrGenMode,
+    Autoconf,
+    DisableIpv6,
+    Forwarding,
+    ProxyArp,
+    ProxyNdp,
+    RouteLocalnet,
+    RpFilter,
+}
+
+impl Setting {
+    fn file(self) -> &'static str {
+        match self {
+            Setting::AcceptRa => "accept_ra",
+            Setting::AcceptDad => "accept_dad",
+            Setting::AddrGenMode => "addr_gen_mode",
+            Setting::Autoconf => "autoconf",
+            Setting::DisableIpv6 => "disable_ipv6",
+            Setting::Forwarding => "forwarding",
+            Setting::ProxyArp => "proxy_arp",
+            Setting::ProxyNdp => "proxy_ndp",
+            Setting::RouteLocalnet => "route_localnet",
+            Setting::RpFilter => "rp_filter",
+        }
+    }
+}
+
+/// The kernel has IPv6, and it was not switched off at boot.
+pub fn has_ipv6() -> bool {
+    openat(CWD, "/proc/sys/net/ipv6/conf/all", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).is_ok()
+}
+
+/// Reads a setting of an interface.
+///
+/// # Errors
+/// [`Kind::NotFound`] if the interface is not there, or the kernel has no such setting.
+pub fn get(family: Family, interface: &str, setting: Setting) -> Result<i32> {
+    let what = || format!("Failed to read {} of interface \"{interface}\"", setting.file());
+    let read = || {
+        let mut text = String::new();
+        open(family, interface, setting.file(), OFlags::RDONLY)?.take(32).read_to_string(&mut text)?;
+        text.trim().parse().map_err(|_| Error::failed(format!("Not a number: {text:?}")))
+    };
+    read().with_context(what)
+}
+
+/// Gives an interface settings, in their order. What it has already is not written again: that costs more than to look, and
+/// some values act when written.
+///
+/// # Errors
+/// As [`get`]; EPERM where `/proc/sys` is read-only.
+pub fn set(family: Family, interface: &str, settings: &[(Setting, i32)]) -> Result<()> {
+    for (setting, value) in settings {
+        if get(family, interface, *setting)? == *value {
+            continue;
+        }
+        let write = || -> Result<()> {
+            let mut file = open(family, interface, setting.file(), OFlags::WRONLY)?;
+            Ok(file.write_all(value.to_string().as_bytes())?)
+        };
+        write().with_context(|| format!("Failed to set {} of interface \"{interface}\"", setting.file()))?;
+    }
+    Ok(())
+}
+
+/// As [`set`], in the network namespace `net`.
+///
+/// # Errors
+/// As [`set`], and as setns(2).
+pub fn set_in(net: BorrowedFd<'_>, family: Family, interface: &str, settings: &[(Setting, i32)]) -> Result<()> {
+    ns::inside_net(net, || set(family, interface, settings))?
+}
+
+/// Lets packets through between interfaces: for IPv6 of the whole host, for IPv4 too. Written only if it is off, as the
+/// kernel resets settings of all interfaces when this changes.
+///
+/// # Errors
+/// EPERM where `/proc/sys` is read-only.
+pub fn enable_forwarding(family: Family) -> Result<()> {
+    let conf = conf(family)?;
+    let all = dir(conf.as_fd(), "all")?;
+    let file = |flags| openat(&all, "forwarding", flags | OFlags::CLOEXEC, Mode::empty()).map(std::fs::File::from);
+    let mut text = String::new();
+    file(OFlags::RDONLY)?.take(32).read_to_string(&mut text)?;
+    match text.trim() {
+        "0" => Ok(file(OFlags::WRONLY)?.write_all(b"1")?),
+        _ => Ok(()),
+    }
+}
+
+fn conf(family: Family) -> Result<OwnedFd> {
+    let path = match family {
+        Family::V4 => "/proc/sys/net/ipv4/conf",
+        Family::V6 => "/proc/sys/net/ipv6/conf",
+    };
+    let missing = |e: rustix::io::Errno| match e {
+        rustix::io::Errno::NOENT => Error::new(Kind::Unsupported, "The kernel has no IPv6"),
+        e => e.into(),
+    };
+    openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(missing)
+}
+
+fn dir(at: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(at, name, flags, Mode::empty())?)
+}
+
+fn open(family: Family, interface: &str, file: &str, flags: OFlags) -> Result<std::fs::File> {
+    // dev_valid_name() of the kernel.
+    let named = !interface.contains(['/', ':', '\0']) && !interface.contains(char::is_whitespace);
+    if interface.is_empty() || !named || matches!(interface, "." | ".." | "all" | "default") {
+        return Err(Error::invalid(format!("Invalid interface name \"{interface}\"")));
+    }
+    let conf = conf(family)?;
+    let interface = dir(conf.as_fd(), interface).map_err(|e| match e.errno() {
+        Some(libc::ENOENT) => Error::not_found("No such interface"),
+        _ => e,
+    })?;
+    Ok(openat(&interface, file, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?.into())
+}
