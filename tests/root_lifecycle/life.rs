@@ -29,6 +29,26 @@ fn start_stop_restart() {
     state.finish();
 }
 
+/// The monitor's own descriptors have fixed numbers, wherever the starter's happen to be.
+#[test]
+fn a_start_with_many_open_descriptors() {
+    let Some(state) = state("a_start_with_many_open_descriptors") else { return };
+    state.good(&["create", "test", "c1"]);
+    for last in (4..=64).step_by(4) {
+        let script = format!("for n in $(seq 3 {last}); do eval \"exec $n</dev/null\"; done; exec \"$0\" start c1");
+        let mut start = state.command(&[]);
+        let (program, folder) = (start.get_program().to_os_string(), state.dir.clone());
+        let mut shell = std::process::Command::new("bash");
+        shell.arg("-c").arg(script).arg(program).env_clear().current_dir(folder);
+        shell.envs(start.get_envs().filter_map(|(k, v)| Some((k, v?))));
+        start = shell;
+        crate::common_root::run(start, None, crate::common_root::PATIENCE).good().unwrap();
+        // The lock is free, the log is the monitor's.
+        state.good(&["stop", "-f", "c1"]);
+    }
+    state.finish();
+}
+
 #[test]
 fn stop_waits_and_gives_up() {
     let deaf = "#!/bin/sh\ntrap '' PWR TERM INT\nwhile :; do sleep 1; done\n";
