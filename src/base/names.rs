@@ -93,6 +93,16 @@ names! {
     AliasName, alias;
     /// An image: 64 lower-case hexadecimal digits.
     Fingerprint, fingerprint;
+    /// A network: what an interface may be called (2–15 characters), for it names the bridge.
+    NetworkName, network;
+    /// A network ACL; a name in rules, told from addresses and selectors.
+    AclName, acl;
+    /// An address set; `$name` in rules.
+    AddressSetName, address_set;
+    /// A DNS zone: `example.net`, `2.0.10.in-addr.arpa`.
+    ZoneName, zone;
+    /// A record in a zone: `@`, `*.x`, `_srv` or a plain name.
+    ZoneRecordName, zone_record;
 }
 
 /// The project that always exists.
@@ -174,6 +184,63 @@ fn pool(value: &str) -> Result<()> {
 
 fn device(value: &str) -> Result<()> {
     api_name(value, false).map_err(|e| e.context(format!("Invalid device name {value:?}")))
+}
+
+fn network(value: &str) -> Result<()> {
+    interface(value).map_err(|e| e.context("Invalid network name"))
+}
+
+/// What the kernel and Incus let an interface be called.
+pub fn interface(value: &str) -> Result<()> {
+    if value.len() < 2 {
+        return Err(Error::invalid("Network interface is too short (minimum 2 characters)"));
+    }
+    if value.len() > 15 {
+        return Err(Error::invalid("Network interface is too long (maximum 15 characters)"));
+    }
+    let good = value.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.')) && value != "..";
+    if good { Ok(()) } else { Err(Error::invalid("Network interface contains invalid characters")) }
+}
+
+fn acl(value: &str) -> Result<()> {
+    rule_name(value, "@%#").map_err(|e| e.context("Invalid network ACL name"))
+}
+
+fn address_set(value: &str) -> Result<()> {
+    rule_name(value, "@$").map_err(|e| e.context("Invalid network address set name"))
+}
+
+/// A name that rules use.
+fn rule_name(value: &str, reserved: &str) -> Result<()> {
+    if let Some(c) = value.chars().next().filter(|c| reserved.contains(*c)) {
+        return Err(Error::invalid(format!("Name cannot start with reserved character '{c}'")));
+    }
+    api_name(value, false)?;
+    hostname(value)
+}
+
+fn zone(value: &str) -> Result<()> {
+    domain(value).map_err(|e| e.context("Invalid network zone name"))
+}
+
+/// A domain: labels of letters, digits, `-` and `_`, at most 253 characters (RFC 1035, section 2.3.4).
+pub fn domain(value: &str) -> Result<()> {
+    let label = |l: &str| {
+        (1..=63).contains(&l.len())
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+            && l.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_'))
+    };
+    if value.len() <= 253 && value.split('.').all(label) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("Not a domain name {value:?}")))
+}
+
+fn zone_record(value: &str) -> Result<()> {
+    let plain = value.strip_prefix("*.").unwrap_or(value);
+    let checked = if plain == "@" { Ok(()) } else { domain(plain) };
+    checked.map_err(|e| e.context("Invalid network zone record name"))
 }
 
 fn alias(value: &str) -> Result<()> {
@@ -278,6 +345,29 @@ mod tests {
         }
         assert_eq!(ProjectName::default().prefixed("c1"), "c1");
         assert_eq!(ProjectName::parse("p").expect("p").prefixed("c1"), "p_c1");
+    }
+
+    #[test]
+    fn networks() {
+        assert!(NetworkName::parse("stapesbr0").is_ok() && AclName::parse("web").is_ok());
+        assert!(ZoneName::parse("2.0.10.in-addr.arpa").is_ok() && AddressSetName::parse("hosts").is_ok());
+        for good in ["@", "*.x", "_srv._tcp", "www"] {
+            assert!(ZoneRecordName::parse(good).is_ok(), "{good}");
+        }
+        let message = |v: &str| NetworkName::parse(v).expect_err(v).to_string();
+        assert_eq!(
+            message("a-network-of-16c"),
+            "Invalid network name: Network interface is too long (maximum 15 characters)"
+        );
+        for bad in ["", "a", "a b", "a/b", "..", "a:b", "a\nb"] {
+            assert!(NetworkName::parse(bad).is_err(), "{bad}");
+        }
+        for bad in ["@a", "%a", "#a", "$a", "", "a.b", "1", "a b"] {
+            assert!(AclName::parse(bad).is_err() && AddressSetName::parse(bad).is_err() || bad == "$a", "{bad}");
+        }
+        for bad in ["", "a..b", "a b", "-a", "a\n", "a,b", "a/b", &"x".repeat(64), "*"] {
+            assert!(ZoneName::parse(bad).is_err() && ZoneRecordName::parse(bad).is_err(), "{bad}");
+        }
     }
 
     /// Rows CVE-2026-33542 and CVE-2025-54293 of the security cases: no name or fingerprint is a path.

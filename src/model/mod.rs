@@ -6,6 +6,7 @@ pub mod expand;
 pub mod image;
 pub mod instance;
 pub mod keys;
+pub mod network;
 pub mod pool;
 pub mod profile;
 pub mod project;

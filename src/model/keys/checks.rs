@@ -225,10 +225,7 @@ pub(super) fn infiniband_guid(value: &str) -> Result<()> {
 }
 
 pub(super) fn interface_name(value: &str) -> Result<()> {
-    require(value.len() >= 2, || "Network interface is too short (minimum 2 characters)".into())?;
-    require(value.len() <= 15, || "Network interface is too long (maximum 15 characters)".into())?;
-    let good = value.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.')) && value != "..";
-    require(good, || "Network interface contains invalid characters".into())
+    crate::base::names::interface(value)
 }
 
 pub(super) fn device_id(value: &str) -> Result<()> {

@@ -79,6 +79,8 @@ pub enum Shape {
     Prefix(Suffix),
     /// `volatile.<device>.` followed by the name.
     Device,
+    /// This prefix, which ends in a dot, an item of the user's choice without dots, a dot, and the name.
+    Item(&'static str),
 }
 
 /// What may follow a prefix.
@@ -173,6 +175,11 @@ impl Key {
         self
     }
 
+    pub(super) const fn item(mut self, prefix: &'static str) -> Self {
+        self.shape = Shape::Item(prefix);
+        self
+    }
+
     pub(super) const fn default(mut self, value: &'static str) -> Self {
         self.default = value;
         self
@@ -214,6 +221,7 @@ impl Key {
             Shape::Exact => self.name == name,
             Shape::Prefix(suffix) => name.strip_prefix(self.name).is_some_and(|s| suffix.allows(s)),
             Shape::Device => self.device_in(name).is_some(),
+            Shape::Item(_) => self.item_in(name).is_some(),
         }
     }
 
@@ -223,12 +231,21 @@ impl Key {
         (!device.is_empty()).then_some(device)
     }
 
-    /// The full name for a prefix's suffix or a device; the name itself if the shape is exact.
+    /// The item in a key `<prefix><item>.<name>`; none if the key is another.
+    pub fn item_in<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let Shape::Item(prefix) = self.shape else { return None };
+        let item = name.strip_prefix(prefix)?.strip_suffix(self.name)?.strip_suffix('.')?;
+        let good = !item.is_empty() && item.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_'));
+        good.then_some(item)
+    }
+
+    /// The full name for a prefix's suffix, an item or a device; the name itself if the shape is exact.
     pub fn of(&self, part: &str) -> String {
         match self.shape {
             Shape::Exact => self.name.to_string(),
             Shape::Prefix(_) => format!("{}{part}", self.name),
             Shape::Device => format!("{}{part}.{}", super::VOLATILE_PREFIX, self.name),
+            Shape::Item(prefix) => format!("{prefix}{part}.{}", self.name),
         }
     }
 
@@ -238,6 +255,7 @@ impl Key {
             Shape::Exact => self.name.to_string(),
             Shape::Prefix(_) => self.of("*"),
             Shape::Device => self.of("<device>"),
+            Shape::Item(_) => self.of("<name>"),
         }
     }
 

@@ -32,6 +32,7 @@ mod image;
 mod key;
 mod limits;
 mod migration;
+pub mod network;
 mod nvidia;
 mod oci;
 pub mod parse;
