@@ -1,13 +1,15 @@
 //! Addresses with the length of their prefix (CIDR notation, RFC 4632 and RFC 4291 section 2.3), IPv4 and IPv6 alike.
 
 use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// An address and the length of its prefix: an address on an interface (`10.1.2.1/24`) or, where all bits behind the prefix
 /// are 0, a subnet (`10.1.2.0/24`).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct IpNet {
     address: IpAddr,
     prefix: u8,
@@ -155,6 +157,20 @@ pub fn next(address: IpAddr) -> Option<IpAddr> {
 impl fmt::Display for IpNet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl From<IpNet> for String {
+    fn from(net: IpNet) -> Self {
+        net.to_string()
+    }
+}
+
+impl TryFrom<String> for IpNet {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
     }
 }
 

@@ -4,7 +4,9 @@
 //! verb only ([`command_for`]); help, completion and the generators take all of it ([`command`]).
 
 use super::{Context, Outcome};
-use super::{action, admin, config, console, create, delete, doctor, exec, file, generate, image, info, list, profile};
+use super::{
+    action, admin, config, console, create, delete, doctor, exec, file, generate, image, info, list, network, profile,
+};
 use super::{project, rename, run, storage, version, wait};
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use std::ffi::OsString;
@@ -80,6 +82,7 @@ const VERBS: &[Verb] = &[
     verb!(command "info", info::Info),
     verb!(command "launch", create::Launch),
     verb!(command "list", list::List, "ls"),
+    verb!(group "network", network::Network),
     verb!(command "pause", action::Pause, "freeze"),
     verb!(group "profile", profile::Profile),
     verb!(group "project", project::Project),

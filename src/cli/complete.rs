@@ -48,6 +48,16 @@ pub fn profiles(typed: &OsStr) -> Vec<CompletionCandidate> {
     matching(names::profiles(), typed)
 }
 
+/// Managed networks.
+pub fn networks(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::networks(), typed)
+}
+
+/// Keys of networks.
+pub fn network_keys(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::network_keys(), typed)
+}
+
 /// Storage pools.
 pub fn pools(typed: &OsStr) -> Vec<CompletionCandidate> {
     matching(names::pools(), typed)

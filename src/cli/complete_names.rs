@@ -7,6 +7,8 @@ use super::env::Env;
 use crate::base::names::{InstanceName, ProfileName, ProjectName};
 use crate::image::bootstrap as recipes;
 use crate::model::keys as registry;
+use crate::model::network::NetworkType;
+use crate::ops::network;
 use crate::ops::undo;
 use crate::store::{Access, Store};
 use std::collections::BTreeSet;
@@ -73,6 +75,22 @@ pub fn profiles() -> Vec<String> {
         Some(store.profiles(&project).ok()?.into_iter().map(|(name, _)| name.to_string()).collect())
     };
     list().unwrap_or_default()
+}
+
+/// Managed networks of the project.
+pub fn networks() -> Vec<String> {
+    let list = || {
+        let (store, project) = open()?;
+        let owner = network::project_of(&store, &project).ok()?;
+        Some(store.networks(&owner).ok()?.into_iter().map(|(name, _)| name.to_string()).collect())
+    };
+    list().unwrap_or_default()
+}
+
+/// Keys of bridges, which have most of them.
+pub fn network_keys() -> Vec<String> {
+    let all = registry::network::all(NetworkType::Bridge).map(|key| key.key.name);
+    all.filter(|name| name.contains('.') && !registry::is_volatile(name)).map(String::from).collect()
 }
 
 /// Projects.

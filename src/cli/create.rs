@@ -3,7 +3,7 @@
 use super::complete;
 use super::kv::{self, Object};
 use super::{Context, DONE, Outcome, console, refuse_option, refuse_target};
-use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName};
+use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName};
 use crate::base::yaml;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image::Progress;
@@ -121,7 +121,6 @@ impl CreateOptions {
     pub fn wanted(&self) -> Result<Wanted> {
         refuse_target(self.target.as_deref())?;
         refuse_option("--vm", self.vm)?;
-        refuse_option("--network", self.network.is_some())?;
         let mut config = BTreeMap::new();
         for path in self.environment_file.iter().filter(|p| !p.is_empty()) {
             let text = std::fs::read_to_string(path).context("Can't read from environment file")?;
@@ -161,9 +160,15 @@ impl CreateOptions {
             ephemeral: self.ephemeral || base.ephemeral,
             description: self.description.clone().unwrap_or(base.description),
             storage: self.storage.as_deref().map(PoolName::parse).transpose()?,
+            network: self.network.as_deref().map(network).transpose()?,
             ..Request::default()
         })
     }
+}
+
+fn network(word: &str) -> Result<NetworkName> {
+    NetworkName::parse(word)
+        .map_err(|_| Error::not_found(format!("Failed loading network \"{word}\": Network not found")))
 }
 
 impl CreateArgs {

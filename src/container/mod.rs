@@ -7,6 +7,7 @@ pub mod attach;
 pub mod build;
 pub mod dev;
 pub mod limits;
+pub mod nics;
 pub mod ops;
 pub mod plan;
 pub mod resources;

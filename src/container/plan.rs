@@ -6,6 +6,7 @@ use super::resources::{self, Setting};
 use crate::error::{Error, Result};
 use crate::model::attach::{Mount, Rootfs, Shift};
 use crate::model::cpus::CpuWish;
+use crate::model::nic::Nic;
 use oci_spec::runtime::{LinuxIdMapping, Spec};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -29,6 +30,9 @@ pub struct Plan {
     pub shift: Shift,
     /// Mounts of its devices, in order.
     pub mounts: Vec<Mount>,
+    /// Network interfaces besides the loopback.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nics: Vec<Nic>,
     /// What of the host's own is bound in: sysfs folders, lxcfs files.
     pub host_binds: Vec<Bind>,
     /// Runs without a user namespace.

@@ -3,7 +3,7 @@
 //! ```text
 //!  monitor                                         process 1
 //!  clone3: namespaces, cgroup, pidfd  ─────────▶   waits
-//!  writes the id maps                 ──── #1 ──▶  becomes root of its user namespace, leaves the cgroup namespace,
+//!  writes the id maps, makes the NICs ──── #1 ──▶  becomes root of its user namespace, leaves the cgroup namespace,
 //!  mounts root, /dev, devices detached             mounts proc, sysfs, cgroup2, mqueue detached, sets the host name
 //!  sends the mounts                   ──── #2 ──▶  pivots to the root, attaches all the others,
 //!  waits for the report                            sysctls, limits, terminal, capabilities, seccomp
@@ -13,6 +13,7 @@
 //! Whatever fails before #3 kills the child and leaves nothing: all mounts live in descriptors and in its namespace.
 
 use super::dev::{self, Dev};
+use super::nics;
 use super::ops;
 use super::plan::Plan;
 use super::resources;
@@ -62,6 +63,7 @@ pub fn start(plan: &Plan, streams: Option<Streams>, furnish: Furnish<'_>) -> Res
     fault::point("container.cloned")?;
     set_oom_score(plan, &child)?;
     let userns = write_maps(plan, &child)?;
+    nics::make(plan, &child)?;
     socket::tell(ours.as_fd()).context("Failed talking to the container's first process")?;
     let mapping = userns.as_ref().map(|fd| Mapping {
         userns: fd.as_fd(),

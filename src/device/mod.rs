@@ -2,6 +2,7 @@
 //! `ops::wiring`, and answers with data for the runtime. A device never calls storage, networks or the runtime itself.
 
 mod disk;
+mod nic;
 
 use crate::error::{Error, Result};
 use crate::model::attach::{Attachment, Need, Supply};
@@ -19,7 +20,8 @@ pub trait Device: Debug {
     /// A supply that the device cannot work with.
     fn start(&self, supplies: Vec<Supply>) -> Result<Vec<Attachment>>;
 
-    /// Mounts are made shallow before deep: the path in the instance decides the order among devices.
+    /// Mounts are made shallow before deep: the path in the instance decides the order among devices. Interfaces have none
+    /// and come first.
     fn order(&self) -> &str;
 }
 
@@ -31,6 +33,7 @@ pub fn load(name: &str, options: &Options, kind: InstanceType) -> Result<Option<
     match options.get("type").map(String::as_str) {
         Some("none") => Ok(None),
         Some("disk") => disk::Disk::load(name, options).map(|d| Some(Box::new(d) as Box<dyn Device>)),
+        Some("nic") => nic::Nic::load(name, options).map(|d| d.map(|d| Box::new(d) as Box<dyn Device>)),
         Some(other) => Err(Error::unsupported(format!(
             "Failed to start device \"{name}\": Devices of type \"{other}\" are not supported by this version for {}s",
             kind.as_str()

@@ -3,6 +3,7 @@
 //! A device states [`Need`]s; `ops::wiring` has them met and hands back [`Supply`]s; the device answers with
 //! [`Attachment`]s; `container` and `vm` translate those with one exhaustive match each.
 
+use super::nic::{Identity, Nic};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -48,6 +49,8 @@ pub enum Need {
     },
     /// The instance's root volume.
     RootVolume,
+    /// Name and address of a network interface.
+    Interface,
 }
 
 /// What a device got.
@@ -59,6 +62,8 @@ pub enum Supply {
     Absent,
     /// The root volume.
     Rootfs(Rootfs),
+    /// What is settled about the interface.
+    Interface(Identity),
 }
 
 /// What a device gives the runtime.
@@ -74,6 +79,8 @@ pub enum Attachment {
     },
     /// A mount inside the instance.
     Mount(Mount),
+    /// A network interface.
+    Nic(Nic),
 }
 
 /// A mount inside the instance.

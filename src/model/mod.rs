@@ -7,6 +7,7 @@ pub mod image;
 pub mod instance;
 pub mod keys;
 pub mod network;
+pub mod nic;
 pub mod pool;
 pub mod profile;
 pub mod project;

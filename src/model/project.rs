@@ -1,5 +1,6 @@
 //! A project: its own name space for instances, and by its `features.` for images, profiles and volumes.
 
+use crate::base::boolean;
 use crate::model::instance::Config;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,4 +17,11 @@ pub struct Project {
     /// Configuration.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: Config,
+}
+
+impl Project {
+    /// Does it have a name space of its own for these (`networks`, `images`, …)?
+    pub fn has(&self, feature: &str) -> bool {
+        self.config.get(&format!("features.{feature}")).is_some_and(|value| boolean::is_true(value))
+    }
 }

@@ -1,9 +1,10 @@
 //! `create`: an instance from an image, or an empty one. It is there with its record, or not at all.
 
+use super::network::attach::{self, Connection};
 use super::{idmap, image, lifecycle, load, pool, start};
-use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName};
+use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName};
 use crate::base::{petname, time};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::expand::{Expanded, image_config};
 use crate::model::image::Image;
@@ -38,6 +39,8 @@ pub struct Request {
     pub device_overrides: Devices,
     /// Pool of the root disk, over what the profiles say.
     pub storage: Option<PoolName>,
+    /// `--network`: the network of the first interface.
+    pub network: Option<NetworkName>,
 }
 
 /// Creates it; its name.
@@ -98,6 +101,9 @@ pub fn free_name(store: &Store, project: &ProjectName) -> Result<InstanceName> {
     Err(Error::failed("Failed finding a free instance name").hint("give one"))
 }
 
+/// The device, and the interface inside, of `--network`.
+const FIRST_NIC: &str = "eth0";
+
 /// An instance that is ready to be made.
 #[derive(Debug)]
 pub struct New {
@@ -120,7 +126,13 @@ pub fn effective(store: &Store, request: &Request) -> Result<(Instance, Expanded
     if let Some(wanted) = &request.storage {
         override_pool(&mut instance, &expanded, wanted);
     }
-    if request.device_overrides.is_empty() && request.storage.is_none() {
+    if let Some(wanted) = &request.network {
+        let connection = Connection::new(wanted, Some(FIRST_NIC), Some(FIRST_NIC));
+        let device = attach::device(store, &request.project, &connection);
+        let fail = || format!("Failed loading network \"{wanted}\"");
+        instance.devices.insert(connection.device, device.with_context(fail)?);
+    }
+    if request.device_overrides.is_empty() && request.storage.is_none() && request.network.is_none() {
         return Ok((instance, expanded));
     }
     let expanded = load::expanded(store, &request.project, &instance)?;

@@ -3,7 +3,7 @@
 //! The monitor holds no lock while it waits; here it takes the instance's lock to record the exit, waiting for whoever has
 //! it. The same clean-up serves commands that find the monitor dead ([`clean_up`]).
 
-use super::{confine, cpus, delete, load, power, start, undo};
+use super::{confine, cpus, delete, load, nics, power, start, undo};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::base::time;
 use crate::container::plan::{Places, Plan};
@@ -204,6 +204,7 @@ pub fn exited<T>(monitored: Monitored, end: End, again: Again<'_, T>) -> Result<
         After::Restart | After::AutoRestart => {
             let times = if after == After::AutoRestart { push_time(&restarted) } else { restarted };
             remove_processes(&store, &project, &name)?;
+            nics::end(&store, (&project, &name))?;
             fault::point("exit.restart")?;
             let options = start::Options { restarted: times };
             let started = match again(&store, &held, &options) {
@@ -294,14 +295,14 @@ fn clean_up_with(store: &Store, held: &Held<InstanceKey, Exclusive>, power: Powe
     errors.extend(remove_processes(store, p, n).and_then(|()| confine::unload(store, held)).err());
     errors.extend(fault::point("cleanup.processes").err());
     errors.extend(cpus::release(store, (p, n)).err());
+    errors.extend(nics::end(store, (p, n)).err());
+    errors.extend(fault::point("cleanup.network").err());
     let ephemeral = store.instance(p, n).ok().flatten().is_some_and(|i| i.ephemeral);
     if ephemeral {
         // Its run folder goes with it, last: as long as it is there, the next one to look cleans up again.
         errors.extend(delete::locked(store, held).err());
     } else {
-        if power == Power::Stopped {
-            errors.extend(record_stopped(store, held).err());
-        }
+        errors.extend(record_ended(store, held, power).err());
         errors.extend(fault::point("cleanup.recorded").err());
         errors.extend(store.remove_run_dir(held).err());
     }
@@ -318,13 +319,19 @@ fn remove_processes(store: &Store, p: &ProjectName, n: &InstanceName) -> Result<
     group.remove()
 }
 
-fn record_stopped(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Result<()> {
+fn record_ended(store: &Store, held: &Held<InstanceKey, Exclusive>, power: Power) -> Result<()> {
     let (p, n) = (&held.key().project, &held.key().name);
     if !store.instance_exists(p, n)? {
         return Ok(());
     }
-    let mut volatile: Volatile = store.volatile(p, n)?;
-    keys::VOLATILE_LAST_STATE_POWER.set(&mut volatile.config, volatile_value::POWER_STOPPED);
+    let old: Volatile = store.volatile(p, n)?;
+    let mut volatile = old.clone();
+    nics::forget(&mut volatile.config);
+    if power == Power::Stopped {
+        keys::VOLATILE_LAST_STATE_POWER.set(&mut volatile.config, volatile_value::POWER_STOPPED);
+    } else if volatile == old {
+        return Ok(());
+    }
     store.save_volatile(held, &volatile)
 }
 

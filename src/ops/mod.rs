@@ -28,6 +28,8 @@ pub mod list;
 pub mod list_filter;
 pub mod live;
 pub mod load;
+pub mod network;
+pub mod nics;
 pub mod pool;
 pub mod power;
 pub mod profile;

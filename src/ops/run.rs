@@ -92,6 +92,7 @@ fn undo(store: &Store, held: &Held<InstanceKey, Exclusive>, pool: &str) -> Resul
         Action::RemoveTree { path: store.layout().instance_run_dir(project, name) },
         // Undone from the last: the CPUs are free once the group is gone.
         Action::FreeCpus { project: project.to_string(), name: name.to_string() },
+        Action::StopDevices { project: project.to_string(), name: name.to_string() },
         Action::RemoveCgroup { path: group.path().to_path_buf() },
         Action::KillCgroup { path: group.path().to_path_buf() },
     ]);

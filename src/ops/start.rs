@@ -1,7 +1,7 @@
 //! `start`: from records to a running container.
 
 use super::load::{self, Loaded, group_name};
-use super::{confine, cpus, idmap, lifecycle, pool, settings, spawn, templates, wiring};
+use super::{confine, cpus, idmap, lifecycle, nics, pool, settings, spawn, templates, wiring};
 use crate::base::idmap::IdMap;
 use crate::base::names::{InstanceName, ProjectName};
 use crate::base::time;
@@ -16,6 +16,7 @@ use crate::model::attach::{Attachment, Mount, Rootfs, Shift};
 use crate::model::cpus::CpuWish;
 use crate::model::instance::{Config, InstanceType};
 use crate::model::keys::{self, volatile_value};
+use crate::model::nic::Nic;
 use crate::store::Store;
 use crate::store::lock::{Exclusive, Held, InstanceKey};
 use crate::store::runfile::Wish;
@@ -83,8 +84,9 @@ pub(super) fn locked_with<T>(
 ) -> Result<T> {
     let InstanceKey { project, name } = held.key();
     let mut loaded = load::load(store, project, name)?;
-    let plan = Plan { restarted: options.restarted.clone(), ..plan(store, &loaded, starter.cgroups)? };
     let before = loaded.volatile.clone();
+    nics::settle(store, &mut loaded)?;
+    let plan = Plan { restarted: options.restarted.clone(), ..plan(store, &loaded, starter.cgroups)? };
     // Our part of the tree must be there before anything is set in it, and stay until something lives in it.
     let _keeper = starter.cgroups.hold()?;
     let started = prepare(store, held, &plan)
@@ -92,6 +94,8 @@ pub(super) fn locked_with<T>(
         .and_then(|()| load_modules(&loaded.expanded.config))
         .and_then(|()| confine::prepare(store, &loaded))
         .and_then(|()| fault::point("start.confined"))
+        .and_then(|()| nics::begin(store, &loaded))
+        .and_then(|()| fault::point("start.connected"))
         .and_then(|()| {
             mark_running(&mut loaded, &plan, starter.returns_with_host);
             cpus::note_node(store, (project, name), &mut loaded.volatile.config)?;
@@ -228,7 +232,7 @@ pub fn plan(store: &Store, loaded: &Loaded, cgroups: &Tree) -> Result<Plan> {
     let group = cgroups.instance(&group_name(&loaded.project, &loaded.name));
     let map = map_of(loaded)?;
     let root = root_of(store, loaded, map.as_ref())?;
-    let parts = parts(loaded, &root.rootfs)?;
+    let parts = parts(store, loaded, &root.rootfs)?;
     let privileged = map.is_none();
     let apparmor = confine::profile_name(store.layout(), &loaded.project, &loaded.name);
     let settings = Settings { apparmor, ..settings::system(&loaded.name, config, map, &group)? };
@@ -241,6 +245,7 @@ pub fn plan(store: &Store, loaded: &Loaded, cgroups: &Tree) -> Result<Plan> {
         throwaway: false,
         shift: root.shift,
         mounts: parts.mounts,
+        nics: parts.nics,
         host_binds: settings::host_binds(privileged),
         privileged,
         nesting: keys::SECURITY_NESTING.bool(config)?,
@@ -289,13 +294,17 @@ pub fn root_of(store: &Store, loaded: &Loaded, map: Option<&IdMap>) -> Result<Ro
 /// What the devices ask of the runtime.
 struct Parts {
     mounts: Vec<Mount>,
+    nics: Vec<Nic>,
     readonly: bool,
 }
 
-fn parts(loaded: &Loaded, root: &Rootfs) -> Result<Parts> {
-    let mut parts = Parts { mounts: Vec::new(), readonly: false };
-    for attachment in wiring::attachments(&loaded.expanded.devices, loaded.instance.kind, root)? {
+fn parts(store: &Store, loaded: &Loaded, root: &Rootfs) -> Result<Parts> {
+    let mut parts = Parts { mounts: Vec::new(), nics: Vec::new(), readonly: false };
+    let devices = nics::resolved(store, loaded)?;
+    let identity = |device: &str| nics::identity(loaded, device);
+    for attachment in wiring::attachments(&devices, loaded.instance.kind, root, &identity)? {
         match attachment {
+            Attachment::Nic(nic) => parts.nics.push(nic),
             Attachment::Root { readonly, .. } => parts.readonly = readonly,
             Attachment::Mount(m) => parts.mounts.push(m),
         }

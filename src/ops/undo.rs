@@ -1,7 +1,7 @@
 //! What recovery cannot do in the store, because it takes storage: see `store::undo`. Every action is idempotent and takes
 //! no lock of the store but an allocator's.
 
-use super::{cpus, live, pool};
+use super::{cpus, live, nics, pool};
 use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName};
 use crate::error::{Error, Result};
 use crate::storage::{Driver, ImageFate, Staging, Trash, Volume, VolumeKind};
@@ -48,8 +48,9 @@ impl Undoer for OpsUndoer {
             Action::RenewLimits { project, name } => {
                 live::renew(store, &ProjectName::parse(project)?, &InstanceName::parse(name)?)
             }
-            // Containers have no device that outlives their namespaces yet.
-            Action::StopDevices { .. } => Ok(()),
+            Action::StopDevices { project, name } => {
+                nics::end(store, (&ProjectName::parse(project)?, &InstanceName::parse(name)?))
+            }
             other => Err(Error::internal(format!("Nobody here can undo {other:?}"))),
         }
     }

@@ -5,12 +5,22 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::model::attach::{Attachment, Need, Rootfs, Supply};
 use crate::model::instance::{Devices, InstanceType};
+use crate::model::nic::Identity;
 
-/// Starts all `devices` on paper: the attachments in the order they are to be made. `root` satisfies the root volume.
+/// Name and address of the interface of a device.
+pub type Interfaces<'a> = &'a dyn Fn(&str) -> Result<Identity>;
+
+/// Starts all `devices` on paper: the attachments in the order they are to be made. `root` satisfies the root volume,
+/// `interfaces` what network interfaces need.
 ///
 /// # Errors
 /// The device that cannot start, with the reason.
-pub fn attachments(devices: &Devices, kind: InstanceType, root: &Rootfs) -> Result<Vec<Attachment>> {
+pub fn attachments(
+    devices: &Devices,
+    kind: InstanceType,
+    root: &Rootfs,
+    interfaces: Interfaces<'_>,
+) -> Result<Vec<Attachment>> {
     let mut loaded = Vec::new();
     for (name, options) in devices {
         loaded.extend(device::load(name, options, kind)?.map(|d| (name, d)));
@@ -18,14 +28,15 @@ pub fn attachments(devices: &Devices, kind: InstanceType, root: &Rootfs) -> Resu
     loaded.sort_by(|(a, x), (b, y)| (x.order(), a).cmp(&(y.order(), b)));
     let mut out = Vec::new();
     for (name, device) in loaded {
-        let supplies = device.needs().into_iter().map(|n| supply(name, n, root)).collect::<Result<_>>()?;
+        let supplies = device.needs().into_iter().map(|n| supply(name, n, root, interfaces)).collect::<Result<_>>()?;
         out.extend(device.start(supplies)?);
     }
     Ok(out)
 }
 
-fn supply(device: &str, need: Need, root: &Rootfs) -> Result<Supply> {
+fn supply(device: &str, need: Need, root: &Rootfs, interfaces: Interfaces<'_>) -> Result<Supply> {
     match need {
+        Need::Interface => interfaces(device).map(Supply::Interface),
         Need::RootVolume => Ok(Supply::Rootfs(root.clone())),
         Need::HostPath { path, required } => match (path.symlink_metadata().is_ok(), required) {
             (true, _) => Ok(Supply::HostPath(path)),

@@ -4,7 +4,7 @@
 //! neither the disk nor the environment; a front hands the environment in. Names are parsed types, so no path here can
 //! leave its folder.
 
-use crate::base::names::{Fingerprint, InstanceName, PoolName, ProfileName, ProjectName, SnapshotName};
+use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProfileName, ProjectName, SnapshotName};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -271,6 +271,7 @@ pub(super) mod rel {
     pub const OPS: &str = "ops";
     pub const SERVER: &str = "server.toml";
     pub const RUN_INSTANCES: &str = "instances";
+    pub const RUN_NETWORKS: &str = "networks";
     pub const CPUS: &str = "cpus.toml";
 
     pub fn project_dir(p: &ProjectName) -> PathBuf {
@@ -299,6 +300,24 @@ pub(super) mod rel {
     }
     pub fn run_dir(p: &ProjectName, n: &InstanceName) -> PathBuf {
         format!("instances/{p}_{n}").into()
+    }
+    pub fn networks(p: &ProjectName) -> PathBuf {
+        format!("projects/{p}/networks").into()
+    }
+    pub fn network_dir(p: &ProjectName, n: &NetworkName) -> PathBuf {
+        format!("projects/{p}/networks/{n}").into()
+    }
+    pub fn network(p: &ProjectName, n: &NetworkName) -> PathBuf {
+        format!("projects/{p}/networks/{n}/network.toml").into()
+    }
+    pub fn network_run_dir(n: &NetworkName) -> PathBuf {
+        format!("networks/{n}").into()
+    }
+    pub fn network_run(n: &NetworkName) -> PathBuf {
+        format!("networks/{n}/up.toml").into()
+    }
+    pub fn network_ports(n: &NetworkName) -> PathBuf {
+        format!("networks/{n}/ports").into()
     }
     pub fn image(f: &Fingerprint) -> PathBuf {
         format!("images/{f}.toml").into()

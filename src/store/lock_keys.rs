@@ -5,7 +5,7 @@
 use super::layout::{INSTANCE_FILE, rel};
 use super::lock::Rank;
 pub use super::lock_end::KeptBy;
-use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName};
+use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName};
 use std::fmt::Debug;
 use std::path::PathBuf;
 
@@ -37,9 +37,13 @@ pub struct ProjectKey(pub ProjectName);
 pub struct NetworkKey {
     /// Its project.
     pub project: ProjectName,
-    /// Its name, validated by the caller.
-    pub name: String,
+    /// Its name.
+    pub name: NetworkName,
 }
+/// What runs of a network: its bridge, its rules, dnsmasq, the list of its ports. Held while these change, a moment as a
+/// rule, and by whoever holds an instance already: it comes last, and nothing is locked after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkRunKey(pub NetworkName);
 /// A storage pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolKey(pub PoolName);
@@ -140,13 +144,32 @@ impl Key for ProjectKey {
 impl Key for NetworkKey {
     const RANK: Rank = Rank::Network;
     fn file_key(&self) -> String {
-        format!("{}_{}", self.project, plain(&self.name))
+        format!("{}_{}", self.project, self.name)
     }
     fn busy_subject(&self) -> String {
         format!("Network \"{}\"", self.name)
     }
     fn subject(&self) -> String {
         format!("network {}/{}", self.project, self.name)
+    }
+    fn records(&self) -> KeptBy {
+        [Some(rel::network(&self.project, &self.name)), None]
+    }
+}
+
+impl Key for NetworkRunKey {
+    const RANK: Rank = Rank::Allocator;
+    fn file_key(&self) -> String {
+        format!("network_{}", self.0)
+    }
+    fn busy_subject(&self) -> String {
+        format!("Network \"{}\"", self.0)
+    }
+    fn subject(&self) -> String {
+        format!("network {}", self.0)
+    }
+    fn records(&self) -> KeptBy {
+        [None, Some(rel::network_run(&self.0))]
     }
 }
 
@@ -243,8 +266,9 @@ mod tests {
 
     #[test]
     fn no_name_makes_a_path() {
-        let key = NetworkKey { project: ProjectName::default(), name: "../../x%2f".into() };
-        assert_eq!(key.file_key(), "default_..%2f..%2fx%252f");
+        let pool = PoolName::parse("p").expect("name");
+        let key = VolumeKey { project: ProjectName::default(), pool, name: "../../x%2f".into() };
+        assert_eq!(key.file_key(), "p:default:..%2f..%2fx%252f");
         let source = SourceKey { protocol: "bootstrap".into(), alias: "debian/12".into() };
         assert_eq!(source.file_key(), "+bootstrap:debian%2f12");
         assert!(source.file_key() < "0".repeat(64));

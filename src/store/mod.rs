@@ -22,6 +22,7 @@ pub mod lock;
 mod lock_end;
 mod lock_keys;
 pub mod migrate;
+pub mod networks;
 mod objects;
 mod open;
 pub mod record;
@@ -31,7 +32,7 @@ pub mod trash;
 pub mod types;
 pub mod undo;
 
-use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName};
+use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName};
 use crate::error::{Context, Error, Result};
 use dir::Dir;
 pub use instances::Records;
@@ -39,8 +40,8 @@ pub use journal::Journal;
 use layout::Layout;
 pub use lock::Held;
 use lock::{
-    Allocator, Exclusive, FileLock, ImageKey, InstanceKey, Key, Mode, NetworkKey, Order, PoolKey, ProjectKey,
-    ServerKey, Shared, VolumeKey,
+    Allocator, Exclusive, FileLock, ImageKey, InstanceKey, Key, Mode, NetworkKey, NetworkRunKey, Order, PoolKey,
+    ProjectKey, ServerKey, Shared, VolumeKey,
 };
 use lock_end::Ending;
 pub use recover::Settled;
@@ -247,16 +248,29 @@ impl Store {
     ///
     /// # Errors
     /// See [`Store::lock`].
-    pub fn lock_network_shared(&self, p: &ProjectName, n: &str) -> Result<Held<NetworkKey, Shared>> {
-        self.lock(NetworkKey { project: p.clone(), name: n.to_string() }, "")
+    pub fn lock_network_shared(&self, p: &ProjectName, n: &NetworkName) -> Result<Held<NetworkKey, Shared>> {
+        self.lock(NetworkKey { project: p.clone(), name: n.clone() }, "")
     }
 
     /// A network, alone.
     ///
     /// # Errors
     /// See [`Store::lock`].
-    pub fn lock_network_exclusive(&self, p: &ProjectName, n: &str, verb: &str) -> Result<Held<NetworkKey, Exclusive>> {
-        self.lock(NetworkKey { project: p.clone(), name: n.to_string() }, verb)
+    pub fn lock_network_exclusive(
+        &self,
+        p: &ProjectName,
+        n: &NetworkName,
+        verb: &str,
+    ) -> Result<Held<NetworkKey, Exclusive>> {
+        self.lock(NetworkKey { project: p.clone(), name: n.clone() }, verb)
+    }
+
+    /// What runs of a network, alone.
+    ///
+    /// # Errors
+    /// See [`Store::lock`].
+    pub fn lock_network_run(&self, n: &NetworkName) -> Result<Held<NetworkRunKey, Exclusive>> {
+        self.lock(NetworkRunKey(n.clone()), "network")
     }
 
     /// A pool, with others.

@@ -234,7 +234,12 @@ pub(super) fn in_files<N, T: Record>(base: &Dir, at: &Path, parse: Parse<N>) -> 
 }
 
 /// Records that are `<name>/<file>`.
-fn in_folders<N, T: Record>(base: &Dir, at: &Path, file: &str, parse: Parse<N>) -> Result<Vec<(N, Result<T>)>> {
+pub(super) fn in_folders<N, T: Record>(
+    base: &Dir,
+    at: &Path,
+    file: &str,
+    parse: Parse<N>,
+) -> Result<Vec<(N, Result<T>)>> {
     let Some((folder, names)) = dir::list(base, at)? else { return Ok(Vec::new()) };
     let read = |name: String| Some((parse(&name).ok()?, record::read(&folder, format!("{name}/{file}")).transpose()?));
     Ok(names.into_iter().filter_map(read).collect())

@@ -1,7 +1,7 @@
 //! The images of Debian that tests of systemd containers use: built once from the distribution's packages and kept under
 //! `target/test-cache`.
 
-use super::{State, binary, can_run, have, run, skip};
+use super::{State, binary, can_run, have, run, skip, with_the_network};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub fn system(test: &str, name: &str, packages: &[&str]) -> Option<State> {
         }
         let mut build = state.command(&["image", "build", "bootstrap:debian/12"]);
         build.args(packages.iter().flat_map(|p| ["--package", p]));
-        let built = run(build, None, BUILD);
+        let built = with_the_network(|| run(build, None, BUILD));
         if !built.ok() {
             skip(test, &format!("Debian cannot be built here: {built}"));
             return None;

@@ -11,11 +11,13 @@
 pub mod debian;
 pub mod leftovers;
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -41,7 +43,36 @@ pub fn can_run(test: &str) -> bool {
         skip(test, "the cgroup2 tree is read-only");
         return false;
     }
+    leave_the_network();
     true
+}
+
+/// The network of whoever runs the tests.
+static OUTSIDE: OnceLock<File> = OnceLock::new();
+
+/// Puts this thread, what it starts and the commands of both into a network of their own, with nothing but a loopback: the
+/// machine's interfaces, routes and rules are not for tests.
+pub fn leave_the_network() {
+    thread_local! {
+        static LEFT: Cell<bool> = const { Cell::new(false) };
+    }
+    if !LEFT.replace(true) {
+        OUTSIDE.get_or_init(|| File::open("/proc/thread-self/ns/net").unwrap());
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success(), "ip link set lo up");
+    }
+}
+
+/// Does something where a distribution's packages can be reached.
+pub fn with_the_network<T: Send>(what: impl FnOnce() -> T + Send) -> T {
+    let outside = || nix::sched::setns(OUTSIDE.get()?, nix::sched::CloneFlags::CLONE_NEWNET).ok();
+    std::thread::scope(|scope| {
+        let there = scope.spawn(|| {
+            outside();
+            what()
+        });
+        there.join().unwrap()
+    })
 }
 
 /// A program that some tests need.

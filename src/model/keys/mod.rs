@@ -38,7 +38,7 @@ mod oci;
 pub mod parse;
 mod raw;
 mod security;
-mod server;
+pub mod server;
 mod snapshots;
 mod syscalls;
 mod user;

@@ -12,6 +12,11 @@ use crate::model::instance::Config;
 const COMPRESSION: Value = Value::Checked("compression algorithm", compression);
 const MAC_PATTERN: Value = Value::Checked("MAC pattern", mac_pattern);
 
+/// How the ends of interfaces on the host are called: `random`, or `mac`.
+pub const NIC_HOST_NAME: &str = "instances.nic.host_name";
+/// Pattern of MAC addresses that are chosen.
+pub const HWADDR_PATTERN: &str = "network.hwaddr_pattern";
+
 /// Names and types of the keys this version knows; `user.*` besides.
 static KNOWN: [(&str, Value); 11] = [
     ("backups.compression_algorithm", COMPRESSION),
@@ -23,8 +28,8 @@ static KNOWN: [(&str, Value); 11] = [
     ("images.auto_update_interval", Value::Int),
     ("images.compression_algorithm", COMPRESSION),
     ("images.remote_cache_expiry", Value::Int),
-    ("instances.nic.host_name", Value::OneOf(&["random", "mac"])),
-    ("network.hwaddr_pattern", MAC_PATTERN),
+    (NIC_HOST_NAME, Value::OneOf(&["random", "mac"])),
+    (HWADDR_PATTERN, MAC_PATTERN),
 ];
 
 /// What Incus has besides, by prefix.

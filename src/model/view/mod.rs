@@ -3,6 +3,7 @@
 
 mod image;
 mod instance;
+mod network;
 mod other;
 pub mod property;
 mod server;
@@ -11,6 +12,7 @@ pub mod url;
 
 pub use image::{AliasEntryView, ImageAliasView, ImageParts, ImagePut, ImageSourceView, ImageView};
 pub use instance::{BackupView, InstanceFull, InstanceParts, InstancePut, InstanceView, SnapshotView};
+pub use network::{NetworkPut, NetworkView};
 pub use other::{PoolPut, PoolView, ProfilePut, ProfileView, ProjectPut, ProjectView};
 pub use server::{Amount, Environment, PoolResources, ServerPut, ServerView, StorageDriver};
 pub use state::{

@@ -1,0 +1,101 @@
+//! The network interfaces of a container, made by the monitor in the network namespace of process 1 before that goes on.
+//!
+//! A pair is made with its inner end straight in there, under its final name: nothing is ever moved or renamed but an
+//! interface of the host that is passed on. All that is made here ends with the namespace; an interface of the host comes
+//! back by itself, under the name it has inside.
+
+use super::plan::Plan;
+use crate::error::{Context, Result};
+use crate::fault;
+use crate::host::links::{self, Change, End, Kind, LinkSpec, Links, MacVlan, route, spec, sysctl, tc};
+use crate::model::nic::{HostEnd, Link, MacvlanMode, Nic};
+use crate::sys::clone::Child;
+use crate::sys::ns;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// Makes them all.
+///
+/// # Errors
+/// `Failed to start device "eth0": …`; what was made goes with the child.
+pub(super) fn make(plan: &Plan, child: &Child) -> Result<()> {
+    if plan.nics.is_empty() {
+        return Ok(());
+    }
+    let net = ns::open(child.pid(), "net").context("Failed opening the network namespace")?;
+    let (mut host, mut inside) = (Links::open()?, Links::open_in(net.as_fd())?);
+    for nic in &plan.nics {
+        let fail = || format!("Failed to start device \"{}\"", nic.device);
+        one(&mut host, nic, net.as_fd()).with_context(fail)?;
+        // The kernel opens no end of a pair before the other one is there.
+        let target = inside.target(&nic.name).with_context(fail)?;
+        inside.run(spec::change(&target, &Change { up: Some(true), ..Change::default() })).with_context(fail)?;
+        fault::point("container.nic")?;
+    }
+    Ok(())
+}
+
+fn one(host: &mut Links, nic: &Nic, net: BorrowedFd<'_>) -> Result<()> {
+    let inner = End { name: &nic.name, mac: nic.hwaddr, mtu: nic.mtu, namespace: Some(net), ..End::default() };
+    match &nic.link {
+        Link::Veth(outer) => pair(host, inner, outer),
+        Link::Macvlan { parent, mode } => {
+            let lower = host.target(parent)?;
+            let kind = Kind::MacVlan(kernel_mode(*mode));
+            host.create(&LinkSpec { end: inner, kind, master: None, lower: Some(lower.index) })
+        }
+        Link::Physical { parent } => {
+            let target = host.target(parent)?;
+            let down = spec::change(&target, &Change { up: Some(false), ..Change::default() });
+            let into = Change {
+                namespace: Some(net),
+                name: Some(&nic.name),
+                mtu: nic.mtu,
+                mac: nic.hwaddr,
+                ..Change::default()
+            };
+            host.run_all(vec![down, spec::change(&target, &into)])
+        }
+    }
+}
+
+fn kernel_mode(mode: MacvlanMode) -> MacVlan {
+    match mode {
+        MacvlanMode::Bridge => MacVlan::Bridge,
+        MacvlanMode::Vepa => MacVlan::Vepa,
+        MacvlanMode::Private => MacVlan::Private,
+        MacvlanMode::Passthru => MacVlan::Passthru,
+    }
+}
+
+/// The host's end is set up last: by then it is a port with its flags, and what the host has of addresses on it is settled.
+fn pair(host: &mut Links, inner: End<'_>, outer: &HostEnd) -> Result<()> {
+    let bridge = outer.bridge.as_ref().map(|port| host.target(&port.bridge)).transpose()?;
+    let end = End { name: &outer.name, mtu: inner.mtu, tx_queue: outer.tx_queue, ..End::default() };
+    let inner = End { tx_queue: outer.tx_queue, ..inner };
+    host.create(&LinkSpec { end, kind: Kind::Veth(inner), master: bridge.map(|b| b.index), lower: None })?;
+    let target = host.target(&outer.name)?;
+    let mut steps = Vec::new();
+    if let Some(port) = &outer.bridge {
+        // The host itself has nothing to say on a port.
+        if sysctl::has_ipv6() {
+            sysctl::set(sysctl::Family::V6, &outer.name, &[(sysctl::Setting::DisableIpv6, 1)])?;
+        }
+        let flags = links::Port { isolated: Some(port.isolated), ..links::Port::default() };
+        steps.push(spec::change_port(&target, &flags));
+    }
+    steps.extend(outer.ingress.into_iter().flat_map(|rate| tc::limit_ingress(&target, rate)));
+    steps.extend(outer.egress.into_iter().flat_map(|rate| tc::limit_egress(&target, rate)));
+    steps.push(spec::change(&target, &Change { up: Some(true), ..Change::default() }));
+    steps.extend(outer.routes.iter().map(|net| route::add(&links::Route::on(*net, target.index))));
+    host.run_all(steps)
+}
+
+/// Ends what is left of them on the host, by name; nothing left is fine. Called when the container has ended: its namespace
+/// takes the interfaces along, but not at once.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn remove<'a>(names: impl Iterator<Item = &'a str>) -> Result<()> {
+    let steps: Vec<_> = names.map(spec::delete).collect();
+    if steps.is_empty() { Ok(()) } else { Links::open()?.run_all(steps) }
+}

@@ -1,0 +1,143 @@
+//! `nic`: network interfaces – a port of a bridge, an end of a pair, a macvlan, an interface of the host.
+//!
+//! One on a managed network comes here with what that says filled in (`model::network::nic::resolve`).
+
+use super::Device;
+use crate::base::inet::IpNet;
+use crate::base::size;
+use crate::error::{Error, Result};
+use crate::model::attach::{Attachment, Need, Supply};
+use crate::model::instance::Device as Options;
+use crate::model::keys::Key;
+use crate::model::keys::device::{TYPE, USER, nic as keys};
+use crate::model::nic::{self, HostEnd, Identity, Link, MacvlanMode, Port};
+
+/// Options of every interface.
+const COMMON: &[&Key] =
+    &[&TYPE, &keys::NICTYPE, &keys::NAME, &keys::HWADDR, &keys::MTU, &keys::ATTACHED, &keys::BOOT_PRIORITY];
+/// Options of one that is an end of a pair.
+const PAIR: &[&Key] = &[
+    &keys::HOST_NAME,
+    &keys::QUEUE_TX_LENGTH,
+    &keys::IPV4_ROUTES,
+    &keys::IPV6_ROUTES,
+    &keys::LIMITS_INGRESS,
+    &keys::LIMITS_EGRESS,
+    &keys::LIMITS_MAX,
+];
+/// Options of one that is a port of a bridge.
+const PORT: &[&Key] = &[&keys::PARENT, &keys::IPV4_ADDRESS, &keys::IPV6_ADDRESS, &keys::SECURITY_PORT_ISOLATION];
+/// Options of one on an interface of the host.
+const LOWER: &[&Key] = &[&keys::PARENT];
+
+/// A network interface.
+#[derive(Debug)]
+pub(super) struct Nic {
+    name: String,
+    options: Options,
+}
+
+impl Nic {
+    /// None for one that is not plugged in.
+    pub(super) fn load(name: &str, options: &Options) -> Result<Option<Self>> {
+        let plugged = keys::ATTACHED.bool(options)?;
+        Ok(plugged.then(|| Self { name: name.to_string(), options: options.clone() }))
+    }
+
+    fn link(&self, identity: &Identity) -> Result<Link> {
+        let nictype = keys::NICTYPE.text(&self.options);
+        self.refuse_others(nictype)?;
+        match nictype {
+            "bridged" => self.pair(identity, Some(self.port()?)),
+            "p2p" => self.pair(identity, None),
+            "macvlan" => Ok(Link::Macvlan { parent: self.parent()?, mode: self.mode() }),
+            "physical" => Ok(Link::Physical { parent: self.parent()? }),
+            other => Err(Error::unsupported(format!(
+                "Network interfaces of type \"{other}\" are not supported by this version"
+            ))),
+        }
+    }
+
+    /// An option that would be ignored is refused instead.
+    fn refuse_others(&self, nictype: &str) -> Result<()> {
+        let kept: &[&[&Key]] = match nictype {
+            "bridged" => &[PAIR, PORT],
+            "p2p" => &[PAIR],
+            "macvlan" => &[LOWER, &[&keys::MODE]],
+            _ => &[LOWER],
+        };
+        let known = |name: &str| [COMMON].iter().chain(kept).any(|keys| keys.iter().any(|k| k.name == name));
+        let acts = |name: &str, value: &str| !value.is_empty() && !USER.matches(name) && !known(name);
+        match self.options.iter().find(|(name, value)| acts(name, value)) {
+            Some((name, _)) => Err(Error::unsupported(format!(
+                "Option \"{name}\" of network interfaces of type \"{nictype}\" is not supported by this version"
+            ))
+            .hint(format!("unset it on the device \"{}\"", self.name))),
+            None => Ok(()),
+        }
+    }
+
+    fn pair(&self, identity: &Identity, bridge: Option<Port>) -> Result<Link> {
+        let routes = [&keys::IPV4_ROUTES, &keys::IPV6_ROUTES];
+        let nets = routes.iter().flat_map(|key| key.list(&self.options)).map(str::parse::<IpNet>);
+        let outer = HostEnd {
+            name: identity.host_name.clone(),
+            tx_queue: keys::QUEUE_TX_LENGTH.u32(&self.options)?,
+            bridge,
+            routes: nets.collect::<Result<_>>()?,
+            ingress: self.limit(&keys::LIMITS_INGRESS)?,
+            egress: self.limit(&keys::LIMITS_EGRESS)?,
+        };
+        Ok(Link::Veth(outer))
+    }
+
+    /// Bits a second; `limits.max` counts for both directions.
+    fn limit(&self, key: &Key) -> Result<Option<u64>> {
+        match keys::LIMITS_MAX.read(&self.options, size::parse_bits)? {
+            None => key.read(&self.options, size::parse_bits),
+            both => Ok(both),
+        }
+    }
+
+    fn port(&self) -> Result<Port> {
+        Ok(Port { bridge: self.parent()?, isolated: keys::SECURITY_PORT_ISOLATION.bool(&self.options)? })
+    }
+
+    fn parent(&self) -> Result<String> {
+        let missing = || Error::invalid(format!("Required device option {:?}", keys::PARENT.name));
+        keys::PARENT.get(&self.options).map(str::to_string).ok_or_else(missing)
+    }
+
+    fn mode(&self) -> MacvlanMode {
+        match keys::MODE.text(&self.options) {
+            "vepa" => MacvlanMode::Vepa,
+            "private" => MacvlanMode::Private,
+            "passthru" => MacvlanMode::Passthru,
+            _ => MacvlanMode::Bridge,
+        }
+    }
+}
+
+impl Device for Nic {
+    fn needs(&self) -> Vec<Need> {
+        vec![Need::Interface]
+    }
+
+    fn start(&self, supplies: Vec<Supply>) -> Result<Vec<Attachment>> {
+        let Some(Supply::Interface(identity)) = supplies.into_iter().next() else {
+            return Err(Error::internal(format!("Device \"{}\" got no interface", self.name)));
+        };
+        let link = self.link(&identity).map_err(|e| e.context(format!("Failed to start device \"{}\"", self.name)))?;
+        Ok(vec![Attachment::Nic(nic::Nic {
+            device: self.name.clone(),
+            name: identity.name,
+            hwaddr: identity.hwaddr,
+            mtu: keys::MTU.u32(&self.options)?,
+            link,
+        })])
+    }
+
+    fn order(&self) -> &str {
+        ""
+    }
+}

@@ -1,0 +1,83 @@
+//! Managed networks: records, the bridges behind them, and who uses them.
+//!
+//! A writer holds the network alone; whoever makes or starts an instance on it holds it with others. What runs of a network –
+//! its bridge, firewall rules and dnsmasq – is brought up by whoever needs it first and found from its record by everybody
+//! after that ([`up`]).
+
+pub mod attach;
+pub mod change;
+pub mod dns;
+pub mod list;
+pub mod up;
+
+use crate::base::names::{NetworkName, ProjectName};
+use crate::error::{Error, Result};
+use crate::model::instance::Devices;
+use crate::model::keys::device::{self, nic};
+use crate::model::network::Network;
+use crate::model::view::url;
+use crate::ops::load;
+use crate::store::Store;
+
+/// The feature of a project that has networks of its own.
+const FEATURE: &str = "networks";
+
+/// Incus's words for a network that is not there.
+pub fn not_found() -> Error {
+    Error::not_found("Network not found")
+}
+
+/// The project whose networks the instances of `project` use: its own, or the default project's.
+///
+/// # Errors
+/// Its record is damaged.
+pub fn project_of(store: &Store, project: &ProjectName) -> Result<ProjectName> {
+    let own = store.project(project)?.is_some_and(|p| p.has(FEATURE));
+    Ok(if own { project.clone() } else { ProjectName::default() })
+}
+
+/// The network that an instance of `project` calls `name`.
+///
+/// # Errors
+/// Not found; its record is damaged.
+pub fn need(store: &Store, project: &ProjectName, name: &str) -> Result<(NetworkName, Network)> {
+    let found = NetworkName::parse(name).map_err(|_| not_found())?;
+    let network = store.network(&project_of(store, project)?, &found)?.ok_or_else(not_found)?;
+    Ok((found, network))
+}
+
+/// Addresses of the instances and profiles that use a network.
+///
+/// # Errors
+/// The state folder cannot be read.
+pub fn users(store: &Store, project: &ProjectName, name: &NetworkName) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    let uses = |devices: &Devices| {
+        let mut nics = devices.values().filter(|d| device::device_type(d) == "nic");
+        nics.any(|d| nic::NETWORK.get(d) == Some(name.as_str()))
+    };
+    for (other, _) in store.projects()? {
+        if project_of(store, &other)? != *project {
+            continue;
+        }
+        for (instance, record) in store.instances(&other)? {
+            // What comes from a profile counts for its instances, too.
+            let devices = record.ok().map(|r| load::expanded(store, &other, &r).map_or(r.devices, |e| e.devices));
+            if devices.is_some_and(|d| uses(&d)) {
+                all.push(url::instance(&other, &instance));
+            }
+        }
+        for (profile, record) in store.profiles(&other)? {
+            if record.is_ok_and(|p| uses(&p.devices)) {
+                all.push(url::profile(&other, &profile));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// 32 random bits.
+pub(super) fn random_bits() -> u32 {
+    let bytes = *uuid::Uuid::new_v4().as_bytes();
+    u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}

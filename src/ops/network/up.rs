@@ -1,0 +1,249 @@
+//! Brings a managed bridge up, part by part, and changes what is up.
+//!
+//! A network is brought up when it is made and, after the host was down, by the first who needs it: whether it is up is seen
+//! from one small file and the number of the bridge. Each part may be done again at any time; what is there already stays.
+//! All of it happens under the lock of what runs of the network.
+
+use super::dns;
+use crate::base::mac;
+use crate::base::names::NetworkName;
+use crate::error::{Context, Error, Kind as ErrorKind, Result};
+use crate::fault;
+use crate::host::boot_id;
+use crate::host::links::sysctl::{self, Family as SysctlFamily, Setting};
+use crate::host::links::{self, AddressOptions, Change, Details, End, Kind, Link, LinkSpec, Links, Route, Target};
+use crate::host::links::{address, route, spec};
+use crate::model::instance::Config;
+use crate::model::keys::network::{Part, bridge as keys};
+use crate::model::network::bridge::Bridge;
+use crate::model::network::{Network, NetworkType};
+use crate::store::Store;
+use crate::store::lock::{Exclusive, Held, NetworkRunKey};
+use crate::store::networks::NetworkRun;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// What a bridge is brought up with.
+pub(super) struct Plan {
+    /// Its name.
+    pub name: NetworkName,
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// Its configuration as written.
+    pub config: Config,
+    /// The same, read.
+    pub bridge: Bridge,
+}
+
+impl Plan {
+    /// Reads the configuration of a bridge.
+    ///
+    /// # Errors
+    /// It is wrong.
+    pub fn of(store: &Store, name: &NetworkName, config: &Config) -> Result<Self> {
+        let mac = match keys::HWADDR.get(config) {
+            Some(given) => mac::parse(given)?,
+            None => own_mac(store, name),
+        };
+        Ok(Self { name: name.clone(), mac, config: config.clone(), bridge: Bridge::read(config, Some(mac))? })
+    }
+}
+
+/// The same each time for the network of this name in this state folder, so that neighbours need not learn a new one.
+fn own_mac(store: &Store, name: &NetworkName) -> [u8; 6] {
+    let place = store.layout().state.as_os_str().as_encoded_bytes();
+    let hash = Sha256::new_with_prefix(place).chain_update(b"\0").chain_update(name.as_str()).finalize();
+    [0x10, 0x66, 0x6a, hash[0], hash[1], hash[2]]
+}
+
+/// Brings a network up if it is not. Others than bridges need nothing.
+///
+/// # Errors
+/// The kernel refuses; what was done stays and is done again the next time.
+pub fn ensure(store: &Store, name: &NetworkName, network: &Network) -> Result<()> {
+    if network.kind != NetworkType::Bridge || is_up(store, name, &network.config)? {
+        return Ok(());
+    }
+    let lock = store.lock_network_run(name)?;
+    if is_up(store, name, &network.config)? {
+        return Ok(());
+    }
+    let plan = Plan::of(store, name, &network.config)?;
+    let all = BTreeSet::from([Part::Link, Part::Members, Part::Addresses, Part::Sysctl, Part::Routes, Part::Firewall]);
+    apply(store, &lock, &plan, &all).with_context(|| format!("Failed to bring up network \"{name}\""))
+}
+
+fn is_up(store: &Store, name: &NetworkName, config: &Config) -> Result<bool> {
+    let Some(run) = store.network_run(name)? else { return Ok(false) };
+    let same = run.boot_id == boot_id::current()? && run.config == *config;
+    Ok(same && Links::open()?.find(name.as_str())?.is_some_and(|link| link.index == run.index))
+}
+
+/// Does these parts of a plan, and notes it.
+///
+/// # Errors
+/// The kernel refuses.
+pub(super) fn apply(
+    store: &Store,
+    lock: &Held<NetworkRunKey, Exclusive>,
+    plan: &Plan,
+    parts: &BTreeSet<Part>,
+) -> Result<()> {
+    let mut host = Links::open()?;
+    fault::point("network.begin")?;
+    let bridge = match host.find(plan.name.as_str())? {
+        None => make(&mut host, plan)?,
+        Some(link) if matches!(link.details, Details::Bridge(_)) => link.target(),
+        Some(_) => {
+            return Err(Error::exists(format!("Network interface \"{}\" already exists", plan.name))
+                .hint("give the network another name, or remove the interface"));
+        }
+    };
+    fault::point("network.made")?;
+    let old = store.network_run(&plan.name)?.filter(|run| run.index == bridge.index);
+    for part in parts {
+        match part {
+            Part::Link => link(&mut host, &bridge, plan)?,
+            Part::Members => members(&mut host, &bridge, plan)?,
+            Part::Addresses => addresses(&mut host, &bridge, plan)?,
+            Part::Sysctl => settings(plan)?,
+            Part::Routes => routes(&mut host, &bridge, plan, old.as_ref().map(|run| &run.config))?,
+            Part::Firewall | Part::Dnsmasq | Part::Acls | Part::Zones | Part::Tunnels => {}
+        }
+    }
+    host.run(spec::change(&bridge, &Change { up: Some(true), ..Change::default() }))?;
+    fault::point("network.up")?;
+    let run = NetworkRun {
+        format: 1,
+        boot_id: boot_id::current()?.to_string(),
+        index: bridge.index,
+        config: plan.config.clone(),
+        dnsmasq: old.and_then(|run| run.dnsmasq),
+    };
+    store.save_network_run(lock, &run)
+}
+
+fn kernel_bridge(plan: &Plan) -> Result<links::Bridge> {
+    let snooping = keys::MULTICAST_SNOOPING.bool(&plan.config)?;
+    Ok(links::Bridge { multicast_snooping: Some(snooping), ..links::Bridge::default() })
+}
+
+/// A kernel without VLAN filtering has bridges all the same.
+fn filter_vlans(host: &mut Links, bridge: &Target) -> Result<()> {
+    let on = links::Bridge { vlan_filtering: Some(true), default_pvid: Some(1), ..links::Bridge::default() };
+    match host.run(spec::change_bridge(bridge, &on)) {
+        Err(e) if e.kind() == ErrorKind::Unsupported => Ok(()),
+        other => other,
+    }
+}
+
+fn make(host: &mut Links, plan: &Plan) -> Result<Target> {
+    let end = End { name: plan.name.as_str(), mac: Some(plan.mac), mtu: Some(plan.bridge.mtu), ..End::default() };
+    host.create(&LinkSpec { end, kind: Kind::Bridge(kernel_bridge(plan)?), master: None, lower: None })?;
+    let bridge = host.target(plan.name.as_str())?;
+    filter_vlans(host, &bridge)?;
+    Ok(bridge)
+}
+
+fn link(host: &mut Links, bridge: &Target, plan: &Plan) -> Result<()> {
+    let change = Change { mac: Some(plan.mac), mtu: Some(plan.bridge.mtu), ..Change::default() };
+    host.run_all(vec![spec::change_bridge(bridge, &kernel_bridge(plan)?), spec::change(bridge, &change)])
+}
+
+/// Interfaces of the host in the bridge. Those it no longer has are let go.
+fn members(host: &mut Links, bridge: &Target, plan: &Plan) -> Result<()> {
+    for name in keys::EXTERNAL_INTERFACES.list(&plan.config) {
+        let link = member(host, name)?;
+        if link.master != Some(bridge.index) {
+            let into = Change { master: Some(bridge.index), up: Some(true), ..Change::default() };
+            host.run(spec::change(&link.target(), &into))?;
+        }
+    }
+    Ok(())
+}
+
+/// `name`, or `name/parent/vlan`, which is made if it is not there.
+fn member(host: &mut Links, text: &str) -> Result<Link> {
+    let parts: Vec<&str> = text.split('/').collect();
+    if let [name, parent, vlan] = parts[..] {
+        if host.find(name)?.is_none() {
+            let lower = host.target(parent)?.index;
+            let id = vlan.parse().map_err(|_| Error::invalid(format!("Invalid VLAN ID {vlan:?}")))?;
+            let end = End { name, ..End::default() };
+            host.create(&LinkSpec { end, kind: Kind::Vlan { id, gvrp: false }, master: None, lower: Some(lower) })?;
+        }
+        return host.get(name);
+    }
+    let link = host.get(text)?;
+    let configured = host.addresses_of(link.index)?.iter().any(|a| a.scope_name() == "global");
+    match configured && link.master.is_none() {
+        true => Err(Error::conflict("Only unconfigured network interfaces can be bridged").context(text.to_string())),
+        false => Ok(link),
+    }
+}
+
+/// Both addresses of the bridge, and no other global ones.
+fn addresses(host: &mut Links, bridge: &Target, plan: &Plan) -> Result<()> {
+    let wanted: Vec<_> = plan.bridge.families().iter().filter_map(|f| f.address).collect();
+    host.remove_addresses(bridge, |a| a.scope_name() == "global" && !wanted.contains(&a.net))?;
+    let v6 = |a: &IpAddr| a.is_ipv6();
+    if wanted.iter().any(|net| v6(&net.address())) {
+        sysctl::set(SysctlFamily::V6, &bridge.name, &[(Setting::DisableIpv6, 0)])?;
+    }
+    // Nobody else is on it yet who could have the address: it need not be asked around.
+    let options = AddressOptions { nodad: true, ..AddressOptions::default() };
+    host.run_all(wanted.iter().map(|net| address::add(bridge, *net, options)).collect())
+}
+
+/// The host learns nothing from the instances, and lets packets through only for families that are routed.
+fn settings(plan: &Plan) -> Result<()> {
+    let name = plan.name.as_str();
+    if sysctl::has_ipv6() {
+        let off = plan.bridge.v6.address.is_none();
+        let all = [
+            (Setting::AcceptRa, 0),
+            (Setting::Autoconf, 0),
+            (Setting::AcceptDad, 0),
+            (Setting::DisableIpv6, i32::from(off)),
+        ];
+        sysctl::set(SysctlFamily::V6, name, &all)?;
+    }
+    for (family, v) in [(SysctlFamily::V4, &plan.bridge.v4), (SysctlFamily::V6, &plan.bridge.v6)] {
+        if v.address.is_some() && v.routing {
+            sysctl::enable_forwarding(family)?;
+        }
+        if family == SysctlFamily::V4 || sysctl::has_ipv6() {
+            sysctl::set(family, name, &[(Setting::Forwarding, i32::from(v.routing))])?;
+        }
+    }
+    Ok(())
+}
+
+/// Networks behind the bridge; `old`: the configuration before, whose routes go.
+fn routes(host: &mut Links, bridge: &Target, plan: &Plan, old: Option<&Config>) -> Result<()> {
+    let wanted: Vec<_> = plan.bridge.families().iter().flat_map(|f| f.routes.clone()).collect();
+    let before = old.and_then(|config| Bridge::read(config, Some(plan.mac)).ok());
+    let gone = before.iter().flat_map(Bridge::families).flat_map(|f| &f.routes).filter(|net| !wanted.contains(net));
+    let on = |net| Route::on(net, bridge.index);
+    let steps = gone.map(|net| route::remove(&on(*net))).chain(wanted.iter().map(|net| route::add(&on(*net))));
+    host.run_all(steps.collect())
+}
+
+/// Takes down what runs of a network: dnsmasq, the rules, the bridge. Nothing left is fine.
+///
+/// # Errors
+/// The kernel refuses.
+pub(super) fn down(store: &Store, lock: &Held<NetworkRunKey, Exclusive>) -> Result<()> {
+    let name = &lock.key().0;
+    dns::stop(store, lock)?;
+    fault::point("network.stopped")?;
+    let mut host = Links::open()?;
+    match host.find(name.as_str())? {
+        // One that we did not make stays.
+        Some(link) if matches!(link.details, Details::Bridge(_)) => host.run(spec::delete(name.as_str()))?,
+        _ => {}
+    }
+    fault::point("network.removed")?;
+    store.remove_network_run(lock)
+}

@@ -1,0 +1,207 @@
+//! Records of networks, and what runs of them: the interfaces that use one, each a file in the run folder.
+//!
+//! `projects/<p>/networks/<n>/network.toml` below the state folder; `networks/<n>/` below the run folder, whose names need no
+//! project: a managed network's name is that of an interface of the host.
+
+use super::Store;
+use super::atomic::Durability;
+use super::dir;
+use super::layout::rel;
+use super::lock::{Exclusive, Held, NetworkKey, NetworkRunKey};
+use super::objects::in_folders;
+use super::record::{self, Record, records};
+use super::trash;
+use crate::base::names::{InstanceName, NetworkName, ProjectName};
+use crate::error::{Context, Error, Result};
+use crate::model::instance::Config;
+use crate::model::network::Network;
+use serde::{Deserialize, Serialize};
+
+/// What runs of a network: `up.toml` in its run folder. It is a hint: the kernel is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkRun {
+    /// Format of the record; set when written.
+    #[serde(default)]
+    pub format: u32,
+    /// The boot it belongs to.
+    pub boot_id: String,
+    /// Number of the bridge.
+    pub index: u32,
+    /// The configuration that was carried out.
+    #[serde(default, skip_serializing_if = "Config::is_empty")]
+    pub config: Config,
+    /// dnsmasq's process, if one was started: number and start time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dnsmasq: Option<(i32, u64)>,
+}
+
+records! {
+    Network => "Network record",
+    NetworkRun => "Network run file",
+}
+
+/// An interface of an instance on a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkPort {
+    /// The instance's project.
+    pub project: ProjectName,
+    /// The instance.
+    pub instance: InstanceName,
+    /// The device.
+    pub device: String,
+}
+
+impl NetworkPort {
+    /// The name of its file.
+    pub fn file_name(&self) -> String {
+        format!("{}_{}.{}", self.project, self.instance, self.device)
+    }
+}
+
+impl Store {
+    /// A network; `None` if there is none.
+    ///
+    /// # Errors
+    /// The record is damaged or cannot be read.
+    pub fn network(&self, p: &ProjectName, n: &NetworkName) -> Result<Option<Network>> {
+        self.state.as_ref().map_or(Ok(None), |state| record::read(state, rel::network(p, n)))
+    }
+
+    /// All networks of a project by name.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub fn networks(&self, p: &ProjectName) -> Result<Vec<(NetworkName, Result<Network>)>> {
+        let list = |state| in_folders(state, &rel::networks(p), NETWORK_FILE, NetworkName::parse);
+        self.state.as_ref().map_or(Ok(Vec::new()), list)
+    }
+
+    /// Creates or replaces a network's record.
+    ///
+    /// # Errors
+    /// Not found: no such project; or an I/O error.
+    pub fn save_network(&self, lock: &Held<NetworkKey, Exclusive>, network: &Network) -> Result<()> {
+        let NetworkKey { project, name } = lock.key();
+        let state = self.state_mut()?;
+        if self.project(project)?.is_none() {
+            return Err(Error::not_found("Project not found"));
+        }
+        let folder = rel::network_dir(project, name);
+        state.make_all(folder, 0o700).with_context(|| format!("Failed writing network \"{name}\""))?;
+        record::write(state, rel::network(project, name), network, Durability::Durable)
+    }
+
+    /// Removes a network's records; its own goes first.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn delete_network(&self, lock: &Held<NetworkKey, Exclusive>) -> Result<()> {
+        let NetworkKey { project, name } = lock.key();
+        let fail = || format!("Failed deleting network \"{name}\"");
+        let (state, at) = (self.state_mut()?, rel::network_dir(project, name));
+        state.unlink_durable(rel::network(project, name)).with_context(fail)?;
+        let (above, file) = state.parent(&at).with_context(fail)?;
+        trash::remove_tree(&above, file).map(drop).with_context(fail)
+    }
+}
+
+/// What runs of networks. The lock is that of the run folder; it is held for as long as one of them is changed.
+impl Store {
+    /// What runs of a network; `None` if nothing was brought up.
+    ///
+    /// # Errors
+    /// The file is damaged or cannot be read.
+    pub fn network_run(&self, n: &NetworkName) -> Result<Option<NetworkRun>> {
+        self.run.as_ref().map_or(Ok(None), |run| record::read(run, rel::network_run(n)))
+    }
+
+    /// Notes what runs of a network; makes its run folder.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn save_network_run(&self, lock: &Held<NetworkRunKey, Exclusive>, what: &NetworkRun) -> Result<()> {
+        let (run, n) = (self.run_mut()?, &lock.key().0);
+        run.make_all(rel::network_ports(n), PORTS_MODE).with_context(|| format!("Failed writing network \"{n}\""))?;
+        record::write(run, rel::network_run(n), what, Durability::Fast)
+    }
+
+    /// Forgets what ran of a network, with its run folder.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn remove_network_run(&self, lock: &Held<NetworkRunKey, Exclusive>) -> Result<()> {
+        let (run, n) = (self.run_mut()?, &lock.key().0);
+        let fail = || format!("Failed removing what ran of network \"{n}\"");
+        let at = rel::network_run_dir(n);
+        if !run.exists(&at).with_context(fail)? {
+            return Ok(());
+        }
+        let (above, file) = run.parent(&at).with_context(fail)?;
+        trash::remove_tree(&above, file).map(drop).with_context(fail)
+    }
+
+    /// Notes an interface that is on the network, with what dnsmasq is to know of it; false if just that was there.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn save_network_port(
+        &self,
+        lock: &Held<NetworkRunKey, Exclusive>,
+        port: &NetworkPort,
+        text: &str,
+    ) -> Result<bool> {
+        let (run, at) = (self.run_mut()?, rel::network_ports(&lock.key().0).join(port.file_name()));
+        if record::read_bytes(run, &at)?.is_some_and(|old| old == text.as_bytes()) {
+            return Ok(false);
+        }
+        let path = run.path(&at);
+        super::atomic::replace(&path, text.as_bytes(), PORT_MODE, Durability::Fast)?;
+        Ok(true)
+    }
+
+    /// Forgets an interface that was on the network; false if it was not there.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn remove_network_port(&self, lock: &Held<NetworkRunKey, Exclusive>, port: &NetworkPort) -> Result<bool> {
+        let at = rel::network_ports(&lock.key().0).join(port.file_name());
+        self.run_mut()?.unlink(at).with_context(|| format!("Failed removing a port of network \"{}\"", lock.key().0))
+    }
+
+    /// Names of the networks of which something runs.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub fn network_runs(&self) -> Result<Vec<NetworkName>> {
+        let Some(run) = &self.run else { return Ok(Vec::new()) };
+        let names = dir::list(run, rel::RUN_NETWORKS)?.map(|(_, names)| names).unwrap_or_default();
+        Ok(names.iter().filter_map(|n| NetworkName::parse(n).ok()).collect())
+    }
+
+    /// Whether an interface is on the network.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn has_network_port(&self, n: &NetworkName, port: &NetworkPort) -> Result<bool> {
+        let at = rel::network_ports(n).join(port.file_name());
+        let exists = |run: &super::dir::Dir| run.exists(at);
+        self.run.as_ref().map_or(Ok(false), exists).with_context(|| format!("Failed reading network \"{n}\""))
+    }
+
+    /// Names of the files of the interfaces on a network.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub fn network_ports(&self, n: &NetworkName) -> Result<Vec<String>> {
+        let Some(run) = &self.run else { return Ok(Vec::new()) };
+        Ok(dir::list(run, rel::network_ports(n))?.map(|(_, names)| names).unwrap_or_default())
+    }
+}
+
+/// dnsmasq reads them under its own user.
+const PORTS_MODE: u32 = 0o755;
+const PORT_MODE: u32 = 0o644;
+
+/// The record in a network's folder.
+pub(super) const NETWORK_FILE: &str = "network.toml";
