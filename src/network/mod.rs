@@ -1,0 +1,7 @@
+//! L4: networks as others see them: firewall rules for nft and everything dnsmasq needs, both as data. No I/O.
+//!
+//! `ops` reads records, calls these functions, hands the texts to `host::command` and the files to the run folder.
+//! - [`nft`]: one transaction per network, NIC, proxy, forward or address set.
+//! - [`dnsmasq`]: arguments, hosts files, leases and zones.
+pub mod dnsmasq;
+pub mod nft;
