@@ -7,6 +7,7 @@
 pub mod attach;
 pub mod change;
 pub mod dns;
+mod firewall;
 pub mod list;
 pub mod up;
 

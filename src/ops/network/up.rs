@@ -4,7 +4,7 @@
 //! from one small file and the number of the bridge. Each part may be done again at any time; what is there already stays.
 //! All of it happens under the lock of what runs of the network.
 
-use super::dns;
+use super::{dns, firewall};
 use crate::base::mac;
 use crate::base::names::NetworkName;
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
@@ -109,7 +109,8 @@ pub(super) fn apply(
             Part::Addresses => addresses(&mut host, &bridge, plan)?,
             Part::Sysctl => settings(plan)?,
             Part::Routes => routes(&mut host, &bridge, plan, old.as_ref().map(|run| &run.config))?,
-            Part::Firewall | Part::Dnsmasq | Part::Acls | Part::Zones | Part::Tunnels => {}
+            Part::Firewall => firewall::up(store, &plan.name, &plan.bridge)?,
+            Part::Dnsmasq | Part::Acls | Part::Zones | Part::Tunnels => {}
         }
     }
     host.run(spec::change(&bridge, &Change { up: Some(true), ..Change::default() }))?;
@@ -238,6 +239,7 @@ pub(super) fn down(store: &Store, lock: &Held<NetworkRunKey, Exclusive>) -> Resu
     let name = &lock.key().0;
     dns::stop(store, lock)?;
     fault::point("network.stopped")?;
+    firewall::down(store, name)?;
     let mut host = Links::open()?;
     match host.find(name.as_str())? {
         // One that we did not make stays.

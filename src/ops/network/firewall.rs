@@ -1,0 +1,73 @@
+//! The firewall rules of networks, handed to nft as one transaction, with what other firewalls on the host need.
+
+use crate::base::names::NetworkName;
+use crate::error::{Context, Error, Kind, Result};
+use crate::host::command::{Cmd, Host, Program, Runner, Stdin};
+use crate::model::network::bridge::Bridge;
+use crate::network::nft::coexist::{self, Fix, Ruleset};
+use crate::network::nft::{Script, Tables, network};
+use crate::ops::load;
+use crate::store::Store;
+use std::time::Duration;
+
+const NFT: Program = Program { name: "nft", package: "nftables" };
+const FIREWALLD: Program = Program { name: "firewall-cmd", package: "firewalld" };
+/// How long either may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often the rules are read again that another program changes meanwhile.
+const ATTEMPTS: u32 = 3;
+
+fn tables(store: &Store) -> Tables {
+    Tables::new(load::tag(store.layout()).as_deref())
+}
+
+/// Sets the rules of a bridge, in the place of those it has.
+///
+/// # Errors
+/// nft is missing or refuses: nothing has changed then.
+pub(super) fn up(store: &Store, name: &NetworkName, bridge: &Bridge) -> Result<()> {
+    let tables = tables(store);
+    together(&tables, &network::up(name, bridge), &|there| coexist::up(&tables, name, bridge, there))
+        .with_context(|| format!("Failed setting the firewall rules of network \"{name}\""))
+}
+
+/// Takes the rules of a bridge away; none being there is fine, and so is no nft: then there are none.
+///
+/// # Errors
+/// nft refuses.
+pub(super) fn down(store: &Store, name: &NetworkName) -> Result<()> {
+    let tables = tables(store);
+    match together(&tables, &network::down(name), &|there| coexist::down(&tables, name, there)) {
+        Err(e) if e.kind() == Kind::Unsupported => Ok(()),
+        other => other.with_context(|| format!("Failed removing the firewall rules of network \"{name}\"")),
+    }
+}
+
+/// One transaction of ours with what others need; read anew if they changed something in between.
+fn together(tables: &Tables, script: &Script, others: &dyn Fn(&Ruleset) -> Fix) -> Result<()> {
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        let list = Host::default().run(Cmd::new(NFT).args(["-j", "-a", "list", "ruleset"]).timeout(PATIENCE))?;
+        let fix = others(&Ruleset::parse(&String::from_utf8_lossy(&list.stdout))?);
+        match apply(&format!("{}{}", script.text(tables), fix.script)) {
+            Ok(()) => return fix.firewalld.map_or(Ok(()), firewalld),
+            // Without rules among those of others nothing can have vanished.
+            Err(e) if fix.script.is_empty() => return Err(e),
+            Err(e) => last = Some(e),
+        }
+    }
+    Err(last.unwrap_or_else(|| Error::internal("No attempt was made")))
+}
+
+fn apply(text: &str) -> Result<()> {
+    let command = Cmd::new(NFT).args(["-f", "-"]).stdin(Stdin::Bytes(text.as_bytes().to_vec())).timeout(PATIENCE);
+    Host::default().run(command).map(drop)
+}
+
+/// Its daemon need not run although its rules are there.
+fn firewalld(arguments: Vec<String>) -> Result<()> {
+    match Host::default().run(Cmd::new(FIREWALLD).args(arguments).timeout(PATIENCE)) {
+        Err(e) if e.kind() == Kind::Unsupported => Ok(()),
+        other => other.map(drop),
+    }
+}

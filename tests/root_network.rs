@@ -1,0 +1,19 @@
+//! Networks on a real kernel, with real dnsmasq and nft: the host is a network namespace that the test made, and so is the
+//! world around it. Nothing leaves the machine.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test: its files are no records"
+)]
+
+#[path = "root_network/bridge.rs"]
+mod bridge;
+mod common_root;
+#[path = "root_network/life.rs"]
+mod life;
+#[path = "root_lifecycle/support.rs"]
+#[allow(dead_code, reason = "the other test programs use the rest")]
+mod support;
+#[path = "root_network/world.rs"]
+mod world;

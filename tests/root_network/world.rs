@@ -1,0 +1,70 @@
+//! A world around the host of a test, which is the network namespace the test left the machine's network for: a neighbour with
+//! a web server, reached through an interface of the host.
+
+use crate::common_root::State;
+use std::process::{Child, Command, Stdio};
+
+/// The host's address towards the world, and the world's.
+pub const HOST: &str = "203.0.113.1";
+pub const OUTSIDE: &str = "203.0.113.2";
+
+/// The outside. It ends with this.
+pub struct World {
+    space: Child,
+    server: Child,
+}
+
+/// Runs a command of the host, which must succeed; its output.
+pub fn host(words: &str) -> String {
+    let mut parts = words.split(' ');
+    let out = Command::new(parts.next().unwrap()).args(parts).output().unwrap();
+    assert!(out.status.success(), "{words}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+impl World {
+    /// Its web server says whom it sees (`/cgi-bin/who`).
+    pub fn new(state: &State) -> Self {
+        let space = Command::new("unshare").args(["-n", "sleep", "600"]).stdin(Stdio::null()).spawn().unwrap();
+        let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+        let theirs = format!("/proc/{}/ns/net", space.id());
+        while std::fs::read_link(&theirs).is_ok_and(|ns| ns == own) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        host(&format!("ip link add up0 type veth peer name out0 netns {}", space.id()));
+        host(&format!("ip addr add {HOST}/24 dev up0"));
+        host("ip link set up0 up");
+        let pages = state.path("pages");
+        std::fs::create_dir_all(pages.join("cgi-bin")).unwrap();
+        let script = pages.join("cgi-bin/who");
+        std::fs::write(
+            &script,
+            "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\nseen as %s\\n' \"$REMOTE_ADDR\"\n",
+        )
+        .unwrap();
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let inside = |words: &[&str]| {
+            let mut command = Command::new("nsenter");
+            command.args(["-t", &space.id().to_string(), "-n"]).args(words);
+            command
+        };
+        for words in
+            [&["ip", "addr", "add", &format!("{OUTSIDE}/24"), "dev", "out0"][..], &["ip", "link", "set", "out0", "up"]]
+        {
+            assert!(inside(words).status().unwrap().success(), "{words:?}");
+        }
+        let server =
+            inside(&["/bin/busybox", "httpd", "-f", "-p", &format!("{OUTSIDE}:80"), "-h", pages.to_str().unwrap()]);
+        let server = { server }.stdin(Stdio::null()).spawn().unwrap();
+        Self { space, server }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for child in [&mut self.server, &mut self.space] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
