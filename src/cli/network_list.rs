@@ -6,7 +6,7 @@ use super::{Context, Outcome, kv};
 use crate::base::names::NetworkName;
 use crate::base::size;
 use crate::error::{Error, Result};
-use crate::model::view::NetworkView;
+use crate::model::view::{NetworkStateView, NetworkView};
 use crate::ops::network::list as ops;
 use clap::Args;
 
@@ -135,7 +135,7 @@ fn field_of(view: &NetworkView, field: &str) -> Option<String> {
 }
 
 /// What is said of a network, in Incus's order.
-pub(super) fn describe(name: &NetworkName, state: &ops::State) -> String {
+pub(super) fn describe(name: &NetworkName, state: &NetworkStateView) -> String {
     let mut out = String::new();
     let mut line = |text: String| {
         out.push_str(&text);
@@ -154,23 +154,24 @@ pub(super) fn describe(name: &NetworkName, state: &ops::State) -> String {
     }
     line("\nNetwork usage:".to_string());
     let amount = |n: i64| size::format_si(u64::try_from(n).unwrap_or(0));
-    line(format!("  Bytes received: {}", amount(state.counters.bytes_received)));
-    line(format!("  Bytes sent: {}", amount(state.counters.bytes_sent)));
-    line(format!("  Packets received: {}", state.counters.packets_received));
-    line(format!("  Packets sent: {}", state.counters.packets_sent));
+    let counters = state.counters.unwrap_or_default();
+    line(format!("  Bytes received: {}", amount(counters.bytes_received)));
+    line(format!("  Bytes sent: {}", amount(counters.bytes_sent)));
+    line(format!("  Packets received: {}", counters.packets_received));
+    line(format!("  Packets sent: {}", counters.packets_sent));
     if let Some(bridge) = &state.bridge {
         line("\nBridge:".to_string());
         line(format!("  ID: {}", bridge.id));
         line(format!("  STP: {}", bridge.stp));
         line(format!("  Forward delay: {}", bridge.forward_delay));
-        line(format!("  Default VLAN ID: {}", bridge.default_vlan));
+        line(format!("  Default VLAN ID: {}", bridge.vlan_default));
         line(format!("  VLAN filtering: {}", bridge.vlan_filtering));
-        line(format!("  Upper devices: {}", bridge.ports.join(", ")));
+        line(format!("  Upper devices: {}", bridge.upper_devices.join(", ")));
     }
-    if let Some((id, below)) = &state.vlan {
+    if let Some(vlan) = &state.vlan {
         line("\nVLAN:".to_string());
-        line(format!("  Lower device: {below}"));
-        line(format!("  VLAN ID: {id}"));
+        line(format!("  Lower device: {}", vlan.lower_device));
+        line(format!("  VLAN ID: {}", vlan.vid));
     }
     out
 }

@@ -5,33 +5,79 @@
 //! back by itself, under the name it has inside.
 
 use super::plan::Plan;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::host::links::{self, Change, End, Kind, LinkSpec, Links, MacVlan, route, spec, sysctl, tc};
 use crate::model::nic::{HostEnd, Link, MacvlanMode, Nic};
 use crate::sys::clone::Child;
 use crate::sys::ns;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Makes them all.
+/// Interfaces of the host that a container has. Its namespace stays for them until they are given back.
+#[derive(Debug)]
+pub struct Lent {
+    net: OwnedFd,
+    taken: Vec<Taken>,
+}
+
+/// One of them: its name inside, and as it was on the host.
+#[derive(Debug)]
+struct Taken {
+    inside: String,
+    before: links::Link,
+}
+
+impl Lent {
+    /// Takes them back, as they were. To be called when the container has ended; without it the kernel gives them to the
+    /// first network namespace, some time later.
+    ///
+    /// # Errors
+    /// The kernel refuses, for one that is gone too.
+    pub fn give_back(self) -> Result<()> {
+        let own = ns::open_own_net().context("Failed opening the network namespace")?;
+        let mut inside = Links::open_in(self.net.as_fd())?;
+        let back = |taken: &Taken| {
+            let target = inside.target(&taken.inside)?;
+            let down = spec::change(&target, &Change { up: Some(false), ..Change::default() });
+            let before = &taken.before;
+            let out = Change {
+                namespace: Some(own.as_fd()),
+                name: Some(&before.name),
+                up: Some(before.is_up()),
+                mtu: Some(before.mtu),
+                mac: before.mac,
+                ..Change::default()
+            };
+            inside.run_all(vec![down, spec::change(&target, &out)])
+        };
+        let failed = self.taken.iter().map(back).filter_map(Result::err).collect();
+        Error::join(failed).map_or(Ok(()), |e| Err(e.context("Failed taking network interfaces back")))
+    }
+}
+
+/// Makes them all; what of the host is lent to the container comes back.
 ///
 /// # Errors
 /// `Failed to start device "eth0": …`; what was made goes with the child.
-pub(super) fn make(plan: &Plan, child: &Child) -> Result<()> {
+pub(super) fn make(plan: &Plan, child: &Child) -> Result<Option<Lent>> {
     if plan.nics.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let net = ns::open(child.pid(), "net").context("Failed opening the network namespace")?;
     let (mut host, mut inside) = (Links::open()?, Links::open_in(net.as_fd())?);
+    let mut taken = Vec::new();
     for nic in &plan.nics {
         let fail = || format!("Failed to start device \"{}\"", nic.device);
+        if let Link::Physical { parent } = &nic.link {
+            taken.push(Taken { inside: nic.name.clone(), before: host.get(parent).with_context(fail)? });
+        }
         one(&mut host, nic, net.as_fd()).with_context(fail)?;
         // The kernel opens no end of a pair before the other one is there.
         let target = inside.target(&nic.name).with_context(fail)?;
         inside.run(spec::change(&target, &Change { up: Some(true), ..Change::default() })).with_context(fail)?;
         fault::point("container.nic")?;
     }
-    Ok(())
+    Ok((!taken.is_empty()).then_some(Lent { net, taken }))
 }
 
 fn one(host: &mut Links, nic: &Nic, net: BorrowedFd<'_>) -> Result<()> {

@@ -13,7 +13,7 @@
 //! Whatever fails before #3 kills the child and leaves nothing: all mounts live in descriptors and in its namespace.
 
 use super::dev::{self, Dev};
-use super::nics;
+use super::nics::{self, Lent};
 use super::ops;
 use super::plan::Plan;
 use super::resources;
@@ -41,6 +41,8 @@ pub struct Started {
     pub child: Child,
     /// Master of the console, or of the command's terminal.
     pub console: OwnedFd,
+    /// Interfaces of the host that it has, to be given back when it has ended.
+    pub lent: Option<Lent>,
 }
 
 /// Works on the root file system before the container sees it, through its detached mount.
@@ -63,7 +65,7 @@ pub fn start(plan: &Plan, streams: Option<Streams>, furnish: Furnish<'_>) -> Res
     fault::point("container.cloned")?;
     set_oom_score(plan, &child)?;
     let userns = write_maps(plan, &child)?;
-    nics::make(plan, &child)?;
+    let lent = nics::make(plan, &child)?;
     socket::tell(ours.as_fd()).context("Failed talking to the container's first process")?;
     let mapping = userns.as_ref().map(|fd| Mapping {
         userns: fd.as_fd(),
@@ -83,7 +85,7 @@ pub fn start(plan: &Plan, streams: Option<Streams>, furnish: Furnish<'_>) -> Res
     }
     sent.context("Failed talking to the container's first process")?;
     check_label(plan, &child)?;
-    Ok(Started { child, console })
+    Ok(Started { child, console, lent })
 }
 
 /// What was asked for is compared with what the kernel says: an instance does not run without its label.

@@ -279,6 +279,7 @@ impl Runner for Host {
         });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         inherit::close_on_exec_from(3)?;
+        inherit::take_signals(&mut command);
         match cmd.contained {
             true => inherit::contain(&mut command),
             false => inherit::end_with_us(&mut command),

@@ -174,3 +174,16 @@ fn a_contained_program_takes_all_it_started_and_mounted_along() {
     let missing = Host::default().run(Cmd::new(Program { name: "/etc/passwd", package: "x" }).contained());
     assert_eq!(missing.expect_err("no program").kind(), Kind::Unsupported);
 }
+
+/// A monitor blocks signals that it reads by descriptor; what it runs shall end on them all the same.
+#[test]
+fn a_program_takes_the_signals_that_we_block() {
+    let blocked = || {
+        let mut set = nix::sys::signal::SigSet::empty();
+        set.add(nix::sys::signal::Signal::SIGTERM);
+        set.thread_block().expect("block");
+        Host::default().run(sh("grep SigBlk: /proc/self/status"))
+    };
+    let out = std::thread::spawn(blocked).join().expect("thread").expect("ran");
+    assert_eq!(String::from_utf8_lossy(&out.stdout).trim(), "SigBlk:\t0000000000000000");
+}

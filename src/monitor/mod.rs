@@ -6,7 +6,7 @@
 //! while it waits.
 
 use crate::container::plan::Plan;
-use crate::container::start::{self, Started};
+use crate::container::start;
 use crate::error::{Context, Result};
 use crate::fault;
 use crate::ops::keep::{self, Keep};
@@ -66,9 +66,9 @@ fn begin(plan: OwnedFd) -> Result<(Monitored, Keep, SignalFd)> {
     // Blocked from here on: an order that comes while it starts is carried out when it runs.
     let orders = process::signals(&keep::ORDERS)?;
     let monitored = Monitored::take(&plan)?;
-    let Started { child, console } = start::start(&plan, None, &|root| templates::write(&plan, root))?;
+    let started = start::start(&plan, None, &|root| templates::write(&plan, root))?;
     fault::point("monitor.started")?;
-    let keep = Keep::new(&plan, child, console, None)?;
+    let keep = Keep::new(&plan, started, None)?;
     monitored.record_start(&plan, keep.pid())?;
     fault::point("monitor.recorded")?;
     Ok((monitored, keep, orders))

@@ -11,7 +11,7 @@ use super::start::{self, Starter};
 use super::{load, templates, undo};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::container::plan::Plan;
-use crate::container::start::{self as runtime, Started};
+use crate::container::start as runtime;
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::host::cgroup::{self, Tree};
@@ -113,10 +113,10 @@ impl Place {
             // Until the container is in it.
             let _keeper = self.tree.hold()?;
             let monitored = Monitored::take(plan)?;
-            let Started { child, console } = runtime::start(plan, None, &|root| templates::write(plan, root))?;
+            let started = runtime::start(plan, None, &|root| templates::write(plan, root))?;
             fault::point("foreground.started")?;
             let copy = output.try_clone().context("Failed copying standard output")?;
-            let keep = Keep::new(plan, child, console, Some(copy))?;
+            let keep = Keep::new(plan, started, Some(copy))?;
             monitored.record_start(plan, keep.pid())?;
             fault::point("foreground.recorded")?;
             Ok(Up { monitored, keep })

@@ -7,7 +7,9 @@
 use super::console_server::Console;
 use super::halt;
 use super::lifecycle::{End, Monitored, Told};
+use crate::container::nics::Lent;
 use crate::container::plan::Plan;
+use crate::container::start::Started;
 use crate::error::{Context, Error, Result};
 use crate::host::cgroup::Group;
 use crate::sys::clone::Child;
@@ -15,6 +17,7 @@ use crate::sys::{pidfd, process};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -30,6 +33,7 @@ pub struct Keep {
     console: Console,
     group: Group,
     halting: Option<Halting>,
+    lent: Option<Lent>,
 }
 
 /// It was told to end.
@@ -45,13 +49,14 @@ struct Halting {
 type OnOrder<'a> = &'a mut dyn FnMut();
 
 impl Keep {
-    /// With the master of its console; `copy` gets what the console shows, too.
+    /// Of one that has started; `copy` gets what the console shows, too.
     ///
     /// # Errors
     /// The console's log or socket cannot be made.
-    pub fn new(plan: &Plan, child: Child, console: OwnedFd, copy: Option<OwnedFd>) -> Result<Self> {
+    pub fn new(plan: &Plan, started: Started, copy: Option<OwnedFd>) -> Result<Self> {
+        let Started { child, console, lent } = started;
         let console = Console::new(console, &plan.log_dir, &plan.run_dir, copy)?;
-        Ok(Self { child, console, group: Group::at(plan.cgroup.clone()), halting: None })
+        Ok(Self { child, console, group: Group::at(plan.cgroup.clone()), halting: None, lent })
     }
 
     /// Process 1.
@@ -97,7 +102,12 @@ impl Keep {
             if ready[0] {
                 self.console.rest();
                 let told = self.halting.is_some().then_some(by);
-                return Ok(End { exit: self.child.wait()?, told });
+                let exit = self.child.wait()?;
+                if let Some(Err(e)) = self.lent.take().map(Lent::give_back) {
+                    // The log is the monitor's standard error; the container has ended all the same.
+                    let _ = writeln!(std::io::stderr(), "Error: {e}");
+                }
+                return Ok(End { exit, told });
             }
             if ready[3] {
                 self.order(orders, monitored, &mut *on_order);

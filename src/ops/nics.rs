@@ -4,7 +4,7 @@
 //! the host is a new one at each start. So what there is on the host of an instance that ended is known from its records.
 
 use super::load::{self, Loaded};
-use super::network;
+use super::network::{self, dns::Port};
 use crate::base::mac;
 use crate::base::names::{InstanceName, ProjectName};
 use crate::container;
@@ -15,7 +15,6 @@ use crate::model::keys::{VOLATILE_DEVICE_HOST_NAME, VOLATILE_DEVICE_HWADDR, VOLA
 use crate::model::network::{NetworkType, nic, random};
 use crate::model::nic::Identity;
 use crate::store::Store;
-use crate::store::networks::NetworkPort;
 use std::collections::BTreeSet;
 
 /// Devices that are network interfaces and plugged in.
@@ -123,15 +122,12 @@ pub(super) fn begin(store: &Store, loaded: &Loaded) -> Result<()> {
             continue;
         }
         network::up::ensure(store, &found, &record).with_context(fail)?;
-        let port = port(loaded, name);
+        let port = Port { project: &loaded.project, instance: &loaded.name, device: name };
         let identity = identity(loaded, name)?;
-        network::dns::add(store, (&found, &record), &port, &identity, options).with_context(fail)?;
+        let owner = network::project_of(store, &loaded.project)?;
+        network::dns::add(store, (&owner, &found, &record), port, &identity, options).with_context(fail)?;
     }
     Ok(())
-}
-
-fn port(loaded: &Loaded, device: &str) -> NetworkPort {
-    NetworkPort { project: loaded.project.clone(), instance: loaded.name.clone(), device: device.to_string() }
 }
 
 /// Ends what the host still has of the interfaces of an instance that ended; nothing left is fine.
@@ -151,8 +147,7 @@ pub(super) fn end(store: &Store, who: (&ProjectName, &InstanceName)) -> Result<(
         devices.extend(interfaces(&loaded).map(|(name, _)| name.clone()));
     }
     for device in devices {
-        let port = NetworkPort { project: who.0.clone(), instance: who.1.clone(), device };
-        network::dns::remove(store, &port)?;
+        network::dns::remove(store, Port { project: who.0, instance: who.1, device: &device })?;
     }
     Ok(())
 }

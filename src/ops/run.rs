@@ -7,8 +7,9 @@
 use super::exec::{Process, Session};
 use super::load::{self, Loaded};
 use super::relay::Ended;
-use super::{confine, create, idmap, image_import, lifecycle, pool, settings, start, templates};
+use super::{confine, create, idmap, image_import, lifecycle, nics, pool, settings, start, templates};
 use crate::container::build::{self, Settings};
+use crate::container::nics::Lent;
 use crate::container::plan::{Init, Plan};
 use crate::container::start::{self as runtime, Started};
 use crate::error::{Error, Result};
@@ -130,19 +131,24 @@ fn execute(
     signals: Option<&SignalFd>,
 ) -> Result<(i32, bool)> {
     let InstanceKey { project, name } = held.key();
-    let loaded = load::load(store, project, name)?;
+    let mut loaded = load::load(store, project, name)?;
+    nics::settle(store, &mut loaded)?;
     let plan = plan(store, &loaded, &request)?;
     // From when there is a group to start in, until the command is in one.
     let keeper = load::cgroups(store.layout())?.hold()?;
     start::prepare(store, held, &plan)?;
     confine::prepare(store, &loaded)?;
     fault::point("run.confined")?;
+    if !plan.nics.is_empty() {
+        store.save_volatile(held, &loaded.volatile)?;
+        nics::begin(store, &loaded)?;
+    }
     let monitor = MonitorLock::take(&plan.run_dir)?;
     let owner = (!plan.privileged).then(|| plan.host_uid(request.process.user));
     let session = Session::plain(&request.process.streams, request.process.terminal.is_some(), owner)?;
     let (session, theirs) = session.split();
     fault::point("run.start")?;
-    let Started { child, console } = match runtime::start(&plan, theirs, &|root| templates::write(&plan, root)) {
+    let Started { child, console, lent } = match runtime::start(&plan, theirs, &|root| templates::write(&plan, root)) {
         Err(e) if e.errno() == Some(libc::ENOENT) && is_exec(&e) => {
             return Ok((not_found(&request, 127), request.keep));
         }
@@ -165,6 +171,7 @@ fn execute(
             TIMED_OUT
         }
     };
+    lent.map_or(Ok(()), Lent::give_back)?;
     Group::at(plan.cgroup).kill(lifecycle::KILL_TIMEOUT)?;
     Ok((status, request.keep))
 }

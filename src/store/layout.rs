@@ -151,6 +151,10 @@ impl Layout {
         self.project_dir(project).join("networks")
     }
     /// Records of a project's custom volumes on one pool.
+    pub fn network_dir(&self, project: &ProjectName, network: &NetworkName) -> PathBuf {
+        self.networks_dir(project).join(network.as_str())
+    }
+    /// Records of custom volumes.
     pub fn volumes_dir(&self, project: &ProjectName, pool: &PoolName) -> PathBuf {
         self.project_dir(project).join("volumes").join(pool.as_str())
     }
@@ -239,6 +243,10 @@ impl Layout {
         self.run.join("networks").join(network)
     }
     /// Files being downloaded.
+    pub fn network_ports_dir(&self, network: &str) -> PathBuf {
+        self.network_run_dir(network).join("ports")
+    }
+    /// Downloads in progress.
     pub fn downloads_dir(&self) -> PathBuf {
         self.cache.join("downloads")
     }

@@ -11,7 +11,7 @@ use super::lock::{Exclusive, Held, NetworkKey, NetworkRunKey};
 use super::objects::in_folders;
 use super::record::{self, Record, records};
 use super::trash;
-use crate::base::names::{InstanceName, NetworkName, ProjectName};
+use crate::base::names::{NetworkName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::model::instance::Config;
 use crate::model::network::Network;
@@ -39,24 +39,6 @@ pub struct NetworkRun {
 records! {
     Network => "Network record",
     NetworkRun => "Network run file",
-}
-
-/// An interface of an instance on a network.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetworkPort {
-    /// The instance's project.
-    pub project: ProjectName,
-    /// The instance.
-    pub instance: InstanceName,
-    /// The device.
-    pub device: String,
-}
-
-impl NetworkPort {
-    /// The name of its file.
-    pub fn file_name(&self) -> String {
-        format!("{}_{}.{}", self.project, self.instance, self.device)
-    }
 }
 
 impl Store {
@@ -141,31 +123,25 @@ impl Store {
         trash::remove_tree(&above, file).map(drop).with_context(fail)
     }
 
-    /// Notes an interface that is on the network, with what dnsmasq is to know of it; false if just that was there.
+    /// Notes an interface that is on the network, with what dnsmasq is to know of it. True if it stood there with another text.
     ///
     /// # Errors
     /// An I/O error.
-    pub fn save_network_port(
-        &self,
-        lock: &Held<NetworkRunKey, Exclusive>,
-        port: &NetworkPort,
-        text: &str,
-    ) -> Result<bool> {
-        let (run, at) = (self.run_mut()?, rel::network_ports(&lock.key().0).join(port.file_name()));
-        if record::read_bytes(run, &at)?.is_some_and(|old| old == text.as_bytes()) {
-            return Ok(false);
+    pub fn save_network_port(&self, lock: &Held<NetworkRunKey, Exclusive>, file: &str, text: &str) -> Result<bool> {
+        let (run, at) = (self.run_mut()?, rel::network_ports(&lock.key().0).join(file));
+        let old = record::read_bytes(run, &at)?;
+        if old.as_deref() != Some(text.as_bytes()) {
+            super::atomic::replace(&run.path(&at), text.as_bytes(), PORT_MODE, Durability::Fast)?;
         }
-        let path = run.path(&at);
-        super::atomic::replace(&path, text.as_bytes(), PORT_MODE, Durability::Fast)?;
-        Ok(true)
+        Ok(old.is_some_and(|old| old != text.as_bytes()))
     }
 
     /// Forgets an interface that was on the network; false if it was not there.
     ///
     /// # Errors
     /// An I/O error.
-    pub fn remove_network_port(&self, lock: &Held<NetworkRunKey, Exclusive>, port: &NetworkPort) -> Result<bool> {
-        let at = rel::network_ports(&lock.key().0).join(port.file_name());
+    pub fn remove_network_port(&self, lock: &Held<NetworkRunKey, Exclusive>, file: &str) -> Result<bool> {
+        let at = rel::network_ports(&lock.key().0).join(file);
         self.run_mut()?.unlink(at).with_context(|| format!("Failed removing a port of network \"{}\"", lock.key().0))
     }
 
@@ -183,8 +159,8 @@ impl Store {
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn has_network_port(&self, n: &NetworkName, port: &NetworkPort) -> Result<bool> {
-        let at = rel::network_ports(n).join(port.file_name());
+    pub fn has_network_port(&self, n: &NetworkName, file: &str) -> Result<bool> {
+        let at = rel::network_ports(n).join(file);
         let exists = |run: &super::dir::Dir| run.exists(at);
         self.run.as_ref().map_or(Ok(false), exists).with_context(|| format!("Failed reading network \"{n}\""))
     }

@@ -21,6 +21,21 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
     }
 }
 
+/// Has the program of `command` take every signal: what we block, to read it by descriptor, it would never get (std leaves the
+/// mask as it is).
+pub fn take_signals(command: &mut Command) {
+    let unblock = || {
+        // SAFETY: a live, emptied set and no old one, as is fit between fork and exec.
+        unsafe {
+            let mut none = std::mem::zeroed();
+            done(libc::sigemptyset(&raw mut none))?;
+            done(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()))
+        }
+    };
+    // SAFETY: the closure allocates nothing and takes no lock.
+    unsafe { command.pre_exec(unblock) };
+}
+
 /// Has the program of `command` asked to end (SIGTERM) when the thread that starts it ends, however that comes about: nobody
 /// would take its result (prctl(2), PR_SET_PDEATHSIG). TERM and not KILL, so that it can clear away what it made.
 pub fn end_with_us(command: &mut Command) {

@@ -13,7 +13,7 @@ fn host_name(state: &State, instance: &str, device: &str) -> String {
 fn out_into_the_world_behind_the_hosts_address() {
     let Some(state) = state("out_into_the_world_behind_the_hosts_address") else { return };
     let world = World::new(&state);
-    state.good(&["network", "create", "testbr0", "ipv4.address=10.77.0.1/24", "ipv6.address=none"]);
+    state.good(&["network", "create", "testbr0", "ipv4.address=10.77.0.1/24", "ipv4.nat=true", "ipv6.address=none"]);
     for (name, address) in [("c1", "10.77.0.11"), ("c2", "10.77.0.12")] {
         state.launch(name, &["-n", "testbr0"]).good().unwrap();
         state.sh(name, &format!("ip addr add {address}/24 dev eth0; ip route add default via 10.77.0.1"));
@@ -73,14 +73,69 @@ fn interfaces_are_what_their_devices_say() {
         assert!(host("ip -br link").contains(name), "{name} did not come back");
     }
     // What would not be heeded is refused, and so is what is not there.
-    for (option, said) in [("security.acls=x", "security.acls"), ("parent=nowhere0", "nowhere0")] {
-        state.good(&["config", "device", "set", "c1", "mac", option.split('=').next().map(|_| option).unwrap()]);
+    for (device, option, said) in
+        [("p2p", "limits.priority=3", "limits.priority"), ("mac", "parent=nowhere0", "nowhere0")]
+    {
+        state.good(&["config", "device", "set", "c1", device, option]);
         let out = state.run(&["start", "c1"]);
         out.clean_failure().unwrap();
         assert!(out.stderr.contains(said), "{out}");
-        state.good(&["config", "device", "set", "c1", "mac", "parent=low0"]);
+        let before = if device == "mac" { "parent=low0" } else { "limits.priority=" };
+        state.good(&["config", "device", "set", "c1", device, before]);
     }
     state.good(&["delete", "-f", "c1"]);
+    state.good(&["network", "delete", "testbr0"]);
+    state.finish();
+}
+
+/// Addresses, names and the rest come from dnsmasq, which is there as long as somebody is on the network.
+#[test]
+fn addresses_and_names_by_dnsmasq() {
+    let Some(state) = state("addresses_and_names_by_dnsmasq") else { return };
+    if !crate::common_root::have("dnsmasq") {
+        return crate::common_root::skip("addresses_and_names_by_dnsmasq", "no dnsmasq");
+    }
+    state.good(&["network", "create", "testbr0", "ipv4.address=10.77.0.1/24", "dns.domain=lab"]);
+    let ours = format!("--pid-file={}/", state.dir.display());
+    let dnsmasq = || -> Vec<String> {
+        host("ps -eo pid,user,args").lines().filter(|l| l.contains(&ours)).map(str::to_string).collect()
+    };
+    assert_eq!(dnsmasq(), Vec::<String>::new());
+    state.launch("c1", &["-n", "testbr0"]).good().unwrap();
+    let process = dnsmasq();
+    assert_eq!(process.len(), 1, "{process:?}");
+    assert!(!process[0].contains(" root "), "{process:?}");
+    state.good(&["create", "test", "c2", "-n", "testbr0"]);
+    state.good(&["config", "device", "set", "c2", "eth0", "ipv4.address=10.77.0.77"]);
+    state.good(&["start", "c2"]);
+    let lease = "cat > /bin/lease <<'END'\n#!/bin/sh\n[ \"$1\" = bound ] || exit 0\nip addr add $ip/$mask dev $interface\n\
+                 ip route add default via $router\nprintf 'search %s\\nnameserver %s\\n' $domain $dns > /etc/resolv.conf\nEND\n\
+                 chmod 755 /bin/lease; udhcpc -i eth0 -n -q -t 10 -s /bin/lease";
+    for name in ["c1", "c2"] {
+        state.sh(name, lease);
+    }
+    assert!(state.sh("c2", "ip addr show dev eth0").contains("inet 10.77.0.77/24"));
+    assert!(state.sh("c1", "nslookup c2.lab").contains("10.77.0.77"));
+    state.sh("c1", "ping -c 1 -W 5 c2.lab; ping -c 1 -W 5 _gateway.lab");
+    assert!(state.good(&["list", "-f", "csv", "-c", "n4"]).contains("c2,10.77.0.77 (eth0)"));
+    // It died: the next one to come finds another.
+    let pid = process[0].split_whitespace().next().unwrap().to_string();
+    host(&format!("kill -9 {pid}"));
+    state.good(&["restart", "-f", "c2"]);
+    let again = dnsmasq();
+    assert!(again.len() == 1 && again != process, "{again:?}");
+    // A change of its configuration counts at once; another one does not end it.
+    state.good(&["network", "set", "testbr0", "user.x=1"]);
+    assert_eq!(dnsmasq(), again);
+    state.good(&["network", "set", "testbr0", "ipv4.dhcp.ranges=10.77.0.200-10.77.0.210"]);
+    assert_ne!(dnsmasq(), again);
+    state.sh("c1", &format!("ip addr flush dev eth0; {lease}"));
+    assert!(state.sh("c1", "ip addr show dev eth0").contains("inet 10.77.0.2"));
+    state.good(&["stop", "-f", "c1"]);
+    assert_eq!(dnsmasq().len(), 1);
+    state.good(&["stop", "-f", "c2"]);
+    assert_eq!(dnsmasq(), Vec::<String>::new(), "nobody is on the network any more");
+    state.good(&["delete", "c1", "c2"]);
     state.good(&["network", "delete", "testbr0"]);
     state.finish();
 }

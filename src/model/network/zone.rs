@@ -84,6 +84,23 @@ pub enum Data {
     Caa(u8, String, String),
 }
 
+impl Data {
+    /// The type's name.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::A(_) => "A",
+            Self::Aaaa(_) => "AAAA",
+            Self::Cname(_) => "CNAME",
+            Self::Ns(_) => "NS",
+            Self::Ptr(_) => "PTR",
+            Self::Mx(..) => "MX",
+            Self::Srv(..) => "SRV",
+            Self::Txt(_) => "TXT",
+            Self::Caa(..) => "CAA",
+        }
+    }
+}
+
 impl ZoneEntry {
     /// Reads an entry.
     ///

@@ -12,7 +12,11 @@ pub mod url;
 
 pub use image::{AliasEntryView, ImageAliasView, ImageParts, ImagePut, ImageSourceView, ImageView};
 pub use instance::{BackupView, InstanceFull, InstanceParts, InstancePut, InstanceView, SnapshotView};
-pub use network::{NetworkPut, NetworkView};
+pub use network::{
+    AclPut, AclView, AddressSetPut, AddressSetView, AllocationView, BondState, BridgeState, ForwardPut, ForwardView,
+    LeaseView, NetworkPut, NetworkStateView, NetworkView, TrafficCounters, VlanState, ZonePut, ZoneRecordPut,
+    ZoneRecordView, ZoneView,
+};
 pub use other::{PoolPut, PoolView, ProfilePut, ProfileView, ProjectPut, ProjectView};
 pub use server::{Amount, Environment, PoolResources, ServerPut, ServerView, StorageDriver};
 pub use state::{

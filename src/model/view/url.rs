@@ -51,6 +51,31 @@ pub fn volume(project: &str, pool: &str, name: &str) -> String {
     object(project, &["storage-pools", pool, "volumes", "custom", name])
 }
 
+/// A network.
+pub fn network(project: &str, name: &str) -> String {
+    object(project, &["networks", name])
+}
+
+/// A forward of a network.
+pub fn network_forward(project: &str, network: &str, listen_address: &str) -> String {
+    object(project, &["networks", network, "forwards", listen_address])
+}
+
+/// A network ACL.
+pub fn network_acl(project: &str, name: &str) -> String {
+    object(project, &["network-acls", name])
+}
+
+/// A network address set.
+pub fn network_address_set(project: &str, name: &str) -> String {
+    object(project, &["network-address-sets", name])
+}
+
+/// A network zone.
+pub fn network_zone(project: &str, name: &str) -> String {
+    object(project, &["network-zones", name])
+}
+
 /// Percent-encodes all but unreserved characters (RFC 3986) and those in `also`.
 fn escape(out: &mut String, text: &str, also: &[u8]) {
     for b in text.bytes() {

@@ -3,7 +3,7 @@
 //! The record decides: a network whose record is there is brought up by the next who needs it, whatever a killed command has
 //! done of it, and one whose record has gone is taken down by whoever deletes it again or by `doctor`.
 
-use super::{not_found, project_of, up, users};
+use super::{dns, not_found, project_of, up, users};
 use crate::base::inet::IpNet;
 use crate::base::names::{NetworkName, ProjectName};
 use crate::error::{Context, Error, Result};
@@ -160,8 +160,9 @@ pub fn update(
     fault::point("network.update")?;
     store.save_network(&lock, &new)?;
     fault::point("network.recorded")?;
-    if let Err(e) = renew(store, name, &new, &changes.parts) {
-        let back = store.save_network(&lock, &old).and_then(|()| renew(store, name, &old, &changes.parts));
+    let who = (&project, name);
+    if let Err(e) = renew(store, who, &new, &changes.parts) {
+        let back = store.save_network(&lock, &old).and_then(|()| renew(store, who, &old, &changes.parts));
         return Err(back.err().into_iter().fold(e, Error::and));
     }
     note(store, &project, name, "network-updated");
@@ -169,7 +170,12 @@ pub fn update(
 }
 
 /// What runs becomes what the record says.
-fn renew(store: &Store, name: &NetworkName, network: &Network, parts: &BTreeSet<Part>) -> Result<()> {
+fn renew(
+    store: &Store,
+    (project, name): (&ProjectName, &NetworkName),
+    network: &Network,
+    parts: &BTreeSet<Part>,
+) -> Result<()> {
     if network.kind != NetworkType::Bridge {
         return Ok(());
     }
@@ -178,7 +184,11 @@ fn renew(store: &Store, name: &NetworkName, network: &Network, parts: &BTreeSet<
     }
     let lock = store.lock_network_run(name)?;
     let plan = up::Plan::of(store, name, &network.config)?;
-    up::apply(store, &lock, &plan, parts).with_context(|| format!("Failed to change network \"{name}\""))
+    let change = || {
+        up::apply(store, &lock, &plan, parts)?;
+        if parts.contains(&Part::Dnsmasq) { dns::renew(store, project, &lock, &plan) } else { Ok(()) }
+    };
+    change().with_context(|| format!("Failed to change network \"{name}\""))
 }
 
 /// Deletes a network nobody uses, with all that runs of it.

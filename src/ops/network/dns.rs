@@ -1,54 +1,170 @@
 //! Interfaces on a bridge, and the dnsmasq that serves them: started with the first, told of the others, ended with the last.
+//!
+//! The folder of the interfaces is the one that dnsmasq watches: a new file counts at once, a changed or removed one when it
+//! is told. It goes into the background by itself once its sockets are bound, so what starts it needs not wait for anything
+//! else; it gives up root, and lives where monitors live, so that it outlasts the session it was started from. One that died
+//! is started again by the next interface, and by `doctor --fix`.
 
-use crate::base::names::NetworkName;
-use crate::error::{Context, Result};
+use super::up::Plan;
+use crate::base::names::{DeviceName, InstanceName, NetworkName, ProjectName};
+use crate::error::{Context, Error, Result};
+use crate::fault;
+use crate::host::command::{Cmd, Host as Programs, Program, Runner};
 use crate::host::proc;
 use crate::model::instance::Device;
-use crate::model::network::Network;
+use crate::model::network::{Network, nic};
 use crate::model::nic::Identity;
+use crate::network::dnsmasq::args::{self, Owner, PROGRAM, Paths};
+use crate::network::dnsmasq::hosts::Host;
+use crate::ops::load;
 use crate::store::Store;
 use crate::store::lock::{Exclusive, Held, NetworkRunKey};
-use crate::store::networks::{NetworkPort, NetworkRun};
+use crate::store::networks::NetworkRun;
 use crate::sys::pidfd;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// How long dnsmasq may take to end.
-const END: Duration = Duration::from_secs(10);
+const DNSMASQ: Program = Program { name: PROGRAM, package: "dnsmasq-base" };
+/// How long it may take to be ready, and to end.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Notes an interface that is about to be on the network.
+/// An interface of an instance.
+#[derive(Debug, Clone, Copy)]
+pub struct Port<'a> {
+    /// The instance's project.
+    pub project: &'a ProjectName,
+    /// The instance.
+    pub instance: &'a InstanceName,
+    /// The device.
+    pub device: &'a str,
+}
+
+impl Port<'_> {
+    fn host<'a>(&'a self, device: &'a DeviceName, hwaddr: [u8; 6]) -> Host<'a> {
+        Host { project: self.project, instance: self.instance, device, hwaddr, addresses: Vec::new() }
+    }
+
+    fn file_name(&self) -> Result<String> {
+        let device = DeviceName::parse(self.device)?;
+        Ok(self.host(&device, [0; 6]).file_name())
+    }
+}
+
+/// Notes an interface that is about to be on the network, and sees to it that dnsmasq runs where the network needs it.
 ///
 /// # Errors
-/// The file cannot be written.
+/// The file cannot be written; dnsmasq is missing or does not start.
 pub fn add(
     store: &Store,
-    network: (&NetworkName, &Network),
-    port: &NetworkPort,
+    (project, name, network): (&ProjectName, &NetworkName, &Network),
+    port: Port<'_>,
     identity: &Identity,
     options: &Device,
 ) -> Result<()> {
-    let lock = store.lock_network_run(network.0)?;
-    let _ = (identity, options);
-    store.save_network_port(&lock, port, "")?;
-    Ok(())
+    let plan = Plan::of(store, name, &network.config)?;
+    let device = DeviceName::parse(port.device)?;
+    let hwaddr = identity.hwaddr.ok_or_else(|| Error::internal("An interface on a bridge has no MAC address"))?;
+    let host = Host { addresses: nic::static_addresses(options), ..port.host(&device, hwaddr) };
+    let lock = store.lock_network_run(name)?;
+    let changed =
+        store.save_network_port(&lock, &host.file_name(), &host.text(plan.bridge.dns_mode).unwrap_or_default())?;
+    fault::point("network.port")?;
+    match (plan.bridge.needs_dnsmasq(), running(store, name)?) {
+        (false, _) => Ok(()),
+        (true, None) => start(store, project, &lock, &plan),
+        (true, Some(_)) if !changed => Ok(()),
+        (true, Some(process)) => pidfd::send_signal(process.as_fd(), libc::SIGHUP).map_err(Error::from),
+    }
 }
 
 /// Forgets an interface, whatever network it was on; dnsmasq ends with the last one.
 ///
 /// # Errors
 /// The file cannot be removed; dnsmasq does not end.
-pub fn remove(store: &Store, port: &NetworkPort) -> Result<()> {
+pub fn remove(store: &Store, port: Port<'_>) -> Result<()> {
+    let file = port.file_name()?;
     for name in store.network_runs()? {
-        if !store.has_network_port(&name, port)? {
+        if !store.has_network_port(&name, &file)? {
             continue;
         }
         let lock = store.lock_network_run(&name)?;
-        store.remove_network_port(&lock, port)?;
-        if store.network_ports(&name)?.is_empty() {
-            stop(store, &lock)?;
+        store.remove_network_port(&lock, &file)?;
+        fault::point("network.unplugged")?;
+        match running(store, &name)? {
+            None => {}
+            Some(_) if store.network_ports(&name)?.is_empty() => stop(store, &lock)?,
+            Some(process) => pidfd::send_signal(process.as_fd(), libc::SIGHUP)?,
         }
     }
     Ok(())
+}
+
+/// dnsmasq of a network, if it runs.
+fn running(store: &Store, name: &NetworkName) -> Result<Option<std::os::fd::OwnedFd>> {
+    let Some((pid, started)) = store.network_run(name)?.and_then(|run| run.dnsmasq) else { return Ok(None) };
+    let Some(process) = proc::open(pid, started)? else { return Ok(None) };
+    // One that has ended may not have been waited for yet.
+    let ended = pidfd::wait_ended(process.as_fd(), Some(Duration::ZERO))?;
+    Ok((!ended).then_some(process))
+}
+
+/// Starts dnsmasq anew if it runs, for a configuration that has changed.
+///
+/// # Errors
+/// As [`add`].
+pub(super) fn renew(
+    store: &Store,
+    project: &ProjectName,
+    lock: &Held<NetworkRunKey, Exclusive>,
+    plan: &Plan,
+) -> Result<()> {
+    if running(store, &plan.name)?.is_none() {
+        return Ok(());
+    }
+    stop(store, lock)?;
+    if plan.bridge.needs_dnsmasq() { start(store, project, lock, plan) } else { Ok(()) }
+}
+
+fn start(store: &Store, project: &ProjectName, lock: &Held<NetworkRunKey, Exclusive>, plan: &Plan) -> Result<()> {
+    let name = &plan.name;
+    let run = store.network_run(name)?.ok_or_else(|| Error::internal("The network is not up"))?;
+    let layout = store.layout();
+    let folder = layout.network_run_dir(name);
+    let kept = layout.network_dir(project, name);
+    let paths = Paths { hosts: layout.network_ports_dir(name), ..Paths::new(&kept, &folder) };
+    let fail = || format!("Failed starting dnsmasq of network \"{name}\"");
+    crate::store::atomic::replace(
+        &paths.config,
+        args::config(&plan.bridge).as_bytes(),
+        0o644,
+        crate::store::atomic::Durability::Fast,
+    )
+    .with_context(fail)?;
+    let owner = owner();
+    let command = Cmd::new(DNSMASQ).args(args::arguments(name, &plan.bridge, &paths, owner)).timeout(PATIENCE);
+    let out = Programs::default().run_with(command, None)?;
+    if !out.status.success() {
+        return Err(args::failure(name, &String::from_utf8_lossy(&out.stderr)));
+    }
+    fault::point("network.dnsmasq")?;
+    let text = std::fs::read_to_string(&paths.pid).with_context(fail)?;
+    let pid: i32 = text.trim().parse().map_err(|_| Error::failed("Its process file is damaged")).with_context(fail)?;
+    let gone = || args::failure(name, "it ended at once");
+    let started = proc::start_time(pid)?.ok_or_else(gone)?;
+    store.save_network_run(lock, &NetworkRun { dnsmasq: Some((pid, started)), ..run })?;
+    // Where there is no group of ours it stays where it is.
+    let monitors = load::cgroups(layout)?.monitors();
+    if monitors.exists() { monitors.enter(pid).with_context(fail) } else { Ok(()) }
+}
+
+/// Its own user where the package made one, which is its choice by itself; else nobody.
+fn owner() -> Option<Owner<'static>> {
+    let has = |file: &str, name: &str| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        text.lines().any(|line| line.split(':').next() == Some(name))
+    };
+    let group = if has("/etc/group", "nogroup") { "nogroup" } else { "nobody" };
+    (!has("/etc/passwd", PROGRAM)).then_some(Owner { user: "nobody", group })
 }
 
 /// Ends the dnsmasq of a network; none running is fine.
@@ -58,13 +174,15 @@ pub fn remove(store: &Store, port: &NetworkPort) -> Result<()> {
 pub(super) fn stop(store: &Store, lock: &Held<NetworkRunKey, Exclusive>) -> Result<()> {
     let name = &lock.key().0;
     let Some(run) = store.network_run(name)? else { return Ok(()) };
-    let Some((pid, started)) = run.dnsmasq else { return Ok(()) };
-    if let Some(process) = proc::open(pid, started)? {
+    if let Some(process) = running(store, name)? {
         let fail = || format!("Failed stopping dnsmasq of network \"{name}\"");
         pidfd::send_signal(process.as_fd(), libc::SIGTERM).with_context(fail)?;
-        if !pidfd::wait_ended(process.as_fd(), Some(END)).with_context(fail)? {
+        if !pidfd::wait_ended(process.as_fd(), Some(PATIENCE)).with_context(fail)? {
             pidfd::kill(process.as_fd()).with_context(fail)?;
         }
     }
-    store.save_network_run(lock, &NetworkRun { dnsmasq: None, ..run })
+    match run.dnsmasq {
+        Some(_) => store.save_network_run(lock, &NetworkRun { dnsmasq: None, ..run }),
+        None => Ok(()),
+    }
 }

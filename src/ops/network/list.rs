@@ -7,7 +7,9 @@ use crate::error::{Error, Result};
 use crate::host::links::{Counters, Details, Link, Links};
 use crate::model::keys::network::bridge as keys;
 use crate::model::network::Network;
-use crate::model::view::{NetworkAddress, NetworkCounters, NetworkPut, NetworkView};
+use crate::model::view::{
+    BridgeState, NetworkAddress, NetworkPut, NetworkStateView, NetworkView, TrafficCounters, VlanState,
+};
 use crate::store::Store;
 use std::path::Path;
 
@@ -28,7 +30,11 @@ pub fn list(store: &Store, project: &ProjectName) -> Result<Vec<NetworkView>> {
             Ok(network) => view(&owner, &name, &network, users(store, &owner, &name)?),
             Err(e) => {
                 let put = NetworkPut { description: format!("ERROR: {e}"), ..NetworkPut::default() };
-                NetworkView::managed(owner.as_str(), &name, "", put, Vec::new())
+                NetworkView {
+                    put,
+                    status: "Unavailable".to_string(),
+                    ..NetworkView::unmanaged(owner.as_str(), &name, "", Vec::new())
+                }
             }
         });
     }
@@ -36,7 +42,7 @@ pub fn list(store: &Store, project: &ProjectName) -> Result<Vec<NetworkView>> {
     let links = Links::open()?.list()?;
     // The ends of pairs belong to instances.
     let shown = links.iter().filter(|l| l.kind != "veth" && !managed.contains(&l.name));
-    all.extend(shown.map(|link| NetworkView::of_host(&link.name, kind(link), Vec::new())));
+    all.extend(shown.map(|link| NetworkView::unmanaged(project.as_str(), &link.name, kind(link), Vec::new())));
     Ok(all)
 }
 
@@ -50,12 +56,11 @@ pub fn show(store: &Store, project: &ProjectName, name: &NetworkName) -> Result<
         return Ok(view(&owner, name, &network, users(store, &owner, name)?));
     }
     let link = Links::open()?.find(name.as_str())?.ok_or_else(not_found)?;
-    Ok(NetworkView::of_host(&link.name, kind(&link), Vec::new()))
+    Ok(NetworkView::unmanaged(project.as_str(), &link.name, kind(&link), Vec::new()))
 }
 
 fn view(project: &ProjectName, name: &NetworkName, network: &Network, users: Vec<String>) -> NetworkView {
-    let put = NetworkPut { config: network.config.clone(), description: network.description.clone() };
-    NetworkView::managed(project.as_str(), name, network.kind.as_str(), put, users)
+    NetworkView::new(project.as_str(), name, network, users, true)
 }
 
 /// What Incus calls the kind of an interface of the host.
@@ -70,49 +75,11 @@ fn kind(link: &Link) -> &'static str {
     }
 }
 
-/// What an interface of the host is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
-    /// Its addresses.
-    pub addresses: Vec<NetworkAddress>,
-    /// Since it was made.
-    pub counters: NetworkCounters,
-    /// MAC address.
-    pub hwaddr: String,
-    /// MTU in bytes.
-    pub mtu: u32,
-    /// `up` or `down`.
-    pub state: &'static str,
-    /// `broadcast`, `loopback`, …
-    pub kind: &'static str,
-    /// Of a bridge.
-    pub bridge: Option<BridgeState>,
-    /// Number of a VLAN and the interface below it.
-    pub vlan: Option<(u16, String)>,
-}
-
-/// What a bridge is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BridgeState {
-    /// Priority and MAC address.
-    pub id: String,
-    /// The spanning tree protocol is on.
-    pub stp: bool,
-    /// Hundredths of a second.
-    pub forward_delay: u32,
-    /// VLAN of untagged packets of a new port.
-    pub default_vlan: u16,
-    /// VLANs are kept apart.
-    pub vlan_filtering: bool,
-    /// Its ports.
-    pub ports: Vec<String>,
-}
-
 /// What the interface `name` is doing.
 ///
 /// # Errors
 /// Not found; the kernel refuses.
-pub fn state(name: &NetworkName) -> Result<State> {
+pub fn state(name: &NetworkName) -> Result<NetworkStateView> {
     let mut host = Links::open()?;
     let link = host.find(name.as_str())?.ok_or_else(|| Error::not_found("Network interface not found"))?;
     let addresses = host.addresses_of(link.index)?.into_iter().map(|a| NetworkAddress {
@@ -126,42 +93,39 @@ pub fn state(name: &NetworkName) -> Result<State> {
         Details::Bridge(b) => Some(BridgeState {
             id: b.id.clone(),
             stp: b.stp,
-            forward_delay: b.forward_delay,
-            default_vlan: b.default_pvid,
+            forward_delay: b.forward_delay.into(),
+            vlan_default: b.default_pvid.into(),
             vlan_filtering: b.vlan_filtering,
-            ports: host.ports_of(link.index)?.into_iter().map(|port| port.name).collect(),
+            upper_devices: host.ports_of(link.index)?.into_iter().map(|port| port.name).collect(),
         }),
         _ => None,
     };
     let vlan = match (&link.details, link.lower) {
         (Details::Vlan(id), Some(lower)) => {
             let below = host.list()?.into_iter().find(|l| l.index == lower).map(|l| l.name);
-            Some((*id, below.unwrap_or_default()))
+            Some(VlanState { lower_device: below.unwrap_or_default(), vid: (*id).into() })
         }
         _ => None,
     };
-    Ok(State {
+    Ok(NetworkStateView {
         addresses,
-        counters: counters(&link.counters),
+        counters: Some(counters(&link.counters)),
         hwaddr: link.mac.map(mac::format).unwrap_or_default(),
-        mtu: link.mtu,
-        state: if link.is_up() { "up" } else { "down" },
-        kind: link.medium(),
+        mtu: link.mtu.into(),
+        state: if link.is_up() { "up" } else { "down" }.to_string(),
+        kind: link.medium().to_string(),
         bridge,
         vlan,
+        ..NetworkStateView::default()
     })
 }
 
-fn counters(c: &Counters) -> NetworkCounters {
+fn counters(c: &Counters) -> TrafficCounters {
     let n = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    NetworkCounters {
+    TrafficCounters {
         bytes_received: n(c.bytes_received),
         bytes_sent: n(c.bytes_sent),
         packets_received: n(c.packets_received),
         packets_sent: n(c.packets_sent),
-        errors_received: n(c.errors_received),
-        errors_sent: n(c.errors_sent),
-        packets_dropped_outbound: n(c.dropped_sent),
-        packets_dropped_inbound: n(c.dropped_received),
     }
 }

@@ -38,3 +38,11 @@ pub fn check(table: &[&Key], config: &Config) -> Result<()> {
     }
     Ok(())
 }
+
+/// The servers that may ask for a zone: name, address, and whether they have a key.
+pub fn peers(config: &Config) -> Vec<(&str, &str, bool)> {
+    let named = config.keys().filter_map(|k| PEER_ADDRESS.item_in(k));
+    named
+        .filter_map(|peer| Some((peer, PEER_ADDRESS.get_of(config, peer)?, PEER_KEY.get_of(config, peer).is_some())))
+        .collect()
+}
