@@ -13,7 +13,7 @@
 //! | L0 | [`sys`] | the only unsafe code: one file per kernel subject; `sys::child` is what runs between clone and exec |
 //! | L1 | [`base`] | value types and parsers, no I/O |
 //! | L2 | [`model`] | what things are, no I/O; `model::keys` declares every configuration key once |
-//! | L3 | [`host`] | the machine: processes, cgroups, host ids, systemd, other programs |
+//! | L3 | [`host`] | the machine: processes, cgroups, interfaces and routes, host ids, systemd, other programs |
 //! | L3 | [`store`] | the state directory: records, ranked locks, journals, recovery |
 //! | L4 | [`image`], [`storage`], [`network`], [`device`], [`guest`], [`container`] | one subject each; they meet in `model::attach` |
 //! | L5 | [`ops`] | use cases, one file per verb family |
@@ -50,6 +50,9 @@
 //! - **Our binary** cannot be reached from a privileged instance: whoever goes there runs from a read-only overlay view of it.
 //! - **AppArmor**: where it is on, each instance has a profile of its own (`container::apparmor` writes it, `ops::confine` loads
 //!   and removes it, `host::lsm` talks to the kernel); process 1 changes over last before its exec, and the monitor compares.
+//! - **Interfaces** are made and read through netlink in-process (`host::links`): a change is data, several go with one system
+//!   call, and the kernel's own words reach the user. Another network namespace is entered by a thread that ends with its
+//!   work (`sys::ns::inside_net`), never by a process.
 //! - **Outside tools** that mount and start things run in mount and pid namespaces of their own (`sys::inherit::contain`).
 //! - **systemd**: where it runs, all instances live in one delegated transient scope, made by the first start (`host::scope`);
 //!   a start that finds it there talks to nobody. `start --foreground` (`ops::foreground`) keeps an instance in the calling

@@ -26,6 +26,7 @@ const BANNED: &[(&str, &[&str], &str)] = &[
     ("eprint!", &[], "cli::report"),
     ("process::exit(", &["src/sys/"], "return an ExitCode"),
     ("fs2::", &["src/store/lock", "src/sys/flock.rs"], "store::lock"),
+    ("netlink_", &["src/sys/netlink/", "src/host/links/"], "host::links"),
     ("to_socket_addrs", &[], "our resolver"),
     ("User::from_", &[], "/etc/passwd read by ourselves"),
     ("Group::from_", &[], "/etc/group read by ourselves"),

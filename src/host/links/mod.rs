@@ -40,7 +40,7 @@ pub struct Links {
     socket: Socket,
 }
 
-/// What [`Links::run`] makes of its argument.
+/// Reads one object of a list.
 type Reader<T> = fn(&[u8]) -> Option<T>;
 
 impl Links {
@@ -85,18 +85,11 @@ impl Links {
     /// # Errors
     /// As [`Links::run`]; [`crate::error::Kind::Exists`] if the name is taken.
     pub fn create(&mut self, spec: &LinkSpec<'_>) -> Result<()> {
-        let (Kind::Bridge(_), Some(mtu)) = (spec.kind, spec.end.mtu) else { return self.run(spec::create(spec)) };
-        // A bridge follows the smallest MTU of its ports unless it was given one once it was there, and a change to what it
-        // has already does not count.
-        let other = if mtu == DEFAULT_MTU { DEFAULT_MTU - 1 } else { DEFAULT_MTU };
-        self.run(spec::create(&LinkSpec { end: End { mtu: Some(other), ..spec.end }, ..*spec }))?;
-        let set = |links: &mut Self| {
-            let target = links.target(spec.end.name)?;
-            links.run(spec::change(&target, &Change { mtu: Some(mtu), ..Change::default() }))
-        };
-        set(self)
-            .inspect_err(|_| drop(self.run(spec::delete(spec.end.name))))
-            .with_context(|| format!("Failed to create bridge \"{}\"", spec.end.name))
+        let plan = spec::create(spec);
+        self.run(plan.first)?;
+        // By name, which is ours by now: had it been another's, the first step would have failed.
+        let Some(second) = plan.second else { return Ok(()) };
+        self.run(second).inspect_err(|_| drop(self.run(spec::delete(spec.end.name))))
     }
 
     /// The interface `name`; `None` if there is none.
@@ -106,11 +99,25 @@ impl Links {
     pub fn find(&mut self, name: &str) -> Result<Option<Link>> {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName(name.into()));
+        self.look_up(message, || format!("Failed to look up interface \"{name}\""))
+    }
+
+    fn look_up(&mut self, message: LinkMessage, what: impl Fn() -> String) -> Result<Option<Link>> {
         match self.socket.get(RouteNetlinkMessage::GetLink(message), Link::parse) {
             Ok(link) => Ok(Some(link)),
             Err(e) if e.errno == libc::ENODEV => Ok(None),
-            Err(e) => Err(step::error(format!("Failed to look up interface \"{name}\""), e)),
+            Err(e) => Err(step::error(what(), e)),
         }
+    }
+
+    /// The interface with this number; `None` if there is none.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn at(&mut self, index: u32) -> Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.look_up(message, || format!("Failed to look up interface {index}"))
     }
 
     /// The interface `name`.
@@ -230,9 +237,6 @@ impl Links {
         self.socket.dump(message, MOST, read).map_err(|e| failed_list(what, e))
     }
 }
-
-/// MTU of a new bridge.
-const DEFAULT_MTU: u32 = 1500;
 
 fn failed_list(what: &str, refusal: Refusal) -> Error {
     step::error(format!("Failed to list {what}"), refusal)

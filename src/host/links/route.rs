@@ -3,7 +3,7 @@
 use super::step::{Step, Target};
 use crate::base::inet::IpNet;
 use crate::sys::netlink::attr::{Attrs, ip_of, u8_of, u32_of};
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -158,8 +158,15 @@ fn route_address(address: IpAddr) -> RouteAddress {
     }
 }
 
-/// Adds a route, or puts it in the place of the one to the same subnet with the same metric in the same table.
+/// Adds a route. One to the same subnet with the same metric in the same table is an error, through whatever interface it
+/// goes: somebody else has the subnet.
 pub fn add(route: &Route) -> Step {
+    let what = format!("Failed to add route \"{}\"", route.to);
+    Step::new(what, RouteNetlinkMessage::NewRoute(route.message())).flags(NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// Adds a route, in the place of the one to the same subnet with the same metric in the same table if there is one.
+pub fn replace(route: &Route) -> Step {
     let what = format!("Failed to add route \"{}\"", route.to);
     Step::new(what, RouteNetlinkMessage::NewRoute(route.message())).flags(NLM_F_CREATE | NLM_F_REPLACE)
 }

@@ -37,7 +37,7 @@ pub struct End<'a> {
     pub tx_queue: Option<u32>,
     /// Is set up at once.
     pub up: bool,
-    /// The network namespace it is made in, if not ours.
+    /// The network namespace it is made in, if not ours. Of a pair, only the other end's may be another.
     pub namespace: Option<BorrowedFd<'a>>,
 }
 
@@ -249,14 +249,44 @@ impl Change<'_> {
     }
 }
 
+/// How an interface is made: where one request does not do, the second one is for what the first has made.
+#[derive(Debug)]
+pub(super) struct Creation {
+    pub(super) first: Step,
+    pub(super) second: Option<Step>,
+}
+
+/// MTU of a new bridge.
+const DEFAULT_MTU: u32 = 1500;
+
 /// Makes an interface; the descriptors of namespaces in `spec` must stay open until it was done.
-pub fn create(spec: &LinkSpec<'_>) -> Step {
-    let mut message = spec.end.message();
-    message.attributes.extend(spec.lower.map(LinkAttribute::Link));
-    message.attributes.extend(spec.master.map(LinkAttribute::Controller));
-    message.attributes.push(LinkAttribute::LinkInfo(spec.kind.info()));
+pub(super) fn create(spec: &LinkSpec<'_>) -> Creation {
+    let (mut first, mut later) = (*spec, Change::default());
+    match (&spec.kind, spec.end.mtu) {
+        // A bridge follows the smallest MTU of its ports unless it was given one once it was there, and a change to what it
+        // has already does not count.
+        (Kind::Bridge(_), Some(mtu)) => {
+            first.end.mtu = Some(if mtu == DEFAULT_MTU { DEFAULT_MTU - 1 } else { DEFAULT_MTU });
+            later.mtu = Some(mtu);
+        }
+        // The second end named to the kernel cannot be set up before the pair is one, so the other one changes places with it.
+        (Kind::Veth(other), _) if other.up => {
+            first = LinkSpec { end: *other, kind: Kind::Veth(End { up: false, ..spec.end }), ..*spec };
+            first.master = None;
+            later = Change { up: spec.end.up.then_some(true), master: spec.master, ..later };
+        }
+        _ => {}
+    }
     let what = format!("Failed to create {} \"{}\"", spec.kind.word(), spec.end.name);
-    Step::new(what, RouteNetlinkMessage::NewLink(message)).flags(NLM_F_CREATE | NLM_F_EXCL)
+    let mut message = first.end.message();
+    message.attributes.extend(first.lower.map(LinkAttribute::Link));
+    message.attributes.extend(first.master.map(LinkAttribute::Controller));
+    message.attributes.push(LinkAttribute::LinkInfo(first.kind.info()));
+    let first = Step::new(what.clone(), RouteNetlinkMessage::NewLink(message)).flags(NLM_F_CREATE | NLM_F_EXCL);
+    let mut message = later.message();
+    let second = later.mtu.is_some() || later.up.is_some() || later.master.is_some();
+    message.attributes.push(LinkAttribute::IfName(spec.end.name.into()));
+    Creation { first, second: second.then(|| Step::new(what, RouteNetlinkMessage::SetLink(message))) }
 }
 
 /// Ends the interface `name`, and with it the other end of a pair. One that is not there is no error.

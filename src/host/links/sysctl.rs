@@ -6,6 +6,7 @@
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::ns;
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -62,12 +63,7 @@ pub fn has_ipv6() -> bool {
 /// [`Kind::NotFound`] if the interface is not there, or the kernel has no such setting.
 pub fn get(family: Family, interface: &str, setting: Setting) -> Result<i32> {
     let what = || format!("Failed to read {} of interface \"{interface}\"", setting.file());
-    let read = || {
-        let mut text = String::new();
-        open(family, interface, setting.file(), OFlags::RDONLY)?.take(32).read_to_string(&mut text)?;
-        text.trim().parse().map_err(|_| Error::failed(format!("Not a number: {text:?}")))
-    };
-    read().with_context(what)
+    open(family, interface, setting.file(), OFlags::RDONLY).and_then(read).with_context(what)
 }
 
 /// Gives an interface settings, in their order. What it has already is not written again: that costs more than to look, and
@@ -80,11 +76,8 @@ pub fn set(family: Family, interface: &str, settings: &[(Setting, i32)]) -> Resu
         if get(family, interface, *setting)? == *value {
             continue;
         }
-        let write = || -> Result<()> {
-            let mut file = open(family, interface, setting.file(), OFlags::WRONLY)?;
-            Ok(file.write_all(value.to_string().as_bytes())?)
-        };
-        write().with_context(|| format!("Failed to set {} of interface \"{interface}\"", setting.file()))?;
+        let written = open(family, interface, setting.file(), OFlags::WRONLY).and_then(|file| write(file, *value));
+        written.with_context(|| format!("Failed to set {} of interface \"{interface}\"", setting.file()))?;
     }
     Ok(())
 }
@@ -97,21 +90,58 @@ pub fn set_in(net: BorrowedFd<'_>, family: Family, interface: &str, settings: &[
     ns::inside_net(net, || set(family, interface, settings))?
 }
 
-/// Lets packets through between interfaces: for IPv6 of the whole host, for IPv4 too. Written only if it is off, as the
-/// kernel resets settings of all interfaces when this changes.
+/// Lets packets through between interfaces, of the whole host. Does nothing if it is on already: the kernel resets settings
+/// of all interfaces when it changes. A host that forwards IPv6 no longer listens to router advertisements and would lose its
+/// own routes, so interfaces that do are told to go on (`accept_ra` 2).
 ///
 /// # Errors
 /// EPERM where `/proc/sys` is read-only.
 pub fn enable_forwarding(family: Family) -> Result<()> {
     let conf = conf(family)?;
     let all = dir(conf.as_fd(), "all")?;
-    let file = |flags| openat(&all, "forwarding", flags | OFlags::CLOEXEC, Mode::empty()).map(std::fs::File::from);
-    let mut text = String::new();
-    file(OFlags::RDONLY)?.take(32).read_to_string(&mut text)?;
-    match text.trim() {
-        "0" => Ok(file(OFlags::WRONLY)?.write_all(b"1")?),
-        _ => Ok(()),
+    let enable = || -> Result<()> {
+        if read(open_file(all.as_fd(), "forwarding", OFlags::RDONLY)?)? != 0 {
+            return Ok(());
+        }
+        if family == Family::V6 {
+            keep_listening(conf.as_fd())?;
+        }
+        write(open_file(all.as_fd(), "forwarding", OFlags::WRONLY)?, 1)
+    };
+    enable().context("Failed to enable forwarding")
+}
+
+/// For each interface, those to come included.
+fn keep_listening(conf: BorrowedFd<'_>) -> Result<()> {
+    let list = openat(conf, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    for entry in rustix::fs::Dir::new(list)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        if matches!(name, "." | ".." | "all") {
+            continue;
+        }
+        // One that goes meanwhile is no loss.
+        let Ok(interface) = dir(conf, name) else { continue };
+        let file = |flags| open_file(interface.as_fd(), Setting::AcceptRa.file(), flags);
+        if file(OFlags::RDONLY).and_then(read).is_ok_and(|n| n == 1) {
+            write(file(OFlags::WRONLY)?, 2)?;
+        }
     }
+    Ok(())
+}
+
+fn read(file: File) -> Result<i32> {
+    let mut text = String::new();
+    file.take(32).read_to_string(&mut text)?;
+    text.trim().parse().map_err(|_| Error::failed(format!("Not a number: {text:?}")))
+}
+
+fn write(mut file: File, value: i32) -> Result<()> {
+    Ok(file.write_all(value.to_string().as_bytes())?)
+}
+
+fn open_file(interface: BorrowedFd<'_>, file: &str, flags: OFlags) -> Result<File> {
+    Ok(openat(interface, file, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?.into())
 }
 
 fn conf(family: Family) -> Result<OwnedFd> {
@@ -131,7 +161,7 @@ fn dir(at: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
     Ok(openat(at, name, flags, Mode::empty())?)
 }
 
-fn open(family: Family, interface: &str, file: &str, flags: OFlags) -> Result<std::fs::File> {
+fn open(family: Family, interface: &str, file: &str, flags: OFlags) -> Result<File> {
     // dev_valid_name() of the kernel.
     let named = !interface.contains(['/', ':', '\0']) && !interface.contains(char::is_whitespace);
     if interface.is_empty() || !named || matches!(interface, "." | ".." | "all" | "default") {
@@ -142,5 +172,5 @@ fn open(family: Family, interface: &str, file: &str, flags: OFlags) -> Result<st
         Some(libc::ENOENT) => Error::not_found("No such interface"),
         _ => e,
     })?;
-    Ok(openat(&interface, file, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?.into())
+    open_file(interface.as_fd(), file, flags)
 }

@@ -6,17 +6,15 @@ use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED, NLM_F_CREATE, NLM_
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcHeader, TcMessage, TcOption};
 
-/// TCA_OPTIONS of linux/rtnetlink.h; the options of HTB and of policing are not among the types of the crate.
-const OPTIONS: u16 = 2;
-
 const HTB_PARMS: u16 = 1;
 const HTB_INIT: u16 = 2;
 const HTB_RATE64: u16 = 6;
 const HTB_CEIL64: u16 = 7;
 /// The version of the interface, `TC_HTB_PROTOVER`.
 const HTB_VERSION: u32 = 3;
-/// A class may send a tenth of its rate before the next one has its turn.
+/// Bytes a class may send in its turn: a part of its rate, within what the kernel does not complain of.
 const HTB_RATE_TO_QUANTUM: u32 = 10;
+const QUANTUM: (u64, u64) = (1600, 200_000);
 
 const MATCHALL_ACT: u16 = 2;
 const ACT_KIND: u16 = 1;
@@ -56,7 +54,8 @@ pub fn limit_ingress(on: &Target, rate: u64) -> Vec<Step> {
     // A millisecond's worth, and at least a packet.
     let burst = ticks(bytes, (bytes / 1000).max(1600));
     let mut parms = [rate_spec(bytes, 0), rate_spec(bytes, 0)].concat();
-    for number in [burst, burst, 0, 0, 0] {
+    let quantum = (bytes / u64::from(HTB_RATE_TO_QUANTUM)).clamp(QUANTUM.0, QUANTUM.1);
+    for number in [burst, burst, u32::try_from(quantum).unwrap_or(u32::MAX), 0, 0] {
         parms.extend(number.to_ne_bytes());
     }
     let mut options = vec![DefaultNla::new(HTB_PARMS, parms)];

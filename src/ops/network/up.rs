@@ -227,7 +227,7 @@ fn routes(host: &mut Links, bridge: &Target, plan: &Plan, old: Option<&Config>) 
     let before = old.and_then(|config| Bridge::read(config, Some(plan.mac)).ok());
     let gone = before.iter().flat_map(Bridge::families).flat_map(|f| &f.routes).filter(|net| !wanted.contains(net));
     let on = |net| Route::on(net, bridge.index);
-    let steps = gone.map(|net| route::remove(&on(*net))).chain(wanted.iter().map(|net| route::add(&on(*net))));
+    let steps = gone.map(|net| route::remove(&on(*net))).chain(wanted.iter().map(|net| route::replace(&on(*net))));
     host.run_all(steps.collect())
 }
 

@@ -50,7 +50,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal without words of the kernel.
     pub fn new(errno: i32) -> Self {
-        Self { errno, text: nix::errno::Errno::from_raw(errno).desc().to_string() }
+        Self { errno, text: Error::from(std::io::Error::from_raw_os_error(errno)).to_string() }
     }
 }
 
@@ -152,12 +152,13 @@ impl Socket {
         self.send(&bytes)?;
         loop {
             let length = self.receive()?;
-            for one in messages(&self.buffer[..length]).filter(|m| m.sequence == self.sequence) {
-                match one.kind {
-                    ERROR => return Err(refusal(&one).unwrap_or_else(|| Refusal::new(libc::EPROTO))),
-                    _ => return parse(one.payload).ok_or_else(|| Refusal::new(libc::EPROTO)),
-                }
-            }
+            let answer = messages(&self.buffer[..length]).find(|m| m.sequence == self.sequence);
+            let Some(one) = answer else { continue };
+            let nonsense = || Refusal::new(libc::EPROTO);
+            return match one.kind {
+                ERROR => Err(refusal(&one).unwrap_or_else(nonsense)),
+                _ => parse(one.payload).ok_or_else(nonsense),
+            };
         }
     }
 
