@@ -11,6 +11,8 @@
 mod many;
 #[path = "root_links/routing.rs"]
 mod routing;
+#[path = "root_links/state.rs"]
+mod state;
 #[path = "root_links/support.rs"]
 mod support;
 

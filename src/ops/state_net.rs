@@ -1,197 +1,119 @@
-//! Network interfaces of a running container, read from `/proc/<pid>/net` (proc_pid_net(5)): names, counters, addresses.
+//! Interfaces of a running container: names, counters, addresses, read through a netlink socket in its network namespace.
 //!
-//! Called by `state`. No namespace is joined and no socket opened. MAC address and MTU are not in these files and stay empty.
+//! Called by `state` and `wait`. A thread enters the namespace and ends with it; no process is started. What is in there was
+//! named by the instance.
 
+use crate::base::mac;
+use crate::error::Result;
+use crate::host::links::{Address, Counters, Link, Links};
 use crate::model::view::{NetworkAddress, NetworkCounters, NetworkState};
+use crate::sys::ns;
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd;
 
 type Interfaces = BTreeMap<String, NetworkState>;
 
 /// The interfaces of the network namespace of process `pid`; empty if it has ended.
 pub fn interfaces(pid: i32) -> Interfaces {
-    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
-    let mut all = devices(&read("dev"));
-    // Most of the cost is in this file; an instance that has the loopback interface only is done without it.
-    match all.keys().any(|name| name != LOOPBACK) {
-        true => add(&mut all, inet(&read("fib_trie"), &read("route"))),
-        false => add(&mut all, vec![(LOOPBACK.to_string(), address_v4(Ipv4Addr::LOCALHOST, 8, "local"))]),
-    }
-    add(&mut all, inet6(&read("if_inet6")));
-    all
-}
-
-const LOOPBACK: &str = "lo";
-
-fn add(all: &mut Interfaces, addresses: Vec<(String, NetworkAddress)>) {
-    for (name, address) in addresses {
-        if let Some(interface) = all.get_mut(&name) {
-            interface.addresses.0.push(address);
-        }
-    }
-}
-
-/// `  eth0: <8 numbers received> <8 numbers sent>`.
-fn devices(text: &str) -> Interfaces {
-    let one = |line: &str| {
-        let (name, numbers) = line.split_once(':')?;
-        let n: Vec<i64> = numbers.split_whitespace().map_while(|n| n.parse().ok()).collect();
-        let at = |i: usize| n.get(i).copied();
-        let counters = NetworkCounters {
-            bytes_received: at(0)?,
-            bytes_sent: at(8)?,
-            packets_received: at(1)?,
-            packets_sent: at(9)?,
-            errors_received: at(2)?,
-            errors_sent: at(10)?,
-            packets_dropped_inbound: at(3)?,
-            packets_dropped_outbound: at(11)?,
-        };
-        let name = name.trim();
-        let kind = if name == LOOPBACK { "loopback" } else { "broadcast" };
-        let state = NetworkState { counters, state: "up".into(), kind: kind.into(), ..NetworkState::default() };
-        Some((name.to_string(), state))
+    let Ok((links, addresses)) = read(pid) else { return Interfaces::new() };
+    let mut outside = None;
+    let one = |link: &Link| {
+        let mine = addresses.iter().filter(|a| a.index == link.index).map(address);
+        let mut state = state(link);
+        state.addresses.0.extend(mine);
+        state.host_name = other_end(link, &mut outside).unwrap_or_default();
+        (link.name.clone(), state)
     };
-    text.lines().filter_map(one).collect()
+    links.iter().map(one).collect()
 }
 
-/// `<32 digits> <index> <prefix> <scope> <flags> <name>`, hexadecimal.
-fn inet6(text: &str) -> Vec<(String, NetworkAddress)> {
-    let one = |line: &str| {
-        let mut fields = line.split_whitespace();
-        let address = Ipv6Addr::from(u128::from_str_radix(fields.next()?, 16).ok()?);
-        let prefix = u8::from_str_radix(fields.nth(1)?, 16).ok()?;
-        let scope = match fields.next()? {
-            "00" => "global",
-            "10" => "local",
-            _ => "link",
-        };
-        let name = fields.nth(1)?.to_string();
-        let netmask = prefix.to_string();
-        let address = address.to_string();
-        Some((name, NetworkAddress { family: "inet6".into(), address, netmask, scope: scope.into() }))
-    };
-    text.lines().filter_map(one).collect()
+fn read(pid: i32) -> Result<(Vec<Link>, Vec<Address>)> {
+    let net = ns::open(pid, "net")?;
+    ns::inside_net(net.as_fd(), || {
+        let mut links = Links::open()?;
+        Ok((links.list()?, links.addresses()?))
+    })?
 }
 
-fn address_v4(address: Ipv4Addr, prefix: u32, scope: &str) -> NetworkAddress {
+fn state(link: &Link) -> NetworkState {
+    NetworkState {
+        counters: counters(&link.counters),
+        hwaddr: link.mac.filter(|_| !link.is_loopback()).map(mac::format).unwrap_or_default(),
+        mtu: link.mtu,
+        state: if link.is_up() { "up" } else { "down" }.into(),
+        kind: link.medium().into(),
+        ..NetworkState::default()
+    }
+}
+
+fn counters(c: &Counters) -> NetworkCounters {
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    NetworkCounters {
+        bytes_received: number(c.bytes_received),
+        bytes_sent: number(c.bytes_sent),
+        packets_received: number(c.packets_received),
+        packets_sent: number(c.packets_sent),
+        errors_received: number(c.errors_received),
+        errors_sent: number(c.errors_sent),
+        packets_dropped_inbound: number(c.dropped_received),
+        packets_dropped_outbound: number(c.dropped_sent),
+    }
+}
+
+fn address(address: &Address) -> NetworkAddress {
     NetworkAddress {
-        family: "inet".into(),
-        address: address.to_string(),
-        netmask: prefix.to_string(),
-        scope: scope.into(),
+        family: if address.net.is_ipv4() { "inet" } else { "inet6" }.into(),
+        address: address.net.address().to_string(),
+        netmask: address.net.prefix().to_string(),
+        scope: address.scope_name().into(),
     }
 }
 
-/// Own addresses are `/32 host LOCAL` leaves of the table of local routes; the interface is that of the narrowest connected
-/// route around it.
-fn inet(trie: &str, routes: &str) -> Vec<(String, NetworkAddress)> {
-    let routes: Vec<Route> = routes.lines().filter_map(Route::parse).collect();
-    let mut found: Vec<(String, NetworkAddress)> = Vec::new();
-    let mut leaf = None;
-    for line in trie.lines().map(str::trim) {
-        if let Some(address) = line.strip_prefix("|-- ") {
-            leaf = address.parse::<Ipv4Addr>().ok();
-        } else if let Some(address) = leaf.filter(|_| line == "/32 host LOCAL") {
-            let around = routes.iter().filter(|r| r.holds(address)).max_by_key(|r| r.prefix);
-            let one = match (address.is_loopback(), around) {
-                (true, _) => (LOOPBACK.to_string(), address_v4(address, 8, "local")),
-                (false, Some(r)) => {
-                    let scope = if address.is_link_local() { "link" } else { "global" };
-                    (r.interface.clone(), address_v4(address, r.prefix, scope))
-                }
-                // An address without a net around it: nothing says whose it is.
-                (false, None) => continue,
-            };
-            // The table is printed once for each of main and local where they are merged.
-            if !found.contains(&one) {
-                found.push(one);
-            }
-        }
+/// The name of the other end of a pair, if it is in our namespace. The number alone does not say so: the instance may have
+/// pairs of its own. `outside` is our namespace, opened by the first one that asks.
+fn other_end(link: &Link, outside: &mut Option<Links>) -> Option<String> {
+    let index = link.lower.filter(|_| link.kind == "veth" && link.lower_namespace.is_some())?;
+    if outside.is_none() {
+        *outside = Some(Links::open().ok()?);
     }
-    found
-}
-
-/// A connected route.
-struct Route {
-    interface: String,
-    net: u32,
-    mask: u32,
-    prefix: u32,
-}
-
-impl Route {
-    /// `Iface Destination Gateway Flags RefCnt Use Metric Mask …`; numbers hexadecimal, in network byte order.
-    fn parse(line: &str) -> Option<Self> {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let number = |i: usize| u32::from_str_radix(fields.get(i)?, 16).ok().map(u32::from_be);
-        let (net, gateway, mask) = (number(1)?, number(2)?, number(7)?);
-        let connected = gateway == 0 && mask != 0;
-        connected.then(|| Self { interface: fields[0].to_string(), net, mask, prefix: mask.count_ones() })
-    }
-
-    fn holds(&self, address: Ipv4Addr) -> bool {
-        u32::from(address) & self.mask == self.net
-    }
+    let other = outside.as_mut()?.at(index).ok()??;
+    (other.kind == "veth" && other.lower == Some(link.index)).then_some(other.name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const DEV: &str = "Inter-|   Receive                                                |  Transmit
- face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
-    lo:     100       1    0    0    0     0          0         0      100       1    0    0    0     0       0          0
-  eth0:    5000      40    1    2    0     0          0         0     6000      50    3    4    0     0       0          0
-";
-    const INET6: &str = "00000000000000000000000000000001 01 80 10 80       lo
-fd420000000000000000000000000002 05 40 00 80     eth0
-fe800000000000000216fffe00000001 05 40 20 80     eth0
-";
-    const TRIE: &str = "Main:
-  +-- 0.0.0.0/0 3 0 5
-     |-- 0.0.0.0
-        /0 universe UNICAST
-     +-- 10.1.0.0/24 2 0 2
-        |-- 10.1.0.0
-           /24 link UNICAST
-Local:
-  +-- 0.0.0.0/0 3 0 5
-     +-- 10.1.0.0/24 2 0 2
-        |-- 10.1.0.7
-           /32 host LOCAL
-        |-- 10.1.0.255
-           /32 link BROADCAST
-     |-- 127.0.0.1
-        /32 host LOCAL
-";
-    const ROUTES: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
-eth0\t00000000\t0100010A\t0003\t0\t0\t0\t00000000\t0\t0\t0
-eth0\t0000010A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
-";
-
-    fn show(list: &[(String, NetworkAddress)]) -> Vec<String> {
-        list.iter().map(|(n, a)| format!("{n} {} {}/{} {}", a.family, a.address, a.netmask, a.scope)).collect()
-    }
-
     #[test]
-    fn reads_what_the_kernel_writes() {
-        let all = devices(DEV);
-        assert_eq!(all.keys().collect::<Vec<_>>(), ["eth0", "lo"]);
-        let c = all["eth0"].counters;
-        assert_eq!((c.bytes_received, c.packets_sent, c.errors_sent, c.packets_dropped_outbound), (5000, 50, 3, 4));
-        assert_eq!((all["lo"].kind.as_str(), all["eth0"].kind.as_str()), ("loopback", "broadcast"));
+    fn tells_what_incus_tells() {
+        let counters = Counters { packets_received: 3, bytes_sent: u64::MAX, ..Counters::default() };
+        let flags = (libc::IFF_UP | libc::IFF_BROADCAST).cast_unsigned();
+        let mac = Some([0x10, 0x66, 0x6a, 0, 0, 1]);
+        let link = Link { flags, mac, mtu: 1500, counters, ..Link::default() };
+        let said = state(&link);
+        assert_eq!((said.state.as_str(), said.kind.as_str(), said.mtu), ("up", "broadcast", 1500));
+        assert_eq!((said.hwaddr.as_str(), said.counters.bytes_sent), ("10:66:6a:00:00:01", i64::MAX));
+        let lo = Link { flags: libc::IFF_LOOPBACK.cast_unsigned(), mac: Some([0; 6]), ..Link::default() };
+        let said = state(&lo);
+        assert_eq!((said.state.as_str(), said.kind.as_str(), said.hwaddr.as_str()), ("down", "loopback", ""));
+        let show = |text: &str| {
+            let net = text.parse().expect("an address");
+            let a = address(&Address { index: 1, net, scope: 0, flags: 0 });
+            format!("{} {}/{} {}", a.family, a.address, a.netmask, a.scope)
+        };
+        assert_eq!(show("10.1.0.7/24"), "inet 10.1.0.7/24 global");
         assert_eq!(
-            show(&inet6(INET6)),
-            ["lo inet6 ::1/128 local", "eth0 inet6 fd42::2/64 global", "eth0 inet6 fe80::216:fffe:0:1/64 link"]
+            (show("127.0.0.1/8"), show("169.254.3.1/16")),
+            ("inet 127.0.0.1/8 local".into(), "inet 169.254.3.1/16 link".into())
         );
-        assert_eq!(show(&inet(TRIE, ROUTES)), ["eth0 inet 10.1.0.7/24 global", "lo inet 127.0.0.1/8 local"]);
-        assert!(devices("nonsense\nx: 1 2").is_empty() && inet("", "").is_empty() && inet6("zz").is_empty());
+        assert_eq!(
+            (show("::1/128"), show("fe80::1/64")),
+            ("inet6 ::1/128 local".into(), "inet6 fe80::1/64 link".into())
+        );
     }
 
     #[test]
-    fn our_own_namespace_has_a_loopback() {
-        let all = interfaces(i32::try_from(std::process::id()).expect("pid"));
-        assert!(all.contains_key(LOOPBACK), "{all:?}");
+    fn nobody_has_none() {
+        assert!(interfaces(i32::MAX).is_empty());
     }
 }
