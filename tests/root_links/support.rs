@@ -42,9 +42,12 @@ pub fn output(line: &str) -> String {
     String::from_utf8(out.stdout).expect("text")
 }
 
-/// The same as JSON.
+/// The same as JSON; nothing is an empty list.
 pub fn json(line: &str) -> Value {
-    serde_json::from_str(&output(line)).unwrap_or(Value::Array(Vec::new()))
+    match output(line).trim() {
+        "" => Value::Array(Vec::new()),
+        text => serde_json::from_str(text).unwrap_or_else(|e| panic!("{line}: {e}: {text}")),
+    }
 }
 
 /// `ip -d -j link show <name>`.
