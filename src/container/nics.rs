@@ -64,7 +64,7 @@ pub(super) fn make(plan: &Plan, child: &Child) -> Result<Option<Lent>> {
         return Ok(None);
     }
     let net = ns::open(child.pid(), "net").context("Failed opening the network namespace")?;
-    let (mut host, mut inside) = (Links::open()?, Links::open_in(net.as_fd())?);
+    let mut host = Links::open()?;
     let mut taken = Vec::new();
     for nic in &plan.nics {
         let fail = || format!("Failed to start device \"{}\"", nic.device);
@@ -72,16 +72,14 @@ pub(super) fn make(plan: &Plan, child: &Child) -> Result<Option<Lent>> {
             taken.push(Taken { inside: nic.name.clone(), before: host.get(parent).with_context(fail)? });
         }
         one(&mut host, nic, net.as_fd()).with_context(fail)?;
-        // The kernel opens no end of a pair before the other one is there.
-        let target = inside.target(&nic.name).with_context(fail)?;
-        inside.run(spec::change(&target, &Change { up: Some(true), ..Change::default() })).with_context(fail)?;
         fault::point("container.nic")?;
     }
     Ok((!taken.is_empty()).then_some(Lent { net, taken }))
 }
 
 fn one(host: &mut Links, nic: &Nic, net: BorrowedFd<'_>) -> Result<()> {
-    let inner = End { name: &nic.name, mac: nic.hwaddr, mtu: nic.mtu, namespace: Some(net), ..End::default() };
+    let inner =
+        End { name: &nic.name, mac: nic.hwaddr, mtu: nic.mtu, up: true, namespace: Some(net), ..End::default() };
     match &nic.link {
         Link::Veth(outer) => pair(host, inner, outer),
         Link::Macvlan { parent, mode } => {
@@ -95,6 +93,7 @@ fn one(host: &mut Links, nic: &Nic, net: BorrowedFd<'_>) -> Result<()> {
             let into = Change {
                 namespace: Some(net),
                 name: Some(&nic.name),
+                up: Some(true),
                 mtu: nic.mtu,
                 mac: nic.hwaddr,
                 ..Change::default()
