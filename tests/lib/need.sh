@@ -32,6 +32,10 @@ need_for_containers() {
     need mmdebstrap mmdebstrap
     need busybox-static /bin/busybox
     need iproute2 ip
+    need nftables nft
+    need dnsmasq-base dnsmasq
+    need iputils-ping ping
+    need python3-minimal python3
     need util-linux nsenter
     need tar tar
     need libarchive-tools bsdtar

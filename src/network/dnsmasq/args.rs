@@ -15,8 +15,10 @@ pub const PROGRAM: &str = "dnsmasq";
 pub struct Paths {
     /// Its configuration beyond the arguments: the user's lines. Written before each start.
     pub config: PathBuf,
-    /// Folder of files of NICs.
+    /// Folder of files of NICs: reservations.
     pub hosts: PathBuf,
+    /// Folder of files of NICs: names.
+    pub names: PathBuf,
     /// Leases; kept over restarts.
     pub leases: PathBuf,
     /// Its process.
@@ -31,6 +33,7 @@ impl Paths {
         Self {
             config: run.join("dnsmasq.conf"),
             hosts: run.join("dnsmasq.hosts"),
+            names: run.join("dnsmasq.names"),
             leases: kept.join("dnsmasq.leases"),
             pid: run.join("dnsmasq.pid"),
             log: run.join("dnsmasq.log"),
@@ -91,6 +94,9 @@ pub fn arguments(name: &NetworkName, bridge: &Bridge, paths: &Paths, owner: Opti
     args.extend(ipv4(bridge));
     args.extend(ipv6(name, bridge));
     args.extend(dns(name, bridge));
+    if bridge.dns_mode == DnsMode::Managed {
+        args.push(format!("--hostsdir={}", paths.names.display()));
+    }
     args
 }
 

@@ -1,4 +1,5 @@
-//! The file of a NIC in dnsmasq's folder of hosts: its MAC address, static addresses and name.
+//! The files of a NIC in dnsmasq's folders: reservations (MAC address, static addresses, name), and names of static addresses,
+//! which dnsmasq would else know only once there is a lease.
 
 use crate::base::mac;
 use crate::base::names::{DeviceName, InstanceName, ProjectName};
@@ -22,7 +23,7 @@ pub struct Host<'a> {
 }
 
 impl Host<'_> {
-    /// Name of the file: what it belongs to, with what could be a path or hide the file as `%` and two hexadecimal digits.
+    /// Name of both files: what it belongs to, with what could be a path or hide the file as `%` and two hexadecimal digits.
     pub fn file_name(&self) -> String {
         format!("{}_{}.{}", encode(self.project), self.instance, encode(self.device))
     }
@@ -35,7 +36,14 @@ impl Host<'_> {
         }
     }
 
-    /// The text of the file; none if there is nothing to say beyond the MAC address.
+    /// The text of the file in the folder of names; none if the NIC has no static address or the names are not ours.
+    pub fn names(&self, mode: DnsMode, domain: &str) -> Option<String> {
+        let name = self.dns_name();
+        let lines: String = self.addresses.iter().map(|a| format!("{a} {name}.{domain}\n")).collect();
+        (mode == DnsMode::Managed && !lines.is_empty()).then_some(lines)
+    }
+
+    /// The text of the file in the folder of reservations; none if there is nothing to say beyond the MAC address.
     pub fn text(&self, mode: DnsMode) -> Option<String> {
         let mut line = mac::format(self.hwaddr);
         for address in &self.addresses {

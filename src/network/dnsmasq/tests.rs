@@ -161,7 +161,10 @@ fn files_of_nics() {
     assert_eq!(host.file_name(), "default_c1.e%5Ft%3Ah%2E0");
     assert_eq!(host.text(DnsMode::Managed).as_deref(), Some("10:66:6a:00:00:01,c1\n"));
     assert_eq!(host.text(DnsMode::Dynamic), None);
+    assert_eq!(host.names(DnsMode::Managed, "incus"), None);
     host.addresses = vec![ip("10.0.0.9"), ip("fd42::9")];
+    assert_eq!(host.names(DnsMode::Managed, "incus").as_deref(), Some("10.0.0.9 c1.incus\nfd42::9 c1.incus\n"));
+    assert_eq!(host.names(DnsMode::Dynamic, "incus"), None);
     host.project = &other;
     assert_eq!(host.text(DnsMode::Managed).as_deref(), Some("10:66:6a:00:00:01,10.0.0.9,[fd42::9],c1.a.b\n"));
     assert_eq!(host.text(DnsMode::None).as_deref(), Some("10:66:6a:00:00:01,10.0.0.9,[fd42::9]\n"));

@@ -58,7 +58,7 @@ pub fn config(zones: &[Served<'_>], listen: (IpAddr, u16), serial: u32) -> Confi
         let _ = writeln!(out.text, "auth-sec-servers={}", servers[1..].join(","));
     }
     for zone in zones {
-        out.zone(zone);
+        out.zone(zone, zones);
     }
     out
 }
@@ -72,17 +72,37 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
+/// The subnets of a forward zone for which its names are found by address: dnsmasq answers for reverse names as a part of the
+/// zone the names are in. With subnets it leaves out addresses elsewhere, so those are named as well.
+fn subnets(zone: &Served<'_>, all: &[Served<'_>]) -> Vec<IpNet> {
+    let inside = |name: &str| name.strip_suffix(zone.name.as_str()).is_some_and(|rest| rest.ends_with('.'));
+    let of_ours = |z: &&Served<'_>| z.lines.iter().any(|l| matches!(&l.data, Data::Ptr(name) if inside(name)));
+    let mut nets: Vec<IpNet> = all.iter().filter(of_ours).filter_map(|z| z.subnet).map(|n| n.network()).collect();
+    if nets.is_empty() {
+        return nets;
+    }
+    let addresses = zone.lines.iter().filter_map(|l| match l.data {
+        Data::A(a) => Some(IpAddr::V4(a)),
+        Data::Aaaa(a) => Some(IpAddr::V6(a)),
+        _ => None,
+    });
+    for address in addresses {
+        if !nets.iter().any(|n| n.contains(address)) {
+            nets.push(IpNet::host(address));
+        }
+    }
+    nets
+}
+
 impl Config {
-    fn zone(&mut self, zone: &Served<'_>) {
+    fn zone(&mut self, zone: &Served<'_>, all: &[Served<'_>]) {
         match (kind(zone.name), zone.subnet) {
             (ZoneKind::Forward, _) => {
-                let _ = writeln!(self.text, "auth-zone={}", zone.name);
-            }
-            (_, Some(net)) => {
-                // dnsmasq answers for a subnet's reverse names as part of a zone.
-                let _ = writeln!(self.text, "auth-zone={},{}", zone.name, net.network());
+                let subnets: String = subnets(zone, all).iter().map(|n| format!(",{n}")).collect();
+                let _ = writeln!(self.text, "auth-zone={}{subnets}", zone.name);
             }
             (_, None) => self.left_out.push(format!("{}: its subnet is not known", zone.name)),
+            (_, Some(_)) => {}
         }
         for (peer, address, with_key) in keys::peers(zone.options) {
             if with_key {

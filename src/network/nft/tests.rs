@@ -1,5 +1,5 @@
-//! What is rendered stands in `tests/golden/nft/`; `tests/root_nft.rs` loads the same texts into a kernel. To renew them:
-//! `STAPES_GOLDEN=write`, in no shipped code.
+//! What is rendered stands in `tests/golden/nft/`; `tests/root_network_texts.rs` loads the same texts into a kernel. To
+//! renew them: `STAPES_GOLDEN=write`.
 
 use super::acl::{Fallback, Policy};
 use super::coexist::{self, Ruleset};
@@ -158,7 +158,7 @@ fn texts() -> Vec<(&'static str, String)> {
         ("forward", plain(forward::up(&net0(), &forwards(), &nets(&["10.0.0.1/24"])))),
         ("forward-down", plain(forward::down(&net0()))),
         ("proxy", plain(proxy("tcp:[::]:80-81", "tcp:[::]:8080-8081").expect("proxy"))),
-        ("proxy-down", plain(forward::proxy_down(label))),
+        ("proxy-down", plain(forward::proxy_down(&Name::encode("c1.p")))),
         ("routed", plain(nic::reverse_path_up(label, "veth0"))),
         ("routed-down", plain(nic::reverse_path_down(label))),
         ("priority", plain(nic::priority_up(label, "lo", 0x1_0003))),
