@@ -206,6 +206,7 @@ pub(super) fn ports(ranges: &[(u16, u16)]) -> String {
     list(&texts)
 }
 
+/// Protocols other than TCP and UDP are numbers: nft looks their names up in /etc/protocols, which small systems lack.
 impl fmt::Display for Match {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -228,13 +229,13 @@ impl fmt::Display for Match {
             Self::NotAddress(ip, side, items) => write!(f, "{} {}addr != {}", ip.word(), side.letter(), list(items)),
             Self::Transport(name) => write!(f, "meta l4proto {name}"),
             Self::Ports(side, ranges) => write!(f, "th {}port {}", side.letter(), ports(ranges)),
-            Self::Icmp(Ip::V4, types) if types.is_empty() => f.write_str("meta l4proto icmp"),
-            Self::Icmp(Ip::V6, types) if types.is_empty() => f.write_str("meta l4proto ipv6-icmp"),
+            Self::Icmp(Ip::V4, types) if types.is_empty() => f.write_str("meta l4proto 1"),
+            Self::Icmp(Ip::V6, types) if types.is_empty() => f.write_str("meta l4proto 58"),
             Self::Icmp(Ip::V4, types) => write!(f, "icmp type {}", list(types)),
             Self::Icmp(Ip::V6, types) => write!(f, "icmpv6 type {}", list(types)),
             Self::IcmpCode(Ip::V4, code) => write!(f, "icmp code {code}"),
             Self::IcmpCode(Ip::V6, code) => write!(f, "icmpv6 code {code}"),
-            Self::NotPlainIcmp6 => f.write_str("ip6 nexthdr != ipv6-icmp"),
+            Self::NotPlainIcmp6 => f.write_str("ip6 nexthdr != 58"),
             Self::NotIp6Length(lengths) => write!(f, "ip6 length != {}", list(lengths)),
             Self::Ip6Length(length) => write!(f, "ip6 length {length}"),
             Self::Raw(at, bits, value) => write!(f, "@nh,{at},{bits} 0x{value}"),
