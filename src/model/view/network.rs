@@ -1,6 +1,7 @@
 //! Networks and what belongs to them.
 
 use super::LOCATION;
+use super::property::{Field, Properties};
 use super::state::{NetworkAddress, NetworkCounters};
 use crate::base::yaml;
 use crate::model::instance::Config;
@@ -398,5 +399,95 @@ impl ZoneRecordView {
             config: record.config.clone(),
         };
         Self { put, name: name.to_string() }
+    }
+}
+
+macro_rules! properties {
+    ($($put:ty),*) => {$(
+        impl Properties for $put {
+            fn field(&mut self, name: &str) -> Option<Field<'_>> {
+                Some(match name.to_ascii_lowercase().as_str() {
+                    "config" => Field::Config(&mut self.config),
+                    "description" => Field::Text(&mut self.description),
+                    _ => return None,
+                })
+            }
+        }
+    )*};
+}
+
+properties!(NetworkPut, AclPut, AddressSetPut, ForwardPut, ZonePut, ZoneRecordPut);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::json;
+    use crate::model::network::NetworkType;
+    use crate::model::view::property;
+
+    fn config(key: &str, value: &str) -> Config {
+        [(key.to_string(), value.to_string())].into()
+    }
+
+    #[test]
+    fn fields_stand_in_the_order_of_incus() {
+        let kind = NetworkType::Bridge;
+        let network = Network { format: 1, kind, description: "d".into(), config: config("ipv4.nat", "true") };
+        let used = vec!["/1.0/profiles/default".into(), "/1.0/instances/c1".into()];
+        let view = NetworkView::new("default", "net0", &network, used, true);
+        assert_eq!(
+            json::to_string(&view).expect("json"),
+            "{\"config\":{\"ipv4.nat\":\"true\"},\"description\":\"d\",\"name\":\"net0\",\"type\":\"bridge\",\
+             \"used_by\":[\"/1.0/instances/c1\",\"/1.0/profiles/default\"],\"managed\":true,\"status\":\"Created\",\
+             \"locations\":[\"none\"],\"project\":\"default\"}"
+        );
+        assert_eq!(
+            yaml::to_string(&NetworkView::unmanaged("default", "eth0", "physical", vec![])).expect("yaml"),
+            "config: {}\ndescription: \"\"\nname: eth0\ntype: physical\nused_by: []\nmanaged: false\nstatus: \"\"\n\
+             locations: []\nproject: default\n"
+        );
+        let lease = LeaseView { hostname: "c1".into(), kind: "static".into(), ..LeaseView::default() };
+        assert_eq!(
+            json::to_string(&lease).expect("json"),
+            "{\"hostname\":\"c1\",\"hwaddr\":\"\",\"address\":\"\",\"type\":\"static\",\"location\":\"\"}"
+        );
+        assert!(
+            json::to_string(&AllocationView::default()).expect("json").starts_with("{\"addresses\":\"\",\"hwaddr\"")
+        );
+        let state = json::to_string(&NetworkStateView::default()).expect("json");
+        assert!(
+            state.starts_with("{\"addresses\":[],\"counters\":null,") && state.ends_with("\"vlan\":null,\"ovn\":null}")
+        );
+    }
+
+    #[test]
+    fn acls_forwards_and_zones() {
+        let rule =
+            AclRule { action: "allow".into(), protocol: "tcp".into(), state: "enabled".into(), ..AclRule::default() };
+        let acl =
+            Acl { format: 1, description: String::new(), config: Config::new(), egress: vec![], ingress: vec![rule] };
+        assert_eq!(
+            yaml::to_string(&AclView::new("default", "web", &acl, vec![])).expect("yaml"),
+            "name: web\ndescription: \"\"\negress: []\ningress:\n- action: allow\n  protocol: tcp\n  state: enabled\nconfig: {}\n\
+             used_by: []\nproject: default\n"
+        );
+        let ports = vec![ForwardPort { protocol: "tcp".into(), listen_port: "80".into(), ..ForwardPort::default() }];
+        let forward =
+            Forward { format: 1, description: String::new(), config: config("target_address", "10.0.0.2"), ports };
+        assert_eq!(
+            json::to_string(&ForwardView::new("192.0.2.1", &forward)).expect("json"),
+            "{\"description\":\"\",\"config\":{\"target_address\":\"10.0.0.2\"},\"ports\":[{\"description\":\"\",\
+             \"protocol\":\"tcp\",\"listen_port\":\"80\",\"target_port\":\"\",\"target_address\":\"\",\"snat\":false}],\
+             \"listen_address\":\"192.0.2.1\",\"location\":\"none\"}"
+        );
+        let entries = vec![ZoneEntry { kind: "A".into(), ttl: 0, value: "10.0.0.9".into() }];
+        let record = ZoneRecord { format: 1, description: String::new(), config: Config::new(), entries };
+        assert_eq!(
+            json::to_string(&ZoneRecordView::new("www", &record)).expect("json"),
+            "{\"description\":\"\",\"entries\":[{\"type\":\"A\",\"value\":\"10.0.0.9\"}],\"config\":{},\"name\":\"www\"}"
+        );
+        let mut put = NetworkPut::default();
+        property::set(&mut put, "description", "x").expect("text");
+        assert_eq!(put.description, "x");
     }
 }
