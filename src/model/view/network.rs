@@ -416,7 +416,7 @@ macro_rules! properties {
     )*};
 }
 
-properties!(NetworkPut, AclPut, AddressSetPut, ForwardPut, ZonePut, ZoneRecordPut);
+properties!(AclPut, AddressSetPut, ForwardPut, ZonePut, ZoneRecordPut);
 
 #[cfg(test)]
 mod tests {
