@@ -246,6 +246,10 @@ impl Layout {
     pub fn network_ports_dir(&self, network: &str) -> PathBuf {
         self.network_run_dir(network).join("ports")
     }
+    /// What dnsmasq is to know of the names of those with an address of their own.
+    pub fn network_names_dir(&self, network: &str) -> PathBuf {
+        self.network_run_dir(network).join("names")
+    }
     /// Downloads in progress.
     pub fn downloads_dir(&self) -> PathBuf {
         self.cache.join("downloads")
@@ -326,6 +330,9 @@ pub(super) mod rel {
     }
     pub fn network_ports(n: &NetworkName) -> PathBuf {
         format!("networks/{n}/ports").into()
+    }
+    pub fn network_names(n: &NetworkName) -> PathBuf {
+        format!("networks/{n}/names").into()
     }
     pub fn image(f: &Fingerprint) -> PathBuf {
         format!("images/{f}.toml").into()

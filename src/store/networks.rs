@@ -104,7 +104,9 @@ impl Store {
     /// An I/O error.
     pub fn save_network_run(&self, lock: &Held<NetworkRunKey, Exclusive>, what: &NetworkRun) -> Result<()> {
         let (run, n) = (self.run_mut()?, &lock.key().0);
-        run.make_all(rel::network_ports(n), PORTS_MODE).with_context(|| format!("Failed writing network \"{n}\""))?;
+        for folder in [rel::network_ports(n), rel::network_names(n)] {
+            run.make_all(folder, PORTS_MODE).with_context(|| format!("Failed writing network \"{n}\""))?;
+        }
         record::write(run, rel::network_run(n), what, Durability::Fast)
     }
 
@@ -123,17 +125,28 @@ impl Store {
         trash::remove_tree(&above, file).map(drop).with_context(fail)
     }
 
-    /// Notes an interface that is on the network, with what dnsmasq is to know of it. True if it stood there with another text.
+    /// Notes an interface that is on the network, with what dnsmasq is to know of it and of its names. True if it stood
+    /// there with another text.
     ///
     /// # Errors
     /// An I/O error.
-    pub fn save_network_port(&self, lock: &Held<NetworkRunKey, Exclusive>, file: &str, text: &str) -> Result<bool> {
-        let (run, at) = (self.run_mut()?, rel::network_ports(&lock.key().0).join(file));
-        let old = record::read_bytes(run, &at)?;
-        if old.as_deref() != Some(text.as_bytes()) {
-            super::atomic::replace(&run.path(&at), text.as_bytes(), PORT_MODE, Durability::Fast)?;
+    pub fn save_network_port(
+        &self,
+        lock: &Held<NetworkRunKey, Exclusive>,
+        file: &str,
+        [text, names]: [&str; 2],
+    ) -> Result<bool> {
+        let (run, n) = (self.run_mut()?, &lock.key().0);
+        let mut changed = false;
+        for (folder, text) in [(rel::network_names(n), names), (rel::network_ports(n), text)] {
+            let at = folder.join(file);
+            let old = record::read_bytes(run, &at)?;
+            if old.as_deref() != Some(text.as_bytes()) {
+                super::atomic::replace(&run.path(&at), text.as_bytes(), PORT_MODE, Durability::Fast)?;
+                changed |= old.is_some();
+            }
         }
-        Ok(old.is_some_and(|old| old != text.as_bytes()))
+        Ok(changed)
     }
 
     /// Forgets an interface that was on the network; false if it was not there.
@@ -141,8 +154,10 @@ impl Store {
     /// # Errors
     /// An I/O error.
     pub fn remove_network_port(&self, lock: &Held<NetworkRunKey, Exclusive>, file: &str) -> Result<bool> {
-        let at = rel::network_ports(&lock.key().0).join(file);
-        self.run_mut()?.unlink(at).with_context(|| format!("Failed removing a port of network \"{}\"", lock.key().0))
+        let (run, n) = (self.run_mut()?, &lock.key().0);
+        let fail = || format!("Failed removing a port of network \"{n}\"");
+        run.unlink(rel::network_names(n).join(file)).with_context(fail)?;
+        run.unlink(rel::network_ports(n).join(file)).with_context(fail)
     }
 
     /// Names of the networks of which something runs.

@@ -18,6 +18,7 @@ use crate::network::dnsmasq::args::{self, Owner, PROGRAM, Paths};
 use crate::network::dnsmasq::hosts::Host;
 use crate::ops::load;
 use crate::store::Store;
+use crate::store::atomic::{self, Durability};
 use crate::store::lock::{Exclusive, Held, NetworkRunKey};
 use crate::store::networks::NetworkRun;
 use crate::sys::pidfd;
@@ -66,8 +67,9 @@ pub fn add(
     let hwaddr = identity.hwaddr.ok_or_else(|| Error::internal("An interface on a bridge has no MAC address"))?;
     let host = Host { addresses: nic::static_addresses(options), ..port.host(&device, hwaddr) };
     let lock = store.lock_network_run(name)?;
-    let changed =
-        store.save_network_port(&lock, &host.file_name(), &host.text(plan.bridge.dns_mode).unwrap_or_default())?;
+    let (mode, domain) = (plan.bridge.dns_mode, &plan.bridge.domain);
+    let texts = [host.text(mode).unwrap_or_default(), host.names(mode, domain).unwrap_or_default()];
+    let changed = store.save_network_port(&lock, &host.file_name(), [&texts[0], &texts[1]])?;
     fault::point("network.port")?;
     match (plan.bridge.needs_dnsmasq(), running(store, name)?) {
         (false, _) => Ok(()),
@@ -131,17 +133,13 @@ fn start(store: &Store, project: &ProjectName, lock: &Held<NetworkRunKey, Exclus
     let layout = store.layout();
     let folder = layout.network_run_dir(name);
     let kept = layout.network_dir(project, name);
-    let paths = Paths { hosts: layout.network_ports_dir(name), ..Paths::new(&kept, &folder) };
+    let (hosts, names) = (layout.network_ports_dir(name), layout.network_names_dir(name));
+    let paths = Paths { hosts, names, ..Paths::new(&kept, &folder) };
     let fail = || format!("Failed starting dnsmasq of network \"{name}\"");
-    crate::store::atomic::replace(
-        &paths.config,
-        args::config(&plan.bridge).as_bytes(),
-        0o644,
-        crate::store::atomic::Durability::Fast,
-    )
-    .with_context(fail)?;
-    let owner = owner();
-    let command = Cmd::new(DNSMASQ).args(args::arguments(name, &plan.bridge, &paths, owner)).timeout(PATIENCE);
+    atomic::replace(&paths.config, args::config(&plan.bridge).as_bytes(), 0o644, Durability::Fast)
+        .with_context(fail)?;
+    let arguments = args::arguments(name, &plan.bridge, &paths, owner());
+    let command = Cmd::new(DNSMASQ).args(arguments).timeout(PATIENCE);
     let out = Programs::default().run_with(command, None)?;
     if !out.status.success() {
         return Err(args::failure(name, &String::from_utf8_lossy(&out.stderr)));
