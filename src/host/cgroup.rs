@@ -153,7 +153,10 @@ impl Group {
     /// # Errors
     /// As mkdir(2); an existing one is fine.
     pub fn make(&self) -> Result<()> {
-        match rustix::fs::mkdir(&self.path, Mode::from_raw_mode(0o755)) {
+        // Whatever the umask takes: who mounts cgroup2 below must be allowed to search all groups above. Kernels up to 6.15
+        // ask with that caller's rights (fs/kernfs/mount.c), and the root of a container in a container owns none of them.
+        let mode = Mode::from_raw_mode(0o755);
+        match rustix::fs::mkdir(&self.path, mode).and_then(|()| rustix::fs::chmod(&self.path, mode)) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
             Err(e) => Err(std::io::Error::from(e))
                 .with_context(|| format!("Failed creating cgroup \"{}\"", self.path.display())),
