@@ -1,7 +1,7 @@
 //! `stop`, `restart`, `pause`, `resume`: a wish is left for the monitor and a signal sent; the monitor does the rest.
 
 use super::wait::Watch;
-use super::{halt, lifecycle, load};
+use super::{confine, halt, lifecycle, load};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -85,7 +85,11 @@ pub(super) fn end(store: &Store, held: Held<InstanceKey, Exclusive>, options: Op
     drop(held);
     fault::point("stop.released")?;
     if !options.force {
-        halt::ask(&running.file, &monitor, options.timeout.unwrap_or(DEFAULT_TIMEOUT))?;
+        let asked = halt::ask(&running.file, &monitor, options.timeout.unwrap_or(DEFAULT_TIMEOUT));
+        asked.map_err(|e| match load::load(store, &project, &name) {
+            Ok(loaded) => confine::explain(&loaded.expanded.config, e),
+            Err(_) => e,
+        })?;
     }
     fault::point("stop.signalled")?;
     let who = (&project, &name);
@@ -112,7 +116,7 @@ fn wait_replaced(
 ) -> Result<bool> {
     let end = Instant::now() + most;
     loop {
-        let watch = Watch::new(store.layout(), who)?;
+        let watch = Watch::new(store.layout(), who, None)?;
         let now = store.running(who.0, who.1)?.map(|r| (r.file.init_pid, r.file.init_starttime));
         if now != Some((before.file.init_pid, before.file.init_starttime)) {
             return Ok(true);
@@ -146,11 +150,13 @@ pub fn kill_and_wait(store: &Store, held: Held<InstanceKey, Exclusive>) -> Resul
 fn kill(running: &Running, group: &Group) -> Result<()> {
     // A fork bomb may not outrun the kill; without the controller there is no such file.
     let _ = group.write("pids.max", "0");
-    if let Some(init) = running.file.open_init()? {
-        pidfd::kill(init.as_fd()).context("Failed killing the instance")?;
+    // A security module may let no signal through; it has no say in the second.
+    let init = running.file.open_init()?;
+    let first = init.map_or(Ok(()), |init| pidfd::kill(init.as_fd()).context("Failed killing the instance"));
+    match group.kill_now() {
+        Ok(()) => Ok(()),
+        Err(_) => first,
     }
-    let _ = group.kill_now();
-    Ok(())
 }
 
 /// Freezes an instance.

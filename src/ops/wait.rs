@@ -44,12 +44,17 @@ pub struct Pace {
 /// Not found: the instance, before or meanwhile; a condition that cannot come true.
 pub fn wait(layout: &Layout, who: (&ProjectName, &InstanceName), condition: &Condition, pace: Pace) -> Result<bool> {
     let end = pace.timeout.map(|t| Instant::now() + t);
+    let mut group = None;
     loop {
         // Watched first and looked at then: what changes in between is seen.
-        let watch = Watch::new(layout, who)?;
+        let watch = Watch::new(layout, who, group.as_deref())?;
         let found = look(layout, who, condition)?;
         if found.true_now {
             return Ok(true);
+        }
+        if found.group != group {
+            group = found.group;
+            continue;
         }
         let left = end.map(|end| end.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
@@ -65,6 +70,8 @@ struct Look {
     true_now: bool,
     /// Whose end is a change.
     processes: Vec<OwnedFd>,
+    /// The cgroup of what runs, wherever it was started.
+    group: Option<PathBuf>,
 }
 
 fn look(layout: &Layout, who: (&ProjectName, &InstanceName), condition: &Condition) -> Result<Look> {
@@ -84,7 +91,7 @@ fn look(layout: &Layout, who: (&ProjectName, &InstanceName), condition: &Conditi
         processes.extend(run.open_monitor()?);
         processes.extend(run.open_init()?);
     }
-    Ok(Look { true_now, processes })
+    Ok(Look { true_now, processes, group: found.run.map(|run| run.cgroup) })
 }
 
 fn has_address(pid: i32, families: &[&str]) -> bool {
@@ -99,11 +106,11 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Begins to watch.
+    /// Begins to watch; `group` is the cgroup that the run record names.
     ///
     /// # Errors
     /// As inotify_add_watch(2).
-    pub(super) fn new(layout: &Layout, who: (&ProjectName, &InstanceName)) -> Result<Self> {
+    pub(super) fn new(layout: &Layout, who: (&ProjectName, &InstanceName), group: Option<&Path>) -> Result<Self> {
         let fail = || "Failed watching the run folder".to_string();
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).with_context(fail)?;
         let folder = AddWatchFlags::IN_CREATE
@@ -117,7 +124,9 @@ impl Watch {
         for place in [&layout.run_instances_dir(), &layout.instance_dir(who.0, who.1)] {
             inotify.add_watch(&nearest(place), folder).with_context(fail)?;
         }
-        for (path, events) in [(run.clone(), folder), (cgroup_events(layout, who), AddWatchFlags::IN_MODIFY)] {
+        // A frozen instance shows there (cgroup-v2.rst: file modified events of `cgroup.events`).
+        let events = group.map(|group| (group.join("cgroup.events"), AddWatchFlags::IN_MODIFY));
+        for (path, events) in [Some((run, folder)), events].into_iter().flatten() {
             match inotify.add_watch(&path, events) {
                 Ok(_) | Err(nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR) => {}
                 Err(e) => return Err(e).with_context(fail),
@@ -144,12 +153,6 @@ impl Watch {
     }
 }
 
-/// A frozen instance shows there (cgroup-v2.rst: file modified events of `cgroup.events`).
-fn cgroup_events(layout: &Layout, who: (&ProjectName, &InstanceName)) -> PathBuf {
-    let tree = load::cgroups(layout).map(|t| t.instance(&load::group_name(who.0, who.1)));
-    tree.map_or_else(|_| PathBuf::from("/nonexistent"), |group| group.path().join("cgroup.events"))
-}
-
 /// `path`, or the nearest folder above it that is there.
 fn nearest(path: &Path) -> PathBuf {
     path.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("/")).to_path_buf()
@@ -165,7 +168,7 @@ mod tests {
         let layout = Layout::under(dir.path());
         let (project, name) = (ProjectName::default(), InstanceName::parse("c1").expect("name"));
         std::fs::create_dir_all(layout.run_instances_dir()).expect("run");
-        let watch = Watch::new(&layout, (&project, &name)).expect("watch");
+        let watch = Watch::new(&layout, (&project, &name), None).expect("watch");
         let begin = Instant::now();
         watch.wait(&[], Some(Duration::from_millis(20))).expect("nothing");
         assert!(begin.elapsed() >= Duration::from_millis(20));

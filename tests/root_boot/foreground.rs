@@ -1,10 +1,11 @@
 //! `start --foreground`: one process that keeps its instance, tells a manager, and ends with it.
 
-use crate::common_root::{PATIENCE, State, wait};
+use crate::common_root::{PATIENCE, State, leftovers, skip, wait};
 use crate::support::{Ask, kill, lives, until};
 use crate::{power, state};
 use std::os::unix::net::UnixDatagram;
-use std::process::{Child, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// A start in the foreground with the socket it notifies.
@@ -15,11 +16,25 @@ struct Foreground {
 
 impl Foreground {
     fn start(state: &State, name: &str) -> Self {
+        let command = state.command(&["start", "--foreground", name]);
+        Self::run(state, command)
+    }
+
+    /// The same, from within a cgroup.
+    fn start_in(state: &State, name: &str, group: &Path) -> Self {
+        let ours = state.command(&["start", "--foreground", name]);
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec \"$@\""]).arg(group);
+        command.arg(ours.get_program()).args(ours.get_args());
+        command.envs(ours.get_envs().filter_map(|(k, v)| Some((k, v?))));
+        Self::run(state, command)
+    }
+
+    fn run(state: &State, mut command: Command) -> Self {
         let path = state.path("notify");
         let _ = std::fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let mut command = state.command(&["start", "--foreground", name]);
         command.env("NOTIFY_SOCKET", &path).stdin(Stdio::null());
         command.stdout(std::fs::File::create(state.path("out")).unwrap());
         command.stderr(std::fs::File::create(state.path("err")).unwrap());
@@ -147,5 +162,38 @@ fn a_killed_one_is_settled_by_the_next() {
         assert_eq!(run.code(), Some(0), "{}", output(&state, "err"));
         state.doctor().unwrap();
     }
+    state.finish();
+}
+
+/// A wait looks where the instance is, which need not be where a start without `--foreground` would have put it.
+#[test]
+fn a_wait_sees_it_freeze_at_once() {
+    let Some(state) = state("a_wait_sees_it_freeze_at_once") else { return };
+    state.good(&["create", "test", "c1"]);
+    // A group handed over to whoever is in it, as a unit with `Delegate=yes` has.
+    let group =
+        leftovers::cgroup(&state).unwrap().parent().unwrap().join(format!("stapes-test-{}", std::process::id()));
+    std::fs::create_dir(&group).unwrap();
+    let marked = Command::new("setfattr").args(["-n", "trusted.delegate", "-v", "1"]).arg(&group).status();
+    if !marked.is_ok_and(|s| s.success()) {
+        std::fs::remove_dir(&group).unwrap();
+        return skip("a_wait_sees_it_freeze_at_once", "no setfattr, or a cgroup takes no attribute");
+    }
+    let mut run = Foreground::start_in(&state, "c1", &group).ready();
+    let lives_in = state.run_record("c1")["cgroup"].as_str().unwrap().to_string();
+    assert!(lives_in.starts_with(group.to_str().unwrap()), "{lives_in}");
+    for (verb, status) in [("pause", "frozen"), ("resume", "running")] {
+        // Nothing looks again within the patience of this test.
+        let words = ["wait", "c1", &format!("status={status}"), "--interval", "3600"];
+        let mut waits = state.command(&words).stdin(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(waits.try_wait().unwrap().is_none(), "not yet {status}");
+        state.good(&[verb, "c1"]);
+        assert!(wait(&mut waits, PATIENCE).is_some_and(|s| s.success()), "{status}");
+    }
+    state.good(&["stop", "-f", "c1"]);
+    assert_eq!(run.code(), Some(0));
+    std::fs::remove_dir(group.join("monitors")).unwrap();
+    std::fs::remove_dir(&group).unwrap();
     state.finish();
 }
