@@ -292,6 +292,34 @@ fn names_move_and_old_images_go() {
 }
 
 /// Several commands want the same at once: one gets it, the others see that.
+/// The folder of an image's users may come back without the image: a power cut kept one and lost the other.
+#[test]
+fn what_is_left_of_an_image_is_found() {
+    const NAME: &str = "what_is_left_of_an_image_is_found";
+    if !root(NAME) {
+        return;
+    }
+    let state = State::new();
+    let image = state.import(&[text(&state.file("image", &plain().finish())), "--alias", "a"]);
+    let users = |image: &str| state.pool().join(format!("images/{image}.users"));
+    if !users(&image).is_dir() {
+        return common_root::skip(NAME, "the pool's driver has no such folder");
+    }
+    let before = state.listing();
+    let gone = "ab".repeat(32);
+    std::fs::create_dir(users(&gone)).expect("mkdir");
+    std::os::unix::fs::symlink(format!("../../images/{gone}"), users(&gone).join(".image")).expect("symlink");
+    // A user whose volume is not there either.
+    std::os::unix::fs::symlink(format!("../../images/{gone}"), users(&gone).join("containers:c1")).expect("symlink");
+    let found = state.run(&["doctor", "-f", "csv"]);
+    let message = format!("what is left of image {} in pool", &gone[..12]);
+    assert!(found.code == 1 && found.out.contains(&message), "{found:?}");
+    assert!(users(&gone).is_dir(), "without --fix it stays");
+    state.good(&["doctor", "--fix"]);
+    assert_eq!(state.listing(), before);
+    state.assert_clean();
+}
+
 #[test]
 fn at_the_same_time() {
     if !root("at_the_same_time") {

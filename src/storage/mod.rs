@@ -108,6 +108,15 @@ pub trait Images: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// The pool cannot be read.
     fn images(&self) -> Result<Vec<Fingerprint>>;
+
+    /// Images that are not in the pool and of which something beside them is: [`Images::delete_image`] removes that. A power
+    /// cut may leave it, of an image that was on its way in or out.
+    ///
+    /// # Errors
+    /// The pool cannot be read.
+    fn image_remains(&self) -> Result<Vec<Fingerprint>> {
+        Ok(Vec::new())
+    }
 }
 
 /// A storage driver. All methods work on one pool, and can be repeated as those of [`Images`].

@@ -146,6 +146,13 @@ impl Images for Overlay {
     fn images(&self) -> Result<Vec<Fingerprint>> {
         self.pool.images()
     }
+
+    fn image_remains(&self) -> Result<Vec<Fingerprint>> {
+        let names = self.pool.names("images")?;
+        let marked = names.iter().filter_map(|name| Fingerprint::parse(name.strip_suffix(".users")?).ok());
+        let images = self.pool.images()?;
+        Ok(marked.filter(|image| !images.contains(image)).collect())
+    }
 }
 
 impl Driver for Overlay {

@@ -157,7 +157,8 @@ fn unpacked(
     (known, fix): (&BTreeSet<String>, bool),
     report: &mut Report,
 ) -> Result<()> {
-    for fingerprint in driver.images()? {
+    let whole = driver.images()?;
+    for fingerprint in whole.iter().cloned().chain(driver.image_remains()?) {
         if known.contains(fingerprint.as_str()) {
             continue;
         }
@@ -165,7 +166,8 @@ fn unpacked(
         if store.image(&fingerprint).ok().flatten().is_some() || in_use(driver, &fingerprint)? {
             continue;
         }
-        let message = format!("image {} in pool \"{pool}\" has no record and no user", fingerprint.short());
+        let what = if whole.contains(&fingerprint) { "image" } else { "what is left of image" };
+        let message = format!("{what} {} in pool \"{pool}\" has no record and no user", fingerprint.short());
         report.disagreement("images", message, fix, || match driver.delete_image(&fingerprint)? {
             ImageFate::Gone(Some(trash)) => driver.empty(&trash),
             _ => Ok(()),
