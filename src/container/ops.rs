@@ -21,7 +21,8 @@ const CGROUP: usize = 202;
 const MQUEUE: usize = 203;
 const CONSOLE: usize = 204;
 const NESTED: usize = 205;
-const READONLY: usize = 207;
+const NETWORK: usize = 207;
+const READONLY: usize = 208;
 
 const NOSUID: u64 = 2;
 const NODEV: u64 = 4;
@@ -129,6 +130,9 @@ fn attach_system(plan: &Plan, out: &mut Vec<Op>) -> Result<()> {
     out.push(Op::CopyTree { from: Fd::Slot(FixedMounts::PTS), path: cstring("0")?, recursive: false, slot: CONSOLE });
     out.push(attach(CONSOLE, "dev/console", Make::No)?);
     if plan.privileged {
+        // The network namespace is its own, and so are its settings. Taken while nothing read-only lies above them.
+        let network = cstring("sys/net")?;
+        out.push(Op::CopyTree { from: Fd::Slot(PROC), path: network, recursive: false, slot: NETWORK });
         let paths = plan.spec.linux().as_ref().and_then(|l| l.readonly_paths().as_ref());
         for (i, path) in paths.into_iter().flatten().filter_map(|p| p.strip_prefix("/proc/")).enumerate() {
             let slot = READONLY + i;
@@ -136,6 +140,7 @@ fn attach_system(plan: &Plan, out: &mut Vec<Op>) -> Result<()> {
             out.push(Op::SetAttr { fd: Fd::Slot(slot), set: RDONLY, clear: 0, propagation: 0, recursive: false });
             out.push(attach(slot, &format!("proc/{path}"), Make::No)?);
         }
+        out.push(attach(NETWORK, "proc/sys/net", Make::No)?);
     } else if plan.nesting {
         out.push(attach(NESTED, "dev/.lxc/proc", Make::Dir)?);
         out.push(attach(NESTED + 1, "dev/.lxc/sys", Make::Dir)?);

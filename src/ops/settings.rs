@@ -149,6 +149,7 @@ pub fn policy(config: &Config) -> Result<Policy> {
     })
 }
 
+/// What LXC makes read-only of /proc (`lxc.mount.auto = proc:mixed`); /proc/sys/net, which is its own, stays writable.
 fn readonly_paths(privileged: bool) -> Vec<String> {
     let wanted = ["/proc/sys", "/proc/sysrq-trigger"];
     let there = |p: &&str| privileged && Path::new(p).exists();

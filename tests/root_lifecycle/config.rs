@@ -96,15 +96,24 @@ fn privileged() {
         init.lines().filter(|l| l.starts_with("Cap")).map(|l| l.split('\t').nth(1).unwrap()).collect();
     assert_eq!(inside.lines().collect::<Vec<_>>(), init, "exec and start agree");
     let effective = u64::from_str_radix(init[2], 16).unwrap();
-    for (name, bit) in
-        [("sys_module", 16), ("sys_rawio", 17), ("sys_time", 25), ("mac_override", 32), ("mac_admin", 33)]
-    {
+    for (name, bit) in [("sys_module", 16), ("sys_rawio", 17), ("sys_time", 25)] {
         assert_eq!(effective & (1 << bit), 0, "{name}");
+    }
+    // Only whoever has a policy namespace of its own may load policy.
+    let own_policy = std::fs::read_to_string("/sys/kernel/security/apparmor/features/domain/stack");
+    for (name, bit) in [("mac_override", 32), ("mac_admin", 33)] {
+        assert_eq!(effective & (1 << bit) != 0, own_policy.as_ref().is_ok_and(|t| t.trim() == "yes"), "{name}");
     }
     assert!(effective & (1 << 21) != 0, "sys_admin stays");
     // The kernel's knobs can only be read; the host's devices cannot be opened though their nodes can be made.
     assert!(!state.try_sh("c1", "echo 1 > /proc/sys/kernel/panic").ok());
     assert!(!state.try_sh("c1", "echo h > /proc/sysrq-trigger").ok());
+    // But those of its own network.
+    let hosts = || std::fs::read_to_string("/proc/sys/net/ipv4/ip_default_ttl").unwrap();
+    let before = hosts();
+    let ttl = "/proc/sys/net/ipv4/ip_default_ttl";
+    assert_eq!(state.sh("c1", &format!("echo 77 >{ttl} && cat {ttl}")), "77");
+    assert_eq!(hosts(), before);
     assert!(!state.try_sh("c1", "mount -o remount,rw /sys/kernel 2>/dev/null; echo x > /sys/kernel/profiling").ok());
     assert!(!state.try_sh("c1", "mknod /tmp/mem c 1 1 && head -c 1 /tmp/mem").ok());
     assert!(!state.try_sh("c1", "mknod /tmp/disk b 254 0 && head -c 1 /tmp/disk").ok());
