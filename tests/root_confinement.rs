@@ -8,8 +8,12 @@
 )]
 
 mod common_root;
+#[path = "root_confinement/denied.rs"]
+mod denied;
 #[path = "root_confinement/life.rs"]
 mod life;
+#[path = "root_confinement/namespace.rs"]
+mod namespace;
 #[path = "root_confinement/rules.rs"]
 mod rules;
 #[path = "root_lifecycle/support.rs"]

@@ -4,6 +4,9 @@
 //!
 //! `STAPES_MATRIX=start,restart` runs only the scenarios whose name contains one of the words; `STAPES_MATRIX_POINT=exit.`
 //! only the points that do. `STAPES_TEST_KEEP=1` leaves the state folders behind.
+//!
+//! What needs AppArmor or the controller cpuset runs in the guest, where only a selection does:
+//! `STAPES_MATRIX=start,run STAPES_MATRIX_POINT=confin,cpus.,start.group tests/guest/root-tier root_crash_matrix`.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,

@@ -9,7 +9,7 @@
 
 mod common_root;
 
-use common_root::debian::{debian, system};
+use common_root::debian::{bring_apparmor, debian, system};
 use common_root::{State, leftovers, make_images};
 
 /// Launches `outer` and waits until it is up, whatever of it may have failed.
@@ -30,18 +30,45 @@ fn ends_clean(state: &State) {
     assert_eq!(leftovers::find(state), Vec::<String>::new());
 }
 
+/// The program itself, inside, with an image and an instance of it.
+fn launch_inner(state: &State) {
+    state.good(&["file", "push", "--mode", "755", state.bin.to_str().unwrap(), "outer/usr/local/bin/stapes"]);
+    state.good(&["file", "push", state.path("image.tar").to_str().unwrap(), "outer/root/image.tar"]);
+    inside(state, "stapes image import /root/image.tar --alias tiny && stapes launch tiny inner");
+}
+
+/// With AppArmor's programs in the outer one, inner ones have profiles of their own, in the outer one's policy.
 #[test]
-fn the_program_runs_inside_a_container() {
-    const NAME: &str = "the_program_runs_inside_a_container";
-    if std::path::Path::new("/sys/kernel/security/apparmor/policy").is_dir() {
-        return common_root::skip(NAME, "not where AppArmor is on: mounting cgroup2 in there is denied, a known gap");
+fn inner_instances_have_profiles() {
+    const NAME: &str = "inner_instances_have_profiles";
+    if !std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|t| t.trim() == "Y") {
+        return common_root::skip(NAME, "AppArmor is not enabled");
     }
     let Some(state) = debian(NAME) else { return };
     make_images(&state.dir);
     outer(&state);
-    state.good(&["file", "push", "--mode", "755", state.bin.to_str().unwrap(), "outer/usr/local/bin/stapes"]);
-    state.good(&["file", "push", state.path("image.tar").to_str().unwrap(), "outer/root/image.tar"]);
-    inside(&state, "stapes image import /root/image.tar --alias tiny && stapes launch tiny inner");
+    if !bring_apparmor(&state, "outer") {
+        return common_root::skip(NAME, "no package apparmor on this host");
+    }
+    launch_inner(&state);
+    let own = "stapes exec inner -- cat /proc/self/attr/apparmor/current";
+    assert_eq!(inside(&state, own).trim(), "stapes-default_inner (enforce)");
+    let loaded = "cat /sys/kernel/security/apparmor/profiles";
+    assert_eq!(inside(&state, loaded).trim(), "stapes-default_inner (enforce)");
+    assert!(inside(&state, "stapes doctor -f csv").contains("each instance has a profile of its own"));
+    inside(&state, "stapes config set inner raw.apparmor='deny /etc/group r,'");
+    assert_eq!(inside(&state, "stapes exec inner -- cat /etc/group 2>/dev/null || echo denied").trim(), "denied");
+    inside(&state, "stapes delete -f inner");
+    assert_eq!(inside(&state, loaded).trim(), "");
+    ends_clean(&state);
+}
+
+#[test]
+fn the_program_runs_inside_a_container() {
+    let Some(state) = debian("the_program_runs_inside_a_container") else { return };
+    make_images(&state.dir);
+    outer(&state);
+    launch_inner(&state);
     let ids = inside(&state, "stapes exec inner -- cat /proc/self/uid_map");
     let base: u32 = ids.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(base >= 65536, "a range within the outer one: {ids}");

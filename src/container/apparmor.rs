@@ -16,6 +16,8 @@ pub struct Profile<'a> {
     pub privileged: bool,
     /// Containers may run inside.
     pub nesting: bool,
+    /// It has a policy namespace of its own, which it may fill.
+    pub namespace: bool,
     /// The user's own rules.
     pub raw: &'a str,
     /// The compiler knows the rules of AppArmor 4.
@@ -35,6 +37,8 @@ const SYSCTLS: [&str; 8] = [
 ];
 /// Below /sys: the same.
 const SYSFS: [&str; 4] = ["class/net", "devices/virtual/net", "fs/cgroup", "fs/bpf"];
+/// AppArmor's own files: they lead a process to the policy namespace that it is in, and to no other.
+const OWN_POLICY: &str = "kernel/security/apparmor";
 /// File systems that a privileged instance may mount where it likes: none of them shows anything of the kernel's.
 const FILE_SYSTEMS: [&str; 19] = [
     "autofs", "btrfs", "cgroup", "cgroup2", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "fuse", "fuse.*",
@@ -99,7 +103,9 @@ pub fn render(profile: &Profile<'_>) -> String {
     add("signal (receive)");
     add(&format!("signal peer={name}"));
     add(&format!("ptrace peer={name}"));
-    for glob in all_but("/proc/sys", &SYSCTLS).iter().chain(&all_but("/sys", &SYSFS)) {
+    let own_policy = profile.namespace.then_some(OWN_POLICY);
+    let sysfs: Vec<&str> = SYSFS.into_iter().chain(own_policy).collect();
+    for glob in all_but("/proc/sys", &SYSCTLS).iter().chain(&all_but("/sys", &sysfs)) {
         add(&format!("deny {glob} w"));
     }
     for path in ["acpi/**", "kcore", "kmem", "mem", "sysrq-trigger"] {
@@ -115,6 +121,10 @@ pub fn render(profile: &Profile<'_>) -> String {
     if profile.nesting {
         add("ptrace");
         add("signal");
+        // Only their being there matters to the kernel (`mount_too_revealing`).
+        for kind in ["proc", "sys"] {
+            add(&format!("deny /dev/.lxc/{kind}/** rw"));
+        }
     }
     let mut out = format!("profile \"{name}\" flags=(attach_disconnected,mediate_deleted) {{\n");
     for rule in rules {

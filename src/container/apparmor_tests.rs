@@ -4,7 +4,7 @@ use super::*;
 use regex::Regex;
 
 fn text(privileged: bool, nesting: bool, raw: &str) -> String {
-    render(&Profile { name: "stapes-default_c1", privileged, nesting, raw, modern: false })
+    render(&Profile { name: "stapes-default_c1", privileged, nesting, raw, ..Profile::default() })
 }
 
 fn count(text: &str, line: &str) -> usize {
@@ -35,6 +35,31 @@ fn nesting_frees_mounts_and_signals() {
         }
     }
     assert_eq!(count(&text(false, false, ""), "ptrace,"), 0);
+}
+
+#[test]
+fn a_namespace_opens_apparmors_files_and_nothing_else() {
+    let globs = |text: &str| -> Vec<String> {
+        text.lines().filter_map(|l| l.trim().strip_prefix("deny ")?.strip_suffix(" w,").map(str::to_string)).collect()
+    };
+    let closed = globs(&text(false, false, ""));
+    let open = globs(&render(&Profile { name: "x", namespace: true, ..Profile::default() }));
+    let denied = |globs: &[String], path: &str| globs.iter().any(|g| matches(g, path));
+    for path in ["/sys/kernel/security/apparmor/.replace", "/sys/kernel/security/apparmor/policy/namespaces/x"] {
+        assert!(denied(&closed, path) && !denied(&open, path), "{path}");
+    }
+    for path in [
+        "/sys/kernel/security/apparmors",
+        "/sys/kernel/security/app",
+        "/sys/kernel/security/ima/policy",
+        "/sys/kernel/securityfs",
+        "/sys/kernel/uevent_helper",
+        "/sys/kernel/s",
+        "/sys/kern",
+        "/sys/module/apparmor/parameters/mode",
+    ] {
+        assert!(denied(&closed, path) && denied(&open, path), "{path}");
+    }
 }
 
 #[test]

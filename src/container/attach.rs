@@ -16,6 +16,7 @@ use crate::sys::{pidfd, process};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 /// A running container, as the run record names it.
 #[derive(Debug)]
@@ -218,8 +219,10 @@ pub fn root(target: &Target<'_>) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|_| Error::conflict("Instance is not running"))?;
     // The number could have been given to another process meanwhile: the descriptor still names ours or nothing.
-    pidfd::send_signal(target.init, 0).map_err(|_| Error::conflict("Instance is not running"))?;
-    Ok(fd)
+    match pidfd::wait_ended(target.init, Some(Duration::ZERO))? {
+        true => Err(Error::conflict("Instance is not running")),
+        false => Ok(fd),
+    }
 }
 
 /// A terminal from the container's own devpts: (master, slave). The slave belongs to the host ids given.

@@ -5,6 +5,7 @@ use super::resources::{self, Limits};
 use super::seccomp::{self, Policy};
 use crate::base::idmap::{IdMap, Kind};
 use crate::error::{Error, Result};
+use crate::host::lsm::apparmor;
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace,
@@ -51,13 +52,19 @@ pub struct Settings {
     pub cgroup: PathBuf,
     /// Limits of the cgroup.
     pub limits: Limits,
-    /// The AppArmor profile it is confined by.
+    /// The AppArmor label it runs with.
     pub apparmor: Option<String>,
 }
 
 /// What Incus takes from a privileged container.
-const PRIVILEGED_DROP: [Capability; 5] =
-    [Capability::SysTime, Capability::SysModule, Capability::SysRawio, Capability::MacAdmin, Capability::MacOverride];
+const PRIVILEGED_DROP: [Capability; 3] = [Capability::SysTime, Capability::SysModule, Capability::SysRawio];
+/// And these, unless it has a policy namespace of its own.
+const POLICY_DROP: [Capability; 2] = [Capability::MacAdmin, Capability::MacOverride];
+
+fn is_dropped(cap: Capability, label: Option<&str>) -> bool {
+    let own_policy = label.is_some_and(apparmor::has_namespace);
+    PRIVILEGED_DROP.contains(&cap) || !own_policy && POLICY_DROP.contains(&cap)
+}
 
 fn internal(e: OciSpecError) -> Error {
     Error::internal("Failed building the plan").caused_by(e)
@@ -109,15 +116,15 @@ fn process(s: &Settings) -> Result<Process> {
         .build()
         .map_err(internal)?;
     process.set_apparmor_profile(s.apparmor.clone());
-    process.set_capabilities(if s.idmap.is_some() { None } else { Some(privileged_capabilities()?) });
+    process.set_capabilities(if s.idmap.is_some() { None } else { Some(privileged_capabilities(s)?) });
     Ok(process)
 }
 
-fn privileged_capabilities() -> Result<oci_spec::runtime::LinuxCapabilities> {
+fn privileged_capabilities(s: &Settings) -> Result<oci_spec::runtime::LinuxCapabilities> {
     let kept: HashSet<Capability> = caps::all()
         .into_iter()
         .filter_map(|c| by_name(&c.to_string()))
-        .filter(|c| !PRIVILEGED_DROP.contains(c))
+        .filter(|c| !is_dropped(*c, s.apparmor.as_deref()))
         .collect();
     LinuxCapabilitiesBuilder::default()
         .bounding(kept.clone())
@@ -129,10 +136,10 @@ fn privileged_capabilities() -> Result<oci_spec::runtime::LinuxCapabilities> {
         .map_err(internal)
 }
 
-/// The same as a mask, for a process that enters.
-pub fn privileged_drop() -> u64 {
-    let is_dropped = |c: &caps::Capability| by_name(&c.to_string()).is_some_and(|c| PRIVILEGED_DROP.contains(&c));
-    caps::all().iter().filter(|c| is_dropped(c)).map(caps::Capability::bitmask).sum()
+/// The same as a mask, for a process that enters with the AppArmor label `label`.
+pub fn privileged_drop(label: Option<&str>) -> u64 {
+    let goes = |c: &caps::Capability| by_name(&c.to_string()).is_some_and(|c| is_dropped(c, label));
+    caps::all().iter().filter(|c| goes(c)).map(caps::Capability::bitmask).sum()
 }
 
 fn by_name(name: &str) -> Option<Capability> {
@@ -200,6 +207,17 @@ mod tests {
         let caps = spec.process().as_ref().and_then(|p| p.capabilities().clone()).expect("are there");
         let bounding = caps.bounding().clone().expect("is there");
         assert!(bounding.contains(&Capability::Chown) && bounding.contains(&Capability::SysAdmin));
-        assert!(PRIVILEGED_DROP.iter().all(|c| !bounding.contains(c)));
+        assert!(PRIVILEGED_DROP.iter().chain(&POLICY_DROP).all(|c| !bounding.contains(c)));
+    }
+
+    #[test]
+    fn whoever_has_a_policy_namespace_may_fill_it() {
+        let label = "stapes-default_c1//&:lxc-stapes-default_c1:";
+        let spec = spec(&Settings { apparmor: Some(label.into()), ..Settings::default() }).expect("builds");
+        let caps = spec.process().as_ref().and_then(|p| p.capabilities().clone()).expect("are there");
+        let bounding = caps.bounding().clone().expect("is there");
+        assert!(bounding.contains(&Capability::MacAdmin) && !bounding.contains(&Capability::SysModule));
+        let mask = caps::Capability::CAP_MAC_ADMIN.bitmask();
+        assert_eq!((privileged_drop(Some(label)) & mask, privileged_drop(Some("x")) & mask), (0, mask));
     }
 }

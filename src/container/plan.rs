@@ -133,7 +133,7 @@ impl Plan {
         linux.and_then(|l| l.resources().as_ref()).map(resources::files).unwrap_or_default()
     }
 
-    /// Name of the AppArmor profile that all of it is confined by.
+    /// The AppArmor label that all of it runs with.
     pub fn apparmor(&self) -> Option<&str> {
         self.spec.process().as_ref()?.apparmor_profile().as_deref()
     }

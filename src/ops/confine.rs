@@ -1,4 +1,5 @@
 //! What confines an instance beyond namespaces: its AppArmor profile, loaded before it starts and removed after its end.
+//! Where the kernel can stack them, a policy namespace goes with it, empty at each start: the instance's own AppArmor fills it.
 //!
 //! The compiled form is kept in the cache folder, so that AppArmor's program runs for the first start of an instance and
 //! after a change only; a kept file counts if the hash of all it was made from and the hash of its content are right. Called
@@ -8,6 +9,7 @@ use super::load::{self, Loaded};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::container::apparmor::{self as profile, Profile};
 use crate::error::{Context, Error, Result};
+use crate::fault;
 use crate::host::command::{Host, Runner};
 use crate::host::lsm::{self, AppArmor, apparmor};
 use crate::model::instance::Config;
@@ -37,10 +39,38 @@ pub fn check(config: &Config) -> Result<()> {
         .hint(format!("unset it: stapes config unset <instance> {}", key.name)))
 }
 
+/// Names the user's own rules beside what they may have denied.
+pub fn explain(config: &Config, e: Error) -> Error {
+    // The monitor's errors come as text.
+    let denied = matches!(e.errno(), Some(libc::EACCES | libc::EPERM))
+        || [libc::EACCES, libc::EPERM].iter().any(|n| e.to_string().ends_with(nix::errno::Errno::from_raw(*n).desc()));
+    match remark(config) {
+        Some(text) if denied && e.hint_text().is_none() => e.hint(text),
+        _ => e,
+    }
+}
+
+/// What may be said of anything that was denied; nothing if the user has no rules of their own.
+pub fn remark(config: &Config) -> Option<String> {
+    let key = &keys::RAW_APPARMOR;
+    key.get(config).map(|_| format!("the rules of \"{}\" may deny it", key.name))
+}
+
 /// Name of the profile that the instance runs in; none where AppArmor is not ours to manage.
 pub fn profile_name(layout: &Layout, project: &ProjectName, name: &InstanceName) -> Option<String> {
     (lsm::apparmor() == AppArmor::Managed)
         .then(|| profile::name(load::tag(layout).as_deref(), project.as_str(), name.as_str()))
+}
+
+/// The policy namespace that goes with a profile.
+fn namespace(profile: &str) -> Option<String> {
+    if apparmor::namespaces() { apparmor::namespace_of(profile) } else { None }
+}
+
+/// The AppArmor label that the instance runs with; none where AppArmor is not ours to manage.
+pub fn label(layout: &Layout, project: &ProjectName, name: &InstanceName) -> Option<String> {
+    let profile = profile_name(layout, project, name)?;
+    Some(apparmor::label(&profile, namespace(&profile).as_deref()))
 }
 
 /// Loads the profile of an instance that is about to start.
@@ -52,7 +82,10 @@ pub fn prepare(store: &Store, loaded: &Loaded) -> Result<()> {
         return Err(Error::unsupported("SELinux is enforcing, which this version cannot label instances for")
             .hint("set permissive mode: setenforce 0"));
     }
-    reload(store, (&loaded.project, &loaded.name), &loaded.expanded.config)
+    reload(store, (&loaded.project, &loaded.name), &loaded.expanded.config)?;
+    fault::point("confine.loaded")?;
+    let profile = profile_name(store.layout(), &loaded.project, &loaded.name);
+    profile.and_then(|p| namespace(&p)).map_or(Ok(()), |namespace| apparmor::make_namespace(&namespace))
 }
 
 /// Loads the profile that goes with the expanded configuration `config`, over the one there may be.
@@ -66,6 +99,7 @@ pub fn reload(store: &Store, who: (&ProjectName, &InstanceName), config: &Config
         name: &name,
         privileged: keys::SECURITY_PRIVILEGED.bool(config)?,
         nesting: keys::SECURITY_NESTING.bool(config)?,
+        namespace: namespace(&name).is_some(),
         raw,
         modern: false,
     };
@@ -90,13 +124,13 @@ fn load_profile(runner: &dyn Runner, kept: &Path, profile: &Profile<'_>) -> Resu
     apparmor::load(&policy)
 }
 
-/// Removes the profile of an instance that has no process left. Nothing there is fine.
+/// Removes profile and namespace of an instance that has no process left. Nothing there is fine.
 ///
 /// # Errors
 /// The kernel refused.
 pub fn unload(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Result<()> {
     let InstanceKey { project, name } = held.key();
-    profile_name(store.layout(), project, name).map_or(Ok(()), |name| apparmor::remove(&name))
+    profile_name(store.layout(), project, name).map_or(Ok(()), |name| apparmor::remove_all_of(&name))
 }
 
 /// What a `run` has to undo.
@@ -113,7 +147,7 @@ pub fn forget(layout: &Layout, project: &ProjectName, name: &InstanceName) -> Op
     path.exists().then_some(Action::RemoveFile { path })
 }
 
-/// Instances of this state folder that a profile is loaded for.
+/// Instances of this state folder that a profile is loaded for, or a namespace made.
 ///
 /// # Errors
 /// The kernel's list cannot be read.
@@ -126,7 +160,9 @@ pub fn confined(layout: &Layout) -> Result<Vec<(ProjectName, InstanceName)>> {
         let (project, instance) = profile::whose(tag.as_deref(), name)?;
         Some((ProjectName::parse(&project).ok()?, InstanceName::parse(&instance).ok()?))
     };
-    Ok(apparmor::loaded(&profile::prefix(tag.as_deref()))?.iter().filter_map(of).collect())
+    let prefix = profile::prefix(tag.as_deref());
+    let names = apparmor::loaded(&prefix)?.into_iter().chain(apparmor::with_namespace(&prefix));
+    Ok(names.filter_map(|name| of(&name)).collect())
 }
 
 /// Names of projects may be longer than those of files.

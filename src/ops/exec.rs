@@ -6,11 +6,11 @@
 //! changed.
 
 use super::relay::{Ended, Pump, Relay};
-use super::{boot, idmap, load, settings};
+use super::{boot, confine, idmap, load, settings};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::base::time;
 use crate::container::attach::{self, Command, Refused, Target};
-use crate::container::seccomp;
+use crate::container::{build, seccomp};
 use crate::error::{Context, Error, Result};
 use crate::host::lsm::{self, AppArmor};
 use crate::host::proc;
@@ -80,7 +80,8 @@ pub fn exec(store: Store, request: Request, signals: Option<&SignalFd>) -> Resul
         return Err(Error::conflict("Instance is frozen"));
     }
     // An instance that ended on our way in fails at many places; there is one word for it.
-    enter(&running.file, init.as_fd(), config, request.process, signals).map_err(|e| or_ended(init.as_fd(), e))
+    let status = enter(&running.file, init.as_fd(), config, request.process, signals);
+    status.map_err(|e| confine::explain(config, or_ended(init.as_fd(), e)))
 }
 
 fn not_running() -> Error {
@@ -108,13 +109,14 @@ fn enter(
     let (session, theirs) = Session::open(&target, &process, host(process.user), host(5))?.split();
     let theirs = theirs.ok_or_else(|| Error::internal("The command has no streams"))?;
     let label = label_of(running.init_pid, init)?;
-    let command = Command { label, ..command(&process, config, map.is_none())? };
+    let dropped = if map.is_none() { build::privileged_drop(label.as_deref()) } else { 0 };
+    let command = Command { label, drop: dropped, ..command(&process, config)? };
     let spawned = attach::attach(&target, &command, &theirs);
     drop(theirs);
     let child = match spawned {
         Ok(child) => child,
         Err(Refused::Other(e)) => return Err(e),
-        Err(refused) => return Ok(refusal(&refused, &process.streams.error)),
+        Err(refused) => return Ok(refusal(&refused, config, &process.streams.error)),
     };
     session.relay_until(child.pidfd(), None, signals, process.streams, None)?;
     Ok(child.wait()?.shell_status())
@@ -127,7 +129,9 @@ fn label_of(pid: i32, init: BorrowedFd<'_>) -> Result<Option<String>> {
     }
     let label = lsm::apparmor::label_of(pid)?;
     // It was the instance's if that still lives.
-    pidfd::send_signal(init, 0).map_err(|_| not_running())?;
+    if pidfd::wait_ended(init, Some(Duration::ZERO))? {
+        return Err(not_running());
+    }
     Ok(label)
 }
 
@@ -143,16 +147,25 @@ pub fn needs_protection(store: &Store, project: &ProjectName, name: &InstanceNam
 }
 
 /// Incus's words and statuses.
-fn refusal(refused: &Refused, error: &OwnedFd) -> i32 {
-    let (text, status) = match refused {
-        Refused::NotFound => ("Error: Command not found\n", 127),
-        _ => ("Error: Command not executable\n", 126),
-    };
-    let _ = rustix::io::write(error, text.as_bytes());
-    status
+fn refusal(refused: &Refused, config: &Config, error: &OwnedFd) -> i32 {
+    match refused {
+        Refused::NotFound => not_found(error),
+        _ => not_executable(config, error),
+    }
 }
 
-fn command(request: &Process, config: &Config, privileged: bool) -> Result<Command> {
+pub(super) fn not_found(error: &OwnedFd) -> i32 {
+    let _ = rustix::io::write(error, b"Error: Command not found\n");
+    127
+}
+
+pub(super) fn not_executable(config: &Config, error: &OwnedFd) -> i32 {
+    let remark = confine::remark(config).map(|text| format!(": {text}")).unwrap_or_default();
+    let _ = rustix::io::write(error, format!("Error: Command not executable{remark}\n").as_bytes());
+    126
+}
+
+fn command(request: &Process, config: &Config) -> Result<Command> {
     let term = request.terminal.as_deref().filter(|t| !t.is_empty());
     let home = if request.user == 0 { "/root" } else { "/" };
     let policy = seccomp::to_spec(&settings::policy(config)?)?;
@@ -164,7 +177,7 @@ fn command(request: &Process, config: &Config, privileged: bool) -> Result<Comma
         cwd_or_root: request.cwd.is_none(),
         cwd: request.cwd.clone().unwrap_or_else(|| home.to_string()),
         terminal: request.terminal.is_some(),
-        drop: if privileged { crate::container::build::privileged_drop() } else { 0 },
+        drop: 0,
         label: None,
         seccomp: policy.as_ref().map(seccomp::programs_of).transpose()?.unwrap_or_default(),
     })

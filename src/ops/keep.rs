@@ -149,13 +149,15 @@ impl Keep {
         let now = Instant::now();
         if halting.deadline.is_some_and(|at| at <= now) {
             *halting = Halting { deadline: None, again: None };
-            let _ = self.group.kill_now();
-            return Ok(pidfd::kill(self.child.pidfd())?);
+            // No security module has a say in the first.
+            let killed = self.group.kill_now();
+            return pidfd::kill(self.child.pidfd()).map_err(Error::from).or(killed);
         }
         if let Some((at, pause)) = halting.again
             && at <= now
         {
-            let heard = halt::once(self.child.pidfd(), self.child.pid())?;
+            // What cannot be asked is killed when the time is over.
+            let heard = halt::once(self.child.pidfd(), self.child.pid()).unwrap_or(true);
             halting.again = (!heard).then(|| (now + pause, (pause * 2).min(halt::MOST)));
         }
         Ok(())

@@ -4,7 +4,7 @@
 //! holds the instance's lock, its monitor lock and an open journal for as long as the command runs, so that whatever ends
 //! it, kill -9 included, leaves nothing that the next command would not clear away.
 
-use super::exec::{Process, Session};
+use super::exec::{self, Process, Session};
 use super::load::{self, Loaded};
 use super::relay::Ended;
 use super::{confine, create, idmap, image_import, lifecycle, nics, pool, settings, start, templates};
@@ -150,12 +150,13 @@ fn execute(
     fault::point("run.start")?;
     let Started { child, console, lent } = match runtime::start(&plan, theirs, &|root| templates::write(&plan, root)) {
         Err(e) if e.errno() == Some(libc::ENOENT) && is_exec(&e) => {
-            return Ok((not_found(&request, 127), request.keep));
+            return Ok((exec::not_found(&request.process.streams.error), request.keep));
         }
         Err(e) if e.errno() == Some(libc::EACCES) && is_exec(&e) => {
-            return Ok((not_found(&request, 126), request.keep));
+            let status = exec::not_executable(&loaded.expanded.config, &request.process.streams.error);
+            return Ok((status, request.keep));
         }
-        other => other?,
+        other => other.map_err(|e| confine::explain(&loaded.expanded.config, e))?,
     };
     lifecycle::record(&monitor, &plan, child.pid())?;
     drop(keeper);
@@ -166,7 +167,7 @@ fn execute(
     let status = match ended {
         Ended::Process => child.wait()?.shell_status(),
         Ended::Deadline => {
-            pidfd::kill(child.pidfd())?;
+            pidfd::kill(child.pidfd()).map_err(Error::from).or_else(|_| Group::at(plan.cgroup.clone()).kill_now())?;
             child.wait()?;
             TIMED_OUT
         }
@@ -188,12 +189,6 @@ pub fn needs_protection(store: &Store, request: &create::Request) -> Result<bool
 
 fn is_exec(e: &Error) -> bool {
     e.to_string().starts_with("Failed to run ")
-}
-
-fn not_found(request: &Request, status: i32) -> i32 {
-    let text = if status == 127 { "Error: Command not found\n" } else { "Error: Command not executable\n" };
-    let _ = rustix::io::write(&request.process.streams.error, text.as_bytes());
-    status
 }
 
 fn plan(store: &Store, loaded: &Loaded, request: &Request) -> Result<Plan> {

@@ -106,7 +106,7 @@ pub(super) fn locked_with<T>(
         Err(e) => Err([lifecycle::clean_up(store, held), store.save_volatile(held, &before)]
             .into_iter()
             .filter_map(Result::err)
-            .fold(e, Error::and)),
+            .fold(confine::explain(&loaded.expanded.config, e), Error::and)),
     }
 }
 
@@ -234,7 +234,7 @@ pub fn plan(store: &Store, loaded: &Loaded, cgroups: &Tree) -> Result<Plan> {
     let root = root_of(store, loaded, map.as_ref())?;
     let parts = parts(store, loaded, &root.rootfs)?;
     let privileged = map.is_none();
-    let apparmor = confine::profile_name(store.layout(), &loaded.project, &loaded.name);
+    let apparmor = confine::label(store.layout(), &loaded.project, &loaded.name);
     let settings = Settings { apparmor, ..settings::system(&loaded.name, config, map, &group)? };
     Ok(Plan {
         spec: build::spec(&settings)?,

@@ -98,7 +98,7 @@ pub enum Action {
         /// Absolute.
         path: PathBuf,
     },
-    /// Removes an AppArmor profile of ours, unless a process is left in the cgroup it was for.
+    /// Removes an AppArmor profile of ours and its namespace, unless a process is left in the cgroup it was for.
     RemoveProfile {
         /// Its name.
         name: String,
@@ -339,13 +339,13 @@ fn cgroup(path: &Path) -> Result<Option<Group>> {
 
 /// Processes whose profile goes would live on unconfined.
 fn remove_profile(name: &str, group: &Path) -> Result<()> {
-    if !name.starts_with("stapes") {
+    if !name.starts_with("stapes") || name.contains('/') {
         return Err(Error::internal(format!("A journal names the profile \"{name}\", which is not ours")));
     }
     if cgroup(group)?.is_some_and(|g| g.populated()) {
         return Err(Error::failed(format!("Processes are left in cgroup \"{}\"", group.display())));
     }
-    apparmor::remove(name)
+    apparmor::remove_all_of(name)
 }
 
 fn unmount(path: &Path) -> Result<()> {
@@ -475,7 +475,9 @@ mod tests {
         let (d, store) = fixture();
         let profile = |name: &str, cgroup: &Path| Action::RemoveProfile { name: name.into(), cgroup: cgroup.into() };
         twice(&store, &profile("stapes.0-test_none", &d.path().join("gone")));
-        assert!(store.perform(&profile("docker-default", &d.path().join("gone"))).is_err());
+        for other in ["docker-default", "stapes/../../docker"] {
+            assert!(store.perform(&profile(other, &d.path().join("gone"))).is_err());
+        }
         assert!(store.perform(&profile("stapes-default_c1", d.path())).is_err(), "no cgroup");
     }
 

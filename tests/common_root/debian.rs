@@ -3,6 +3,7 @@
 
 use super::{State, binary, can_run, have, run, skip, with_the_network};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -61,4 +62,18 @@ pub fn system(test: &str, name: &str, packages: &[&str]) -> Option<State> {
     words.extend(["--alias", "debian"]);
     run(state.command(&words), None, BUILD).good().unwrap();
     Some(state)
+}
+
+/// Puts AppArmor's programs, from this host's package, into the running Debian `name`; false if there is no such package.
+#[allow(dead_code, reason = "only some test programs use it")]
+pub fn bring_apparmor(state: &State, name: &str) -> bool {
+    if !have("dpkg") || !Command::new("dpkg").args(["-L", "apparmor"]).output().unwrap().status.success() {
+        return false;
+    }
+    let pack = "dpkg -L apparmor | tar -C / --no-recursion --files-from - -cf - 2>/dev/null";
+    let mut pack = Command::new("sh").args(["-c", pack]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut unpack = state.command(&["exec", name, "--", "tar", "-C", "/", "--keep-directory-symlink", "-xf", "-"]);
+    let done = unpack.stdin(pack.stdout.take().unwrap()).status().unwrap();
+    pack.wait().unwrap();
+    done.success()
 }

@@ -1,6 +1,7 @@
-//! What commands may have left: processes, cgroups, mounts, run folders, journals, volumes, trash.
+//! What commands may have left: processes, cgroups, profiles, mounts, run folders, journals, volumes, trash.
 
 use super::State;
+use stapes::host::lsm::apparmor;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,9 @@ fn in_kernel(state: &State) -> Vec<String> {
     let dir = state.dir.to_string_lossy();
     found.extend(mounts("self", &dir).map(|l| format!("mount {l}")));
     found.extend(processes(state).into_iter().map(|p| format!("process {p}")));
+    let prefix = stapes::container::apparmor::prefix(stapes::ops::load::tag(&state.layout()).as_deref());
+    found.extend(apparmor::loaded(&prefix).into_iter().flatten().map(|p| format!("AppArmor profile {p}")));
+    found.extend(apparmor::with_namespace(&prefix).into_iter().map(|n| format!("AppArmor namespace of {n}")));
     found
 }
 

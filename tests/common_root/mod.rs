@@ -303,7 +303,7 @@ pub fn make_images(dir: &Path) {
     let init = rootfs.join("sbin/init");
     std::fs::write(
         &init,
-        "#!/bin/sh\ntrap 'exit 0' PWR\nrm -f /run/f\nmkfifo /run/f\nexec 9<>/run/f\nwhile :; do read -t 2 -r x <&9; done\n",
+        "#!/bin/sh\n[ -z \"$QUIT\" ] || exit 0\ntrap 'exit 0' PWR\nrm -f /run/f\nmkfifo /run/f\nexec 9<>/run/f\nwhile :; do read -t 2 -r x <&9; done\n",
     )
     .unwrap();
     std::fs::set_permissions(&init, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();

@@ -1,6 +1,7 @@
 //! What the tests of confinement ask of the kernel.
 
 use crate::common_root::{Out, PATIENCE, State, have, run, skip};
+use crate::support::Ask;
 use std::path::Path;
 use std::process::Command;
 
@@ -24,18 +25,52 @@ pub fn label(pid: i32) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/attr/apparmor/current")).unwrap().trim().to_string()
 }
 
-/// What [`label`] should be.
-pub fn enforced(state: &State, name: &str) -> String {
-    format!("{} (enforce)", profile(state, name))
+/// The policy namespace of `name`; none where the kernel does not stack them.
+pub fn namespace(state: &State, name: &str) -> Option<String> {
+    let stacks = std::fs::read_to_string("/sys/kernel/security/apparmor/features/domain/stack");
+    stacks.is_ok_and(|t| t.trim() == "yes").then(|| format!("lxc-{}", profile(state, name)))
 }
 
-/// All profiles of this state folder in the kernel.
+/// What [`label`] should be.
+pub fn enforced(state: &State, name: &str) -> String {
+    let profile = profile(state, name);
+    match namespace(state, name) {
+        Some(namespace) => format!("{profile}//&:{namespace}:unconfined (enforce)"),
+        None => format!("{profile} (enforce)"),
+    }
+}
+
+/// What a process in `name` sees of it: of a stack only what is in its own namespace.
+pub fn seen_inside(state: &State, name: &str) -> String {
+    if namespace(state, name).is_some() { "unconfined".into() } else { enforced(state, name) }
+}
+
+/// Asserts that every process of `name` runs with its label; how many there are.
+pub fn all_enforced(state: &State, name: &str) -> usize {
+    let mut groups = vec![std::path::PathBuf::from(state.run_record(name)["cgroup"].as_str().unwrap())];
+    let mut count = 0;
+    while let Some(group) = groups.pop() {
+        for pid in std::fs::read_to_string(group.join("cgroup.procs")).unwrap().lines() {
+            assert_eq!(label(pid.parse().unwrap()), enforced(state, name), "process {pid}");
+            count += 1;
+        }
+        let below = std::fs::read_dir(group).unwrap().flatten().map(|e| e.path());
+        groups.extend(below.filter(|p| p.is_dir()));
+    }
+    count
+}
+
+/// All profiles of this state folder in the kernel, and those whose namespaces are there.
 pub fn loaded(state: &State) -> Vec<String> {
     let tag = stapes::ops::load::tag(&state.layout());
     let prefix = stapes::container::apparmor::prefix(tag.as_deref());
     let all = std::fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap();
     let ours = all.lines().filter(|l| l.starts_with(&prefix));
-    ours.map(|l| l.trim_end_matches(" (enforce)").to_string()).collect()
+    let namespaces = stapes::host::lsm::apparmor::with_namespace(&prefix);
+    let mut all: Vec<_> = ours.map(|l| l.trim_end_matches(" (enforce)").to_string()).chain(namespaces).collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// Runs the program where the compiler of profiles is another file, which only this command sees.

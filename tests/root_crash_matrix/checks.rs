@@ -87,6 +87,14 @@ pub fn runs(state: &State, done: bool) -> Result<(), String> {
     kept(state, done)
 }
 
+/// `c1`, which ends by itself as long as `QUIT` is set, is there and stopped.
+pub fn kept_in_foreground(state: &State, done: bool) -> Result<(), String> {
+    let now = state_of(state, "c1")?;
+    want(!done || now.as_deref() == Some("STOPPED"), "it was reported ended and is not")?;
+    state.run(&["config", "unset", "c1", "environment.QUIT"]).good()?;
+    kept(state, done)
+}
+
 /// `c1` is there and stopped.
 pub fn stopped(state: &State, done: bool) -> Result<(), String> {
     let now = state_of(state, "c1")?;
@@ -169,6 +177,20 @@ pub fn scored(state: &State, done: bool) -> Result<(), String> {
 pub fn limited(state: &State, done: bool) -> Result<(), String> {
     let file = |run: &toml::Table| format!("{}/hugetlb.2MB.max", run["cgroup"].as_str().unwrap_or_default());
     agree(state, done, "limits.hugepages.2MB", &file)
+}
+
+/// `c1` is bound to one CPU, or is not.
+pub fn pinned(state: &State, done: bool) -> Result<(), String> {
+    let shown = state.run(&["config", "show", "c1"]).good()?;
+    let set = shown.contains("limits.cpu: ");
+    want(set || !done, "it was reported set and is not")?;
+    if let Ok(record) = std::fs::read_to_string(state.path("run/instances/default_c1/run.toml")) {
+        let record: toml::Table = record.parse().map_err(|e| format!("run record: {e}"))?;
+        let file = format!("{}/cpuset.cpus", record["cgroup"].as_str().unwrap_or_default());
+        let now = std::fs::read_to_string(&file).map_err(|e| format!("{file}: {e}"))?;
+        want((now.trim() == "0") == set, &format!("record: {set}, kernel: {now}"))?;
+    }
+    kept(state, done)
 }
 
 /// Profile `p1` was made.

@@ -37,7 +37,7 @@ impl Matrix {
     pub fn new(bin: &Path) -> Self {
         let empty = State::new(bin);
         make_images(&empty.dir);
-        mark_hugetlb(&empty);
+        mark_limits(&empty);
         let image = State::copy_of(&empty);
         image.good(&["image", "import", "image.tar", "--alias", "img"]);
         let ready = State::copy_of(&image);
@@ -78,12 +78,15 @@ impl Matrix {
     }
 }
 
-/// A file `hugetlb` if the host has a limit that scenarios can set.
-fn mark_hugetlb(state: &State) {
+/// Files `hugetlb` and `cpuset` if the host has these limits, which scenarios set.
+fn mark_limits(state: &State) {
     let controllers = stapes::ops::load::cgroups(&state.layout()).unwrap().controllers();
     let pages = Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists();
     if pages && controllers.iter().any(|c| c == "hugetlb") {
         std::fs::write(state.path("hugetlb"), "").unwrap();
+    }
+    if controllers.iter().any(|c| c == "cpuset") {
+        std::fs::write(state.path("cpuset"), "").unwrap();
     }
 }
 

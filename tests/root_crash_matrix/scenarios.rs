@@ -44,6 +44,15 @@ fn instance_for_boot(state: &State) {
     state.good(&["create", "img", "c1", "-c", "boot.autostart=true"]);
 }
 
+fn instance_on_a_cpu(state: &State) {
+    state.good(&["create", "img", "c1", "-c", "limits.cpu=0-0"]);
+}
+
+/// One that ends by itself at once.
+fn instance_that_ends(state: &State) {
+    state.good(&["create", "img", "c1", "-c", "environment.QUIT=1"]);
+}
+
 fn instance_without_image(state: &State) {
     instance(state);
     state.good(&["image", "delete", "img"]);
@@ -73,6 +82,24 @@ pub const ALL: &[Scenario] = &[
     Scenario { base: Base::Image, ..scenario("create, first", "create img c1", checks::created) },
     scenario("launch", "launch img c1", checks::created),
     Scenario { prepare: instance, ..scenario("start", "start c1", checks::runs) },
+    Scenario {
+        prepare: instance_that_ends,
+        ..scenario("start --foreground", "start --foreground c1", checks::kept_in_foreground)
+    },
+    Scenario { prepare: instance_on_a_cpu, needs: "cpuset", ..scenario("start, cpus", "start c1", checks::runs) },
+    Scenario {
+        prepare: instance_on_a_cpu,
+        needs: "cpuset",
+        before: STARTED,
+        ..scenario("stop -f, cpus", "stop -f c1", checks::stopped)
+    },
+    Scenario {
+        prepare: instance,
+        needs: "cpuset",
+        before: STARTED,
+        ..scenario("config set, cpus", "config set c1 limits.cpu=0-0", checks::pinned)
+    },
+    Scenario { needs: "cpuset", ..scenario("run, cpus", "run --name c1 -c limits.cpu=0-0 img -- true", checks::gone) },
     Scenario { prepare: instance, before: STARTED, ..scenario("stop", "stop c1", checks::stopped) },
     Scenario { prepare: instance, before: STARTED, ..scenario("stop -f", "stop -f c1", checks::stopped) },
     Scenario { prepare: instance, before: STARTED, ..scenario("restart", "restart c1", checks::runs) },

@@ -2,7 +2,7 @@
 //!
 //! A profile is compiled by AppArmor's own program, never on the way of every start: callers keep what came out together
 //! with [`identity`]. Loading and removing are one write(2) each. Source: the kernel's security/apparmor/apparmorfs.c
-//! (`.replace` takes compiled policy in one write, `.remove` a name), proc_pid_attr(5), apparmor_parser(8).
+//! (`.replace` takes compiled policy in one write, `.remove` a name; a folder below `policy/namespaces` is a namespace), proc_pid_attr(5), apparmor_parser(8).
 
 use crate::error::{Context, Error, Result};
 use crate::host::command::{Cmd, Program, Runner, Stdin};
@@ -17,6 +17,8 @@ const PARSER: Program = Program { name: "apparmor_parser", package: "apparmor" }
 const PARSER_CONF: &str = "/etc/apparmor/parser.conf";
 /// Where policy goes.
 const POLICY: &str = "/sys/kernel/security/apparmor";
+/// Below it: a folder for each policy namespace below the one we are in.
+const NAMESPACES: &str = "policy/namespaces";
 /// How long a compilation may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -108,6 +110,16 @@ pub fn remove(name: &str) -> Result<()> {
     }
 }
 
+/// [`remove`] for the profile `name`, and [`remove_namespace`] for the namespace that may go with it.
+///
+/// # Errors
+/// As those.
+pub fn remove_all_of(name: &str) -> Result<()> {
+    let namespace = namespace_of(name).map_or(Ok(()), |namespace| remove_namespace(&namespace));
+    let errors = [remove(name), namespace].into_iter().filter_map(Result::err);
+    Error::join(errors.collect()).map_or(Ok(()), Err)
+}
+
 /// The kernel takes either in one write.
 fn write(file: &str, data: &[u8]) -> std::io::Result<()> {
     let mut file = std::fs::OpenOptions::new().write(true).open(Path::new(POLICY).join(file))?;
@@ -115,6 +127,83 @@ fn write(file: &str, data: &[u8]) -> std::io::Result<()> {
         n if n == data.len() => Ok(()),
         _ => Err(ErrorKind::WriteZero.into()),
     }
+}
+
+/// Whether instances get policy namespaces: the kernel can stack what is in one upon a profile, and we are in none ourselves.
+/// Below a first one the kernel lets nobody in a user namespace fill a second.
+pub fn namespaces() -> bool {
+    let read = |file: &str| std::fs::read_to_string(Path::new(POLICY).join(file)).unwrap_or_default();
+    stacks(&read("features/domain/stack"), &read("features/domain/version")) && level(Path::new("/")) == 0
+}
+
+/// Stacks of namespaces came with version 1.2 of the domain's rules.
+fn stacks(stack: &str, version: &str) -> bool {
+    let numbers =
+        version.trim().split_once('.').and_then(|(a, b)| Some((a.parse::<u32>().ok()?, b.parse::<u32>().ok()?)));
+    stack.trim() == "yes" && numbers.is_some_and(|n| n >= (1, 2))
+}
+
+/// How deep the policy namespace is that we are in; the host's is 0.
+pub(super) fn level(root: &Path) -> u32 {
+    let text = std::fs::read_to_string(root.join(POLICY.trim_start_matches('/')).join(".ns_level"));
+    text.ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Whether the kernel takes policy from us: it is asked to remove a profile that is not there.
+pub fn may_load() -> bool {
+    matches!(write(".remove", b"stapes.none"), Err(e) if e.kind() == ErrorKind::NotFound)
+}
+
+/// The policy namespace that goes with the profile `name`; none if that would be too long for a file. AppArmor's
+/// own scripts inside load policy only where the name begins as LXC's (rc.apparmor.functions).
+pub fn namespace_of(name: &str) -> Option<String> {
+    const LONGEST: usize = 255;
+    let namespace = format!("lxc-{name}");
+    (namespace.len() <= LONGEST).then_some(namespace)
+}
+
+/// Makes the policy namespace `name`, without anything in it.
+///
+/// # Errors
+/// The kernel refused.
+pub fn make_namespace(name: &str) -> Result<()> {
+    let make = || std::fs::create_dir(Path::new(POLICY).join(NAMESPACES).join(name));
+    let made = match make() {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            remove_namespace(name)?;
+            make()
+        }
+        other => other,
+    };
+    made.with_context(|| format!("Failed creating the AppArmor namespace \"{name}\""))
+}
+
+/// Removes the policy namespace `name` and all in it. One that is not there is fine. As with [`remove`], no process may be left.
+///
+/// # Errors
+/// The kernel refused.
+pub fn remove_namespace(name: &str) -> Result<()> {
+    match std::fs::remove_dir(Path::new(POLICY).join(NAMESPACES).join(name)) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        other => other.with_context(|| format!("Failed removing the AppArmor namespace \"{name}\"")),
+    }
+}
+
+/// Profiles whose policy namespaces ([`namespace_of`]) are there, as far as their names begin with `prefix`.
+pub fn with_namespace(prefix: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(Path::new(POLICY).join(NAMESPACES)).into_iter().flatten().flatten();
+    let names = entries.filter_map(|e| Some(e.file_name().to_str()?.strip_prefix("lxc-")?.to_string()));
+    names.filter(|n| n.starts_with(prefix)).collect()
+}
+
+/// The label of what runs in the profile `name`, and in `namespace` besides.
+pub fn label(name: &str, namespace: Option<&str>) -> String {
+    namespace.map_or_else(|| name.to_string(), |namespace| format!("{name}//&:{namespace}:"))
+}
+
+/// Whether `label` is one of those made by [`label`] with a namespace.
+pub fn has_namespace(label: &str) -> bool {
+    label.contains("//&:")
 }
 
 /// Names of the loaded profiles that begin with `prefix`.
@@ -138,9 +227,10 @@ pub fn label_of(pid: i32) -> Result<Option<String>> {
     Ok((label != "unconfined").then(|| label.to_string()))
 }
 
-/// Whether `label`, which may be a stack of several, holds the profile `name`.
-pub fn holds(label: &str, name: &str) -> bool {
-    label.split("//&").any(|part| part == name)
+/// Whether `label`, which may be a stack of several, holds all of `wanted`; of a policy namespace (`:name:`) anything in it.
+pub fn holds(label: &str, wanted: &str) -> bool {
+    let is = |part: &str, wanted: &str| part == wanted || wanted.ends_with(':') && part.starts_with(wanted);
+    wanted.split("//&").all(|wanted| label.split("//&").any(|part| is(part, wanted)))
 }
 
 /// `name (enforce)`.
@@ -163,6 +253,19 @@ mod tests {
         assert!(holds("stapes-default_c1", "stapes-default_c1"));
         assert!(holds("stapes-default_c1//&:inner:unconfined", "stapes-default_c1"));
         assert!(!holds("stapes-default_c10", "stapes-default_c1"));
+        let wanted = label("stapes-default_c1", Some("lxc-stapes-default_c1"));
+        assert!(holds("stapes-default_c1//&:lxc-stapes-default_c1:unconfined", &wanted));
+        assert!(!holds("stapes-default_c1", &wanted) && !holds(":lxc-stapes-default_c1:unconfined", &wanted));
+        assert!(!holds("stapes-default_c1//&:lxc-stapes-default_c10:unconfined", &wanted));
+        assert!(has_namespace(&wanted) && !has_namespace(&label("stapes-default_c1", None)));
+    }
+
+    #[test]
+    fn stacking_is_asked_of_the_kernel() {
+        assert!(stacks("yes\n", "1.2\n") && stacks("yes", "1.10") && stacks("yes", "2.0"));
+        assert!(!stacks("no\n", "1.2\n") && !stacks("yes\n", "1.1\n") && !stacks("yes", "") && !stacks("", "1.2"));
+        assert_eq!(namespace_of("stapes-default_c1").as_deref(), Some("lxc-stapes-default_c1"));
+        assert_eq!(namespace_of(&"x".repeat(252)), None);
     }
 
     #[test]
