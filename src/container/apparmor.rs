@@ -99,9 +99,11 @@ pub fn render(profile: &Profile<'_>) -> String {
             add(class);
         }
     }
-    // Who may send is for the sender's profile to say; of the host, everybody may who has the right.
+    // Who may send or trace is for the sender's profile to say; of the host, everybody may who has the right. A host that is
+    // itself confined, as inside a container, counts as confined here.
     add("signal (receive)");
     add(&format!("signal peer={name}"));
+    add("ptrace (readby, tracedby)");
     add(&format!("ptrace peer={name}"));
     let own_policy = profile.namespace.then_some(OWN_POLICY);
     let sysfs: Vec<&str> = SYSFS.into_iter().chain(own_policy).collect();
