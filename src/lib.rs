@@ -49,7 +49,8 @@
 //!   under one allocator lock (`ops::cpus`), on a table that is there only while somebody asks.
 //! - **Our binary** cannot be reached from a privileged instance: whoever goes there runs from a read-only overlay view of it.
 //! - **AppArmor**: where it is on, each instance has a profile of its own (`container::apparmor` writes it, `ops::confine` loads
-//!   and removes it, `host::lsm` talks to the kernel); process 1 changes over last before its exec, and the monitor compares.
+//!   and removes it, `host::lsm` talks to the kernel), and a policy namespace to fill where the kernel stacks them; process 1
+//!   changes over last before its exec, and the monitor compares.
 //! - **Interfaces** are made and read through netlink in-process (`host::links`): a change is data, several go with one system
 //!   call, and the kernel's own words reach the user. Another network namespace is entered by a thread that ends with its
 //!   work (`sys::ns::inside_net`), never by a process.
