@@ -47,8 +47,9 @@ fn try_all(state: &State, rules: &str) -> [bool; 3] {
 #[test]
 fn rules_that_deny_what_is_needed_are_named() {
     let Some(state) = state("rules_that_deny_what_is_needed_are_named") else { return };
+    let mut wrong = Vec::new();
     for (rules, possible) in [
-        ("deny ptrace,", Some([true; 3])),
+        ("deny ptrace,", Some([true, false, true])),
         ("deny signal,", Some([true, true, false])),
         ("deny signal (receive),", Some([true, true, false])),
         ("deny /bin/** x,", Some([false, false, true])),
@@ -62,7 +63,10 @@ fn rules_that_deny_what_is_needed_are_named() {
         ("deny network,", None),
     ] {
         let found = try_all(&state, rules);
-        assert!(possible.is_none_or(|wanted| wanted == found), "{rules}: start, exec, stop: {found:?}");
+        if possible.is_some_and(|wanted| wanted != found) {
+            wrong.push(format!("{rules} start, exec, stop: {found:?}"));
+        }
     }
     state.finish();
+    assert_eq!(wrong, [""; 0]);
 }
