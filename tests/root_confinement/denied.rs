@@ -52,7 +52,7 @@ fn rules_that_deny_what_is_needed_are_named() {
         ("deny ptrace,", Some([true, false, true])),
         ("deny signal,", Some([true, true, false])),
         ("deny signal (receive),", Some([true, true, false])),
-        ("deny /bin/** x,", Some([false, false, true])),
+        ("deny /bin/** x,", Some([true, false, true])),
         ("deny /sbin/init x,", Some([false, true, true])),
         ("deny capability,", Some([true, false, true])),
         ("deny capability sys_admin,", None),
