@@ -2,7 +2,7 @@
 
 use super::complete;
 use super::edit::edit;
-use super::network_list::List;
+use super::network_list::{List, ListLeases};
 use super::network_use::{Attach, AttachProfile, Detach, DetachProfile};
 use super::output::yaml;
 use super::{Context, DONE, Outcome, kv, refuse_target};
@@ -34,6 +34,7 @@ pub enum Network {
     Info(Info),
     #[command(visible_alias = "ls")]
     List(List),
+    ListLeases(ListLeases),
     Set(Set),
     Show(Show),
     Unset(Unset),
@@ -183,6 +184,7 @@ impl Network {
             Self::Get(get) => get.run(cx),
             Self::Info(info) => info.run(cx),
             Self::List(list) => list.run(cx),
+            Self::ListLeases(leases) => leases.run(cx),
             Self::Set(set) => {
                 refuse_target(set.target.as_deref())?;
                 let change = Change::Set(cx.values(kv::assignments(&set.values)?)?);

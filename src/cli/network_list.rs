@@ -1,14 +1,16 @@
-//! `network list` and the text of `network info`.
+//! `network list`, `list-leases` and the text of `network info`.
 
+use super::complete;
 use super::list::{FieldFilter, FormatOption};
 use super::output::columns::{self, Column, column};
 use super::{Context, Outcome, kv};
 use crate::base::names::NetworkName;
 use crate::base::size;
 use crate::error::{Error, Result};
-use crate::model::view::{NetworkStateView, NetworkView};
-use crate::ops::network::list as ops;
+use crate::model::view::{LeaseView, NetworkStateView, NetworkView};
+use crate::ops::network::{leases, list as ops};
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 
 /// List available networks
 ///
@@ -131,6 +133,64 @@ fn field_of(view: &NetworkView, field: &str) -> Option<String> {
         "managed" => Some(view.managed.to_string()),
         "status" => Some(view.status.clone()),
         key => view.put.config.get(key.strip_prefix("config.").unwrap_or(key)).cloned(),
+    }
+}
+
+/// List DHCP leases
+///
+/// Default column layout: hmit
+///
+/// Column shorthand chars:
+///   h - Hostname
+///   m - MAC Address
+///   i - IP Address
+///   t - Type
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub struct ListLeases {
+    /// Network
+    #[arg(value_name = "network", add = ArgValueCompleter::new(complete::networks))]
+    pub network: String,
+    /// Columns
+    #[arg(short, long, value_name = "columns", default_value = "hmit")]
+    pub columns: String,
+    #[command(flatten)]
+    pub format: FormatOption,
+}
+
+/// What a letter of `network list-leases` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseCell {
+    Hostname,
+    Mac,
+    Address,
+    Type,
+}
+
+/// The letters of `network list-leases -c`.
+pub const LEASE_COLUMNS: &[Column<LeaseCell>] = &[
+    column('h', "HOSTNAME", LeaseCell::Hostname),
+    column('m', "MAC ADDRESS", LeaseCell::Mac),
+    column('i', "IP ADDRESS", LeaseCell::Address),
+    column('t', "TYPE", LeaseCell::Type),
+];
+
+impl ListLeases {
+    pub(super) fn run(self, cx: &Context) -> Outcome {
+        let format = self.format.parse()?;
+        let chosen = columns::letters(&self.columns, LEASE_COLUMNS)?;
+        let store = cx.reader()?;
+        let (project, name) = super::network::named(cx, &store, &self.network)?;
+        let all = leases::list(&store, &project, &name)?;
+        let cell = |lease: &LeaseView, cell: LeaseCell| match cell {
+            LeaseCell::Hostname => lease.hostname.clone(),
+            LeaseCell::Mac => lease.hwaddr.clone(),
+            LeaseCell::Address => lease.address.clone(),
+            LeaseCell::Type => lease.kind.to_uppercase(),
+        };
+        let rows = all.iter().map(|lease| chosen.iter().map(|c| cell(lease, c.cell)).collect()).collect();
+        let header: Vec<&str> = chosen.iter().map(|c| c.header).collect();
+        self.format.print(&format, &header, rows, &all)
     }
 }
 

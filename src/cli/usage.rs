@@ -65,6 +65,7 @@ const GRAMMAR: &[(&str, &str)] = &[
     ("network get", "[<remote>:]<network> <key>"),
     ("network info", "[<remote>:]<network>"),
     ("network list", "[<remote>:] [<filter>...]"),
+    ("network list-leases", "[<remote>:]<network>"),
     ("network set", "[<remote>:]<network> <key>=<value>..."),
     ("network show", "[<remote>:]<network>"),
     ("network unset", "[<remote>:]<network> <key>"),

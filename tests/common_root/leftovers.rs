@@ -39,12 +39,28 @@ fn in_kernel(state: &State) -> Vec<String> {
             }
         }
     }
+    found.extend(network(state));
     let dir = state.dir.to_string_lossy();
     found.extend(mounts("self", &dir).map(|l| format!("mount {l}")));
     found.extend(processes(state).into_iter().map(|p| format!("process {p}")));
     let prefix = stapes::container::apparmor::prefix(stapes::ops::load::tag(&state.layout()).as_deref());
     found.extend(apparmor::loaded(&prefix).into_iter().flatten().map(|p| format!("AppArmor profile {p}")));
     found.extend(apparmor::with_namespace(&prefix).into_iter().map(|n| format!("AppArmor namespace of {n}")));
+    found
+}
+
+/// Interfaces that instances or networks of the tests had, and tables of rules: in this thread's network.
+fn network(state: &State) -> Vec<String> {
+    let output = |program: &str, args: &[&str]| {
+        let out = std::process::Command::new(program).args(args).output();
+        out.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default()
+    };
+    let links = output("ip", &["-br", "link"]);
+    let ours = |l: &&str| l.starts_with("veth") || l.starts_with("matrixbr");
+    let mut found: Vec<String> = links.lines().filter(ours).map(|l| format!("interface {l}")).collect();
+    let tag = stapes::ops::load::tag(&state.layout()).unwrap_or_default();
+    let tables = output("nft", &["list", "tables"]);
+    found.extend(tables.lines().filter(|l| l.contains(&tag)).map(str::to_string));
     found
 }
 

@@ -213,6 +213,10 @@ impl State {
         for image in self.images()? {
             self.run(&["image", "delete", &image]).good()?;
         }
+        let networks = self.run(&["network", "list", "-f", "csv", "-c", "nm"]).good()?;
+        for name in networks.lines().filter_map(|l| l.strip_suffix(",YES")) {
+            self.run(&["network", "delete", name]).good()?;
+        }
         Ok(())
     }
 

@@ -274,3 +274,17 @@ pub fn image_deleted_in_use(state: &State, done: bool) -> Result<(), String> {
     kept(state, done)?;
     image_deleted(state, done)
 }
+
+/// The network can be used and deleted, or its name is free.
+pub fn network(state: &State, _: bool) -> Result<(), String> {
+    let networks = state.run(&["network", "list", "-f", "csv", "-c", "nm"]).good()?;
+    if !networks.lines().any(|l| l == "matrixbr0,YES") {
+        state.run(&["network", "create", "matrixbr0"]).good()?;
+    }
+    state.run(&["network", "show", "matrixbr0"]).good()?;
+    if state.run(&["create", "img", "n1", "-n", "matrixbr0"]).good().is_ok() {
+        state.run(&["start", "n1"]).good()?;
+        state.run(&["delete", "-f", "n1"]).good()?;
+    }
+    state.run(&["network", "delete", "matrixbr0"]).good().map(drop)
+}

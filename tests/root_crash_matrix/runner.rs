@@ -130,6 +130,8 @@ fn side_by_side(scenario: &Scenario, prepared: &State, cases: &[Case]) -> Vec<St
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {
             scope.spawn(|| {
+                // A network each: they make bridges of the same name.
+                common_root::leave_the_network();
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
                     if let Err(e) = one(scenario, prepared, case) {
                         let Case { action, point, nth } = case;

@@ -74,6 +74,10 @@ fn with_spare_profile(state: &State) {
     profile(state, "user.x=new");
 }
 
+/// Made by the runner if dnsmasq and nft are there.
+const NETWORKS: &str = "networks";
+const NETWORK: &[&str] = &["network create matrixbr0"];
+const ON_NETWORK: &[&str] = &["network create matrixbr0", "launch img c1 -n matrixbr0 -c user.x=old"];
 const STARTED: &[&str] = &["start c1"];
 
 /// All rows.
@@ -192,5 +196,27 @@ pub const ALL: &[Scenario] = &[
         prepare: instance,
         before: &["crash store.instance.renamed rename c1 c2"],
         ..scenario("recovery of rename", "create img third", checks::renamed_or_not)
+    },
+    Scenario { needs: NETWORKS, ..scenario("network create", "network create matrixbr0", checks::network) },
+    Scenario {
+        needs: NETWORKS,
+        before: NETWORK,
+        ..scenario("network set", "network set matrixbr0 ipv4.address=10.99.0.1/24", checks::network)
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: NETWORK,
+        ..scenario("network delete", "network delete matrixbr0", checks::network)
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: NETWORK,
+        ..scenario("launch, network", "launch img c1 -n matrixbr0", checks::created)
+    },
+    Scenario { needs: NETWORKS, before: ON_NETWORK, ..scenario("stop -f, network", "stop -f c1", checks::stopped) },
+    Scenario {
+        needs: NETWORKS,
+        before: NETWORK,
+        ..scenario("run, network", "run --name c1 -n matrixbr0 img -- true", checks::gone)
     },
 ];

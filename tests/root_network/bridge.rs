@@ -118,6 +118,11 @@ fn addresses_and_names_by_dnsmasq() {
     assert!(state.sh("c1", "nslookup c2.lab").contains("10.77.0.77"));
     state.sh("c1", "ping -c 1 -W 5 c2.lab; ping -c 1 -W 5 _gateway.lab");
     assert!(state.good(&["list", "-f", "csv", "-c", "n4"]).contains("c2,10.77.0.77 (eth0)"));
+    let leases = state.good(&["network", "list-leases", "testbr0", "-f", "csv"]);
+    for row in ["testbr0.gw,,10.77.0.1,GATEWAY", ",10.77.0.77,STATIC"] {
+        assert!(leases.contains(row), "{leases}");
+    }
+    assert!(leases.lines().any(|l| l.starts_with("c1,10:66:6a:") && l.ends_with(",DYNAMIC")), "{leases}");
     // It died: the next one to come finds another.
     let pid = process[0].split_whitespace().next().unwrap().to_string();
     host(&format!("kill -9 {pid}"));

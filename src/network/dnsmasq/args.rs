@@ -34,7 +34,7 @@ impl Paths {
             config: run.join("dnsmasq.conf"),
             hosts: run.join("dnsmasq.hosts"),
             names: run.join("dnsmasq.names"),
-            leases: kept.join("dnsmasq.leases"),
+            leases: kept.join(super::leases::FILE),
             pid: run.join("dnsmasq.pid"),
             log: run.join("dnsmasq.log"),
         }

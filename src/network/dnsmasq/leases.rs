@@ -10,6 +10,9 @@ use crate::model::view::{LOCATION, LeaseView};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+/// Name of the file they are in.
+pub const FILE: &str = "dnsmasq.leases";
+
 /// Bytes of the file that are read at most.
 pub const MAX_BYTES: usize = 16 << 20;
 /// Lines that are read at most: all of a `/16` and more.

@@ -7,6 +7,7 @@ mod host;
 mod images;
 mod instances;
 mod limits;
+mod networks;
 mod records;
 
 use crate::error::{Error, Result};
@@ -105,6 +106,7 @@ pub fn state(store: &Store, fix: bool) -> Result<Report> {
     records::check(store, fix, &mut report)?;
     images::check(store, fix, &mut report)?;
     instances::check(store, fix, &mut report)?;
+    networks::check(store, fix, &mut report)?;
     limits::check(store, &mut report);
     if report.healthy() {
         report.ok("state", format!("records, disk and kernel agree in {}", store.layout().state.display()));

@@ -110,6 +110,26 @@ fn running(store: &Store, name: &NetworkName) -> Result<Option<std::os::fd::Owne
     Ok((!ended).then_some(process))
 }
 
+/// True if dnsmasq should run and does not: it was killed.
+///
+/// # Errors
+/// The run file is damaged.
+pub fn has_died(store: &Store, name: &NetworkName) -> Result<bool> {
+    let noted = store.network_run(name)?.is_some_and(|run| run.dnsmasq.is_some());
+    Ok(noted && running(store, name)?.is_none() && !store.network_ports(name)?.is_empty())
+}
+
+/// Starts it again.
+///
+/// # Errors
+/// As [`add`].
+pub fn revive(store: &Store, project: &ProjectName, name: &NetworkName) -> Result<()> {
+    let Some(network) = store.network(project, name)? else { return Ok(()) };
+    let plan = Plan::of(store, name, &network.config)?;
+    let lock = store.lock_network_run(name)?;
+    if has_died(store, name)? { start(store, project, &lock, &plan) } else { Ok(()) }
+}
+
 /// Starts dnsmasq anew if it runs, for a configuration that has changed.
 ///
 /// # Errors

@@ -37,10 +37,23 @@ pub(super) fn up(store: &Store, name: &NetworkName, bridge: &Bridge) -> Result<(
 /// nft refuses.
 pub(super) fn down(store: &Store, name: &NetworkName) -> Result<()> {
     let tables = tables(store);
-    match together(&tables, &network::down(name), &|there| coexist::down(&tables, name, there)) {
+    let last = store.network_runs()?.iter().all(|other| other == name);
+    let gone = || if last { no_tables(&tables) } else { String::new() };
+    let others = |there: &Ruleset| {
+        let fix = coexist::down(&tables, name, there);
+        Fix { script: fix.script + &gone(), ..fix }
+    };
+    match together(&tables, &network::down(name), &others) {
         Err(e) if e.kind() == Kind::Unsupported => Ok(()),
         other => other.with_context(|| format!("Failed removing the firewall rules of network \"{name}\"")),
     }
+}
+
+/// Removes our tables with all that is in them, whether they are there or not: nft before 1.0.8 knows no `destroy`.
+fn no_tables(tables: &Tables) -> String {
+    let name = tables.name();
+    let lines = ["inet", "bridge", "netdev"].map(|f| format!("add table {f} {name}\ndelete table {f} {name}\n"));
+    lines.concat()
 }
 
 /// One transaction of ours with what others need; read anew if they changed something in between.

@@ -8,6 +8,7 @@ pub mod attach;
 pub mod change;
 pub mod dns;
 mod firewall;
+pub mod leases;
 pub mod list;
 pub mod up;
 

@@ -231,6 +231,14 @@ fn routes(host: &mut Links, bridge: &Target, plan: &Plan, old: Option<&Config>) 
     host.run_all(steps.collect())
 }
 
+/// Takes down what runs of a network that is no more.
+///
+/// # Errors
+/// As [`down`].
+pub fn take_down(store: &Store, name: &NetworkName) -> Result<()> {
+    down(store, &store.lock_network_run(name)?)
+}
+
 /// Takes down what runs of a network: dnsmasq, the rules, the bridge. Nothing left is fine.
 ///
 /// # Errors

@@ -1,0 +1,35 @@
+//! Networks: records that cannot be read, what runs of one that is not there, a dnsmasq that died.
+
+use super::Report;
+use crate::base::names::{NetworkName, ProjectName};
+use crate::error::Result;
+use crate::ops::network::{dns, up};
+use crate::store::Store;
+use std::collections::BTreeMap;
+
+pub(super) fn check(store: &Store, fix: bool, report: &mut Report) -> Result<()> {
+    let mut owners: BTreeMap<NetworkName, ProjectName> = BTreeMap::new();
+    for (project, _) in store.projects()? {
+        for (name, network) in store.networks(&project)? {
+            if let Err(e) = network {
+                report.broken(&format!("network {project}/{name}"), &e);
+            }
+            owners.insert(name, project.clone());
+        }
+    }
+    for name in store.network_runs()? {
+        let check = format!("network {name}");
+        match owners.get(&name) {
+            None => {
+                let message = "it was deleted, and something of it still runs";
+                report.disagreement(&check, message, fix, || up::take_down(store, &name));
+            }
+            Some(owner) if dns::has_died(store, &name)? => {
+                let message = "its dnsmasq has died";
+                report.disagreement(&check, message, fix, || dns::revive(store, owner, &name));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
