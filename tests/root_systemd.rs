@@ -122,6 +122,58 @@ fn the_end_of_the_unit_that_started_it_does_not_reach_it() {
     state.finish();
 }
 
+/// Settings of logind for a while: a log-out ends all processes of the session, root's too (logind.conf(5)).
+struct Strict;
+
+const LOGIND: &str = "/run/systemd/logind.conf.d/stapes-test.conf";
+
+impl Strict {
+    fn set() -> Self {
+        std::fs::create_dir_all(Path::new(LOGIND).parent().unwrap()).unwrap();
+        std::fs::write(LOGIND, "[Login]\nKillUserProcesses=yes\nKillExcludeUsers=\n").unwrap();
+        systemctl(&["restart", "systemd-logind"]);
+        Self
+    }
+}
+
+impl Drop for Strict {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(LOGIND);
+        systemctl(&["restart", "systemd-logind"]);
+    }
+}
+
+#[test]
+fn a_log_out_does_not_reach_it() {
+    let Some(state) = state("a_log_out_does_not_reach_it") else { return };
+    if tool("sh", &["-c", "ls /usr/lib/*/security/pam_systemd.so /lib/*/security/pam_systemd.so"]).stdout.is_empty() {
+        skip("a_log_out_does_not_reach_it", "no pam_systemd: the package libpam-systemd");
+        return;
+    }
+    state.good(&["create", "test", "c1"]);
+    let _strict = Strict::set();
+    let (bin, dir) = (state.bin.to_string_lossy().into_owned(), format!("--setenv=STAPES_DIR={}", state.dir.display()));
+    // A session as login(1) opens it. One process of it stays behind as stubbornly as it can.
+    let stray = state.path("stray");
+    let script = format!("{bin} start c1; setsid nohup sleep 3000 & echo $! >{}; exec sleep 3000", stray.display());
+    let begun =
+        ["--unit=stapes-test-login", "--collect", "-p", "PAMName=login", "-p", "User=root", &dir, "sh", "-c", &script];
+    assert!(tool("systemd-run", &begun).status.success());
+    let pid = || std::fs::read_to_string(&stray).ok()?.trim().parse::<i32>().ok();
+    until("the session to have started it", || pid().is_some() && state.status("c1").as_deref() == Some("RUNNING"));
+    let (stray, init) = (pid().unwrap(), state.init("c1"));
+    let group = std::fs::read_to_string(format!("/proc/{stray}/cgroup")).unwrap();
+    let session = group.trim().rsplit_once("/session-").and_then(|(_, n)| n.strip_suffix(".scope"));
+    let session = session.unwrap_or_else(|| panic!("no session: {group}"));
+    assert!(tool("loginctl", &["terminate-session", session]).status.success());
+    until("the session to end", || !lives(stray));
+    until("the user's slice to be empty", || !Path::new("/sys/fs/cgroup/user.slice/user-0.slice").is_dir());
+    assert!(lives(init));
+    assert_eq!(state.status("c1").as_deref(), Some("RUNNING"));
+    assert_eq!(state.sh("c1", "echo still"), "still");
+    state.finish();
+}
+
 /// The shipped template for this state and program.
 fn template(state: &State) -> String {
     let text = include_str!("../examples/systemd/stapes@.service");

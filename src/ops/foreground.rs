@@ -54,10 +54,13 @@ struct Up {
 pub fn run(request: &Request<'_>) -> Result<bool> {
     let place = Place::take(request.layout)?;
     let mut up = begin(request, &place)?;
-    // The code of the start is not needed for a long time.
-    process::release_code();
-    request.notify.ready(&format!("Running, process 1 is {}", up.keep.pid()));
+    request.notify.ready(&running(&up));
     loop {
+        // What the start needed is not needed for a long time. Nothing but the wait comes after this: code that runs here is
+        // mapped again, and stays.
+        process::release_code();
+        process::release_stack();
+        process::release_heap();
         let Up { monitored, keep } = up;
         let stopping = &mut || request.notify.stopping("Shutting the instance down");
         let end = keep.until_end(&monitored, request.orders, Told::ByUnit, stopping)?;
@@ -70,8 +73,12 @@ pub fn run(request: &Request<'_>) -> Result<bool> {
             Next::Abandoned => return Ok(true),
             Next::Started(up) => up,
         };
-        request.notify.status(&format!("Running, process 1 is {}", up.keep.pid()));
+        request.notify.status(&running(&up));
     }
+}
+
+fn running(up: &Up) -> String {
+    format!("Running, process 1 is {}", up.keep.pid())
 }
 
 fn begin(request: &Request<'_>, place: &Place) -> Result<Up> {

@@ -146,6 +146,15 @@ pub fn release_stack() {
     unsafe { libc::madvise(std::ptr::with_exposed_provenance_mut(end - DEEPEST), DEEPEST, libc::MADV_DONTNEED) };
 }
 
+/// Gives what was freed back to the kernel. (musl's allocator does so by itself.)
+pub fn release_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no argument is a pointer (malloc_trim(3)).
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
 /// Lets go of the memory that our own code takes up; the kernel maps what is still needed again, page by page, from the
 /// file it shares with every other process of ours (madvise(2), `MADV_DONTNEED` on clean file pages).
 pub fn release_code() {

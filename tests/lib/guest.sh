@@ -1,7 +1,7 @@
 # Shell functions for the scripts that boot a guest: tests/guest/{run,shell,root-tier,power-cut}. To be sourced.
 #
 #   guest_accel <folder>    how QEMU runs a guest here: `-accel … -cpu …`; the folder is that of tests/guest/build
-#   guest_debian <bin>      builds the images of Debian that tests import, once; kept in target/test-cache
+#   guest_debian <bin> [folder]    builds the images of Debian that tests import, once; kept in target/test-cache
 
 # /dev/kvm is no proof: guests may hang on it. One that gets as far as its kernel's first words within a few seconds is.
 guest_accel() {
@@ -21,9 +21,16 @@ guest_accel() {
     echo "-accel tcg,thread=multi -cpu max"
 }
 
-# Inside there is no network: what comes from the distribution is made here.
+# Inside there is no network: what comes from the distribution is made here. With a payload's folder behind it, it is put
+# there for the tests to find.
 guest_debian() {
-    guest_image "$1" debian-12 && guest_image "$1" podman-12 --package podman --package crun
+    local done=1
+    guest_image "$1" debian-12 && guest_image "$1" podman-12 --package podman --package crun || done=
+    if [ -n "${2-}" ]; then
+        mkdir -p "$2/source/target/test-cache"
+        cp target/test-cache/* "$2/source/target/test-cache/" || done=
+    fi
+    [ -n "$done" ]
 }
 
 # guest_image <bin> <name> [flag…]: Debian 12, built with these flags.
@@ -51,18 +58,19 @@ guest_image() {
     [ -n "$done" ]
 }
 
-# guest_payload <folder> <bin> [WORD…]: what the root tier needs inside, in the folder: `stapes`, `tests/<name>` (all root_*
-# test programs, or those whose name has one of the words), `source`, which stands where this folder is, and `environment`.
+# guest_payload <folder> <bin> [WORD…]: what the tests need inside, in the folder: `stapes`, `tests/<name>` (all root_* test
+# programs, or those that run in a guest and whose name has one of the words), `source`, which stands where this folder is,
+# and `environment`.
 #
 # Variables STAPES_* of the caller are handed on by `environment`. One that names a file brings the file along, and names
-# the copy inside. (What the tests keep in target/test-cache comes along anyway.)
+# the copy inside.
 guest_payload() {
     local folder=$1 bin=$2 program name wanted word value
     shift 2
+    [ $# -gt 0 ] || set -- root_
     mkdir -p "$folder"/{tests,files} "$folder"/source/target/{test-cache,tmp}
     cp "$bin" "$folder/stapes"
     cc -O1 -static -o "$folder/probe" tests/root_security/probe.c && local -x STAPES_TEST_PROBE=$folder/probe
-    cp target/test-cache/* "$folder/source/target/test-cache/" 2>/dev/null || true
     for name in $(compgen -e STAPES_); do
         value=${!name}
         case $name in
@@ -85,11 +93,10 @@ INSIDE
     mkdir "$folder/bin"
     ln -s ../stapes "$folder/bin/stapes"
     # The crash matrix stays outside: thousands of cases, and emulation is slow. A selection may go in.
-    cargo test --locked --no-run --test 'root_*' 2>&1 | tee "$folder/build" |
+    cargo test --locked --no-run --test 'root_*' --test guest_reboot 2>&1 | tee "$folder/build" |
         sed -n 's/.*(\(target[^)]*\))$/\1/p' | while read -r program; do
         name=$(basename "$program" | sed 's/-[0-9a-f]*$//')
         wanted=
-        [ $# -gt 0 ] || wanted=1
         for word; do case $name in *"$word"*) wanted=1 ;; esac; done
         [ "$name" != root_crash_matrix ] || [ -n "${STAPES_MATRIX-}" ] || wanted=
         [ -z "$wanted" ] || objcopy --strip-debug "$program" "$folder/tests/$name"
