@@ -86,6 +86,11 @@ pub fn binary() -> PathBuf {
     std::env::var_os("STAPES_BIN").map_or_else(|| env!("CARGO_BIN_EXE_stapes").into(), PathBuf::from)
 }
 
+/// True where programs start slowly (software emulation): long rows of like cases are then cut short.
+pub fn brief() -> bool {
+    std::env::var_os("STAPES_TEST_BRIEF").is_some()
+}
+
 /// The program with fault points.
 pub fn faults_binary(test: &str) -> Option<PathBuf> {
     let given = std::env::var_os("STAPES_FAULTS_BIN").map(PathBuf::from);

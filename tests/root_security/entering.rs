@@ -1,6 +1,6 @@
 //! What comes along into an instance with a start, an exec or a run: descriptors, folders, terminals, capabilities, users.
 
-use crate::common_root::{Out, PATIENCE, State, run};
+use crate::common_root::{Out, PATIENCE, State, brief, run};
 use crate::support::{Ask, Terminal};
 use crate::tools::probed;
 use std::process::Command;
@@ -40,7 +40,8 @@ fn cve_2024_21626_leaked_descriptors() {
         assert!(number <= 2 || number == 10, "{number} is {}", target.display());
         assert!(target.starts_with("/dev/pts") || target.ends_with("sbin/init"), "{number} is {}", target.display());
     }
-    for n in 3..=64 {
+    // What leaks has low numbers.
+    for n in 3..=if brief() { 9 } else { 64 } {
         for place in
             [format!("/proc/self/fd/{n}"), format!("/proc/self/fd/{n}/../.."), format!("/proc/thread-self/fd/{n}/.")]
         {

@@ -1,7 +1,7 @@
 //! Images that attack at the start: mount points that are links, device nodes, settings they bring along, volumes that are
 //! changed meanwhile. And the host's own files, which only their owner's commands change.
 
-use crate::common_root::State;
+use crate::common_root::{State, brief};
 use crate::support::{Ask, Tree};
 use crate::tools::{background, probed, probed_with};
 use std::os::unix::fs::symlink;
@@ -72,7 +72,8 @@ fn cve_2019_16884_mount_points_are_links() {
     let out = victim.to_str().unwrap();
     let up = format!("../../../../../../../..{out}");
     for name in ["proc", "sys", "dev"] {
-        for target in [out, &up, "/tmp", "tmp", name, "/proc/self/root", "/no/such/place"] {
+        let targets = [out, "/proc/self/root", &up, "/tmp", "tmp", name, "/no/such/place"];
+        for target in &targets[..if brief() { 2 } else { targets.len() }] {
             hostile(&state, &format!("{name} -> {target}"), &victim, |t| replace(t, name, target));
         }
         hostile(&state, &format!("{name} is a file"), &victim, |t| {
