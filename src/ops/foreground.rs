@@ -58,9 +58,9 @@ pub fn run(request: &Request<'_>) -> Result<bool> {
     loop {
         // What the start needed is not needed for a long time. Nothing but the wait comes after this: code that runs here is
         // mapped again, and stays.
-        process::release_code();
-        process::release_stack();
         process::release_heap();
+        process::release_stack();
+        process::release_code();
         let Up { monitored, keep } = up;
         let stopping = &mut || request.notify.stopping("Shutting the instance down");
         let end = keep.until_end(&monitored, request.orders, Told::ByUnit, stopping)?;

@@ -18,7 +18,7 @@ guest_accel() {
         fi
         rm "$said"
     fi
-    echo "-accel tcg,thread=multi -cpu max"
+    echo "-accel tcg,thread=multi -cpu max,erms=off,fsrm=off,la57=off"
 }
 
 # Inside there is no network: what comes from the distribution is made here. With a payload's folder behind it, it is put
