@@ -38,6 +38,7 @@ impl Matrix {
         let empty = State::new(bin);
         make_images(&empty.dir);
         mark_limits(&empty);
+        mark_networks(&empty);
         let image = State::copy_of(&empty);
         image.good(&["image", "import", "image.tar", "--alias", "img"]);
         let ready = State::copy_of(&image);
@@ -75,6 +76,13 @@ impl Matrix {
             bad.extend(found);
         }
         bad
+    }
+}
+
+/// A file `networks` if what networks take is there.
+fn mark_networks(state: &State) {
+    if common_root::have("dnsmasq") && common_root::have("nft") {
+        std::fs::write(state.path("networks"), "").unwrap();
     }
 }
 
