@@ -141,12 +141,12 @@ fn what_cannot_be_honoured_is_refused() {
         "-d",
         "eth0,type=nic",
         "-d",
-        "eth0,nictype=bridged",
+        "eth0,nictype=routed",
         "-d",
         "eth0,parent=br0",
     ]);
     nic.clean_failure().unwrap();
-    assert!(nic.stderr.contains("nic"), "{nic}");
+    assert!(nic.stderr.contains("\"routed\" are not supported"), "{nic}");
     state.run(&["delete", "-f", "c1"]);
     for bad in [
         "raw.lxc=lxc.include=/etc/passwd",

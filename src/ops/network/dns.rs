@@ -22,7 +22,7 @@ use crate::store::atomic::{self, Durability};
 use crate::store::lock::{Exclusive, Held, NetworkRunKey};
 use crate::store::networks::NetworkRun;
 use crate::sys::pidfd;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 const DNSMASQ: Program = Program { name: PROGRAM, package: "dnsmasq-base" };
@@ -101,13 +101,35 @@ pub fn remove(store: &Store, port: Port<'_>) -> Result<()> {
     Ok(())
 }
 
-/// dnsmasq of a network, if it runs.
-fn running(store: &Store, name: &NetworkName) -> Result<Option<std::os::fd::OwnedFd>> {
-    let Some((pid, started)) = store.network_run(name)?.and_then(|run| run.dnsmasq) else { return Ok(None) };
+/// dnsmasq of a network, if it runs: as it was noted, or as it says itself, for one whose starter was killed before it could
+/// note it. Its own file may be written by whoever takes dnsmasq over, so that counts only for a process with our argument.
+fn running(store: &Store, name: &NetworkName) -> Result<Option<OwnedFd>> {
+    if let Some((pid, started)) = store.network_run(name)?.and_then(|run| run.dnsmasq)
+        && let Some(process) = still(pid, started)?
+    {
+        return Ok(Some(process));
+    }
+    let file = paths(store, &ProjectName::default(), name).pid;
+    let Some(pid) = std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()) else {
+        return Ok(None);
+    };
+    let Some(started) = proc::start_time(pid)? else { return Ok(None) };
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let own = format!("--pid-file={}", file.display());
+    if words.split(|b| *b == 0).any(|word| word == own.as_bytes()) { still(pid, started) } else { Ok(None) }
+}
+
+/// A process that has ended may not have been waited for yet.
+fn still(pid: i32, started: u64) -> Result<Option<OwnedFd>> {
     let Some(process) = proc::open(pid, started)? else { return Ok(None) };
-    // One that has ended may not have been waited for yet.
     let ended = pidfd::wait_ended(process.as_fd(), Some(Duration::ZERO))?;
     Ok((!ended).then_some(process))
+}
+
+fn paths(store: &Store, project: &ProjectName, name: &NetworkName) -> Paths {
+    let layout = store.layout();
+    let (hosts, names) = (layout.network_ports_dir(name), layout.network_names_dir(name));
+    Paths { hosts, names, ..Paths::new(&layout.network_dir(project, name), &layout.network_run_dir(name)) }
 }
 
 /// True if dnsmasq should run and does not: it was killed.
@@ -150,11 +172,7 @@ pub(super) fn renew(
 fn start(store: &Store, project: &ProjectName, lock: &Held<NetworkRunKey, Exclusive>, plan: &Plan) -> Result<()> {
     let name = &plan.name;
     let run = store.network_run(name)?.ok_or_else(|| Error::internal("The network is not up"))?;
-    let layout = store.layout();
-    let folder = layout.network_run_dir(name);
-    let kept = layout.network_dir(project, name);
-    let (hosts, names) = (layout.network_ports_dir(name), layout.network_names_dir(name));
-    let paths = Paths { hosts, names, ..Paths::new(&kept, &folder) };
+    let paths = paths(store, project, name);
     let fail = || format!("Failed starting dnsmasq of network \"{name}\"");
     atomic::replace(&paths.config, args::config(&plan.bridge).as_bytes(), 0o644, Durability::Fast)
         .with_context(fail)?;
@@ -171,7 +189,7 @@ fn start(store: &Store, project: &ProjectName, lock: &Held<NetworkRunKey, Exclus
     let started = proc::start_time(pid)?.ok_or_else(gone)?;
     store.save_network_run(lock, &NetworkRun { dnsmasq: Some((pid, started)), ..run })?;
     // Where there is no group of ours it stays where it is.
-    let monitors = load::cgroups(layout)?.monitors();
+    let monitors = load::cgroups(store.layout())?.monitors();
     if monitors.exists() { monitors.enter(pid).with_context(fail) } else { Ok(()) }
 }
 
