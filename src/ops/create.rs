@@ -1,6 +1,9 @@
 //! `create`: an instance from an image, or an empty one. It is there with its record, or not at all.
 
-use super::network::attach::{self, Connection};
+use super::network::{
+    self,
+    attach::{self, Connection},
+};
 use super::{idmap, image, lifecycle, load, pool, start};
 use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName};
 use crate::base::{petname, time};
@@ -150,6 +153,7 @@ pub fn prepare(store: &Store, request: &Request, name: &InstanceName) -> Result<
     for (device, options) in &instance.devices {
         keys::device::validate(device, options, instance.kind)?;
     }
+    network::check_devices(store, &request.project, &expanded.devices, Some(instance.kind))?;
     let (_, pool) = pool::of_root(&expanded.devices)?;
     if store.instance_exists(&request.project, name)? {
         return Err(taken(name));

@@ -141,6 +141,9 @@ pub(super) fn end(store: &Store, who: (&ProjectName, &InstanceName)) -> Result<(
     let volatile = store.volatile(who.0, who.1)?.config;
     let on_host = volatile.iter().filter_map(|(key, name)| Some((VOLATILE_DEVICE_HOST_NAME.device_in(key)?, name)));
     let (mut devices, names): (BTreeSet<String>, Vec<&String>) = on_host.map(|(d, n)| (d.to_string(), n)).unzip();
+    if devices.is_empty() && store.network_runs()?.is_empty() {
+        return Ok(());
+    }
     container::nics::remove(names.into_iter().map(String::as_str)).context("Failed removing network interfaces")?;
     // A start that was killed had not noted the names yet. What cannot be read has none but those.
     if let Ok(loaded) = load::load(store, who.0, who.1) {

@@ -4,7 +4,7 @@
 //! that has the profile before anything is saved: what one of them refuses is refused as a whole.
 
 use super::update::{self, Checked};
-use super::{lifecycle, live, load};
+use super::{lifecycle, live, load, network};
 use crate::base::names::{InstanceName, PoolName, ProfileName, ProjectName};
 use crate::error::{Context, Error, Kind, Result};
 use crate::fault;
@@ -84,7 +84,7 @@ pub fn create(store: &Store, project: &ProjectName, name: &ProfileName, put: &Pr
         return Err(Error::exists("The profile already exists").context(context));
     }
     let profile = record_of(put);
-    validate(store, &profile)?;
+    validate(store, project, &profile)?;
     fault::point("profile.create")?;
     store.save_profile(&lock, name, &profile)?;
     note(store, project, name, "profile-created");
@@ -96,9 +96,10 @@ fn record_of(put: &ProfilePut) -> Profile {
     Profile { format: 1, description: put.description.clone(), config, devices: put.devices.clone() }
 }
 
-fn validate(store: &Store, profile: &Profile) -> Result<()> {
+fn validate(store: &Store, project: &ProjectName, profile: &Profile) -> Result<()> {
     keys::validate_profile(&profile.config)?;
     device::validate_all(&profile.devices, None, None)?;
+    network::check_devices(store, project, &profile.devices, None)?;
     update::check_pools(store, &profile.devices)
 }
 
@@ -118,7 +119,7 @@ pub fn update(
         ProfilePut { config: old.config.clone(), description: old.description.clone(), devices: old.devices.clone() };
     edit(&mut put)?;
     let new = record_of(&put);
-    validate(store, &new)?;
+    validate(store, project, &new)?;
     check_root(store, project, name, &old.devices, &new.devices)?;
     let affected = affected(store, project, name, &new)?;
     let act = || {

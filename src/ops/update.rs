@@ -4,7 +4,7 @@
 //! saved, and done to what runs. A change that a running instance refuses changes nothing at all.
 
 use super::load::{self, Loaded};
-use super::{cpus, idmap, lifecycle, live, pool};
+use super::{cpus, idmap, lifecycle, live, network, pool};
 use crate::base::names::{InstanceName, PoolName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -70,6 +70,7 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, old: &Loaded, put:
     let (instance, volatile) = records(old, put)?;
     keys::validate_config(&instance.config, instance.kind).context("Invalid config")?;
     device::validate_all(&instance.devices, None, Some(instance.kind)).context("Invalid devices")?;
+    network::check_devices(store, &old.project, &instance.devices, Some(instance.kind)).context("Invalid devices")?;
     check_profiles(store, &old.project, &instance.profiles)?;
     let expanded = load::expanded(store, &old.project, &instance)?;
     let changes =

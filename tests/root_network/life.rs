@@ -95,3 +95,56 @@ fn a_network_in_use_stays() {
     state.good(&["network", "delete", "testbr0"]);
     state.finish();
 }
+
+/// What a network takes is named with its package, and without it nothing is half done.
+#[test]
+fn missing_programs_are_named() {
+    let Some(state) = state("missing_programs_are_named") else { return };
+    let without = |args: &[&str]| {
+        let mut command = state.command(args);
+        command.env("PATH", "/nonexistent");
+        let out = crate::common_root::run(command, None, crate::common_root::PATIENCE);
+        out.clean_failure().unwrap();
+        out.stderr
+    };
+    let said = without(&["network", "create", "testbr0"]);
+    assert!(said.contains("The program \"nft\" is missing") && said.contains("\"nftables\""), "{said}");
+    assert!(!host("ip -br link").contains("testbr0"));
+    state.good(&["network", "create", "testbr0"]);
+    let said = without(&["launch", "test", "c1", "-n", "testbr0"]);
+    assert!(said.contains("The program \"dnsmasq\" is missing") && said.contains("\"dnsmasq-base\""), "{said}");
+    state.good(&["delete", "c1"]);
+    assert!(!host("ip -br link").contains("veth"));
+    state.good(&["network", "delete", "testbr0"]);
+    state.finish();
+}
+
+#[test]
+fn interfaces_that_do_not_go_with_their_network() {
+    let Some(state) = state("interfaces_that_do_not_go_with_their_network") else { return };
+    state.good(&["network", "create", "testbr0", "ipv4.address=10.77.0.1/24"]);
+    state.good(&["create", "test", "c1"]);
+    for (options, said) in [
+        ("network=nowhere0", "Failed loading network \"nowhere0\": Network not found"),
+        ("network=testbr0 ipv4.address=10.78.0.5", "not within network \"testbr0\" subnet"),
+        ("network=testbr0 ipv4.address=10.77.0.1", "is assigned to parent managed network device"),
+        ("network=testbr0 mtu=1400", "Cannot use \"mtu\" property in conjunction with \"network\" property"),
+        ("network=testbr0 parent=lo", "parent"),
+        ("network=testbr0 name=a-name-that-is-too-long", "too long"),
+    ] {
+        let words: Vec<&str> =
+            ["config", "device", "add", "c1", "eth0", "nic"].into_iter().chain(options.split(' ')).collect();
+        let out = state.run(&words);
+        out.clean_failure().unwrap();
+        assert!(out.stderr.contains(said), "{out}");
+        let profile: Vec<&str> =
+            ["profile", "device", "add", "default", "eth0", "nic"].into_iter().chain(options.split(' ')).collect();
+        state.run(&profile).clean_failure().unwrap();
+    }
+    let out = state.run(&["create", "test", "c2", "-n", "nowhere0"]);
+    out.clean_failure().unwrap();
+    assert_eq!(state.good(&["config", "device", "list", "c1"]).trim(), "");
+    state.good(&["delete", "c1"]);
+    state.good(&["network", "delete", "testbr0"]);
+    state.finish();
+}

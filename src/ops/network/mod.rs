@@ -13,10 +13,10 @@ pub mod list;
 pub mod up;
 
 use crate::base::names::{NetworkName, ProjectName};
-use crate::error::{Error, Result};
-use crate::model::instance::Devices;
+use crate::error::{Context, Error, Result};
+use crate::model::instance::{Devices, InstanceType};
 use crate::model::keys::device::{self, nic};
-use crate::model::network::Network;
+use crate::model::network::{Network, nic::check_on};
 use crate::model::view::url;
 use crate::ops::load;
 use crate::store::Store;
@@ -46,6 +46,26 @@ pub fn need(store: &Store, project: &ProjectName, name: &str) -> Result<(Network
     let found = NetworkName::parse(name).map_err(|_| not_found())?;
     let network = store.network(&project_of(store, project)?, &found)?.ok_or_else(not_found)?;
     Ok((found, network))
+}
+
+/// Checks the interfaces among `devices` that are on managed networks, with what these say.
+///
+/// # Errors
+/// Not found: there is no such network. Invalid: what a device says does not go with it.
+pub fn check_devices(
+    store: &Store,
+    project: &ProjectName,
+    devices: &Devices,
+    kind: Option<InstanceType>,
+) -> Result<()> {
+    for (name, options) in devices.iter().filter(|(_, d)| device::device_type(d) == "nic") {
+        let Some(network) = nic::NETWORK.get(options) else { continue };
+        let checked = need(store, project, network)
+            .with_context(|| format!("Failed loading network {network:?}"))
+            .and_then(|(found, record)| check_on(options, &found, &record, kind));
+        checked.with_context(|| format!("Device validation failed for {name:?}"))?;
+    }
+    Ok(())
 }
 
 /// Addresses of the instances and profiles that use a network.
