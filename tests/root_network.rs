@@ -10,6 +10,8 @@
 #[path = "root_network/bridge.rs"]
 mod bridge;
 mod common_root;
+#[path = "root_network/filter.rs"]
+mod filter;
 #[path = "root_network/life.rs"]
 mod life;
 #[path = "root_lifecycle/support.rs"]

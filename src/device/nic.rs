@@ -26,7 +26,15 @@ const PAIR: &[&Key] = &[
     &keys::LIMITS_MAX,
 ];
 /// Options of one that is a port of a bridge.
-const PORT: &[&Key] = &[&keys::PARENT, &keys::IPV4_ADDRESS, &keys::IPV6_ADDRESS, &keys::SECURITY_PORT_ISOLATION];
+const PORT: &[&Key] = &[
+    &keys::PARENT,
+    &keys::IPV4_ADDRESS,
+    &keys::IPV6_ADDRESS,
+    &keys::SECURITY_PORT_ISOLATION,
+    &keys::SECURITY_MAC_FILTERING,
+    &keys::SECURITY_IPV4_FILTERING,
+    &keys::SECURITY_IPV6_FILTERING,
+];
 /// Options of one on an interface of the host.
 const LOWER: &[&Key] = &[&keys::PARENT];
 

@@ -8,7 +8,7 @@ use super::network::{self, dns::Port};
 use crate::base::mac;
 use crate::base::names::{InstanceName, ProjectName};
 use crate::container;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::model::instance::{Config, Device, Devices};
 use crate::model::keys::device::{self, nic as keys};
 use crate::model::keys::{VOLATILE_DEVICE_HOST_NAME, VOLATILE_DEVICE_HWADDR, VOLATILE_DEVICE_NAME, server};
@@ -115,8 +115,14 @@ pub(super) fn resolved(store: &Store, loaded: &Loaded) -> Result<Devices> {
 /// Not found: the bridge or the parent. As [`network::up::ensure`], [`network::dns::add`].
 pub(super) fn begin(store: &Store, loaded: &Loaded) -> Result<()> {
     for (name, options) in interfaces(loaded) {
-        let Some(network) = keys::NETWORK.get(options) else { continue };
         let fail = || format!("Failed to start device \"{name}\"");
+        let Some(network) = keys::NETWORK.get(options) else {
+            if network::filter::is_wanted(options)? {
+                let text = "Filtering is not supported by this version but on managed networks";
+                return Err(Error::unsupported(text)).with_context(fail);
+            }
+            continue;
+        };
         let (found, record) = network::need(store, &loaded.project, network).with_context(fail)?;
         if record.kind != NetworkType::Bridge {
             continue;
@@ -146,11 +152,21 @@ pub(super) fn end(store: &Store, who: (&ProjectName, &InstanceName)) -> Result<(
     }
     container::nics::remove(names.into_iter().map(String::as_str)).context("Failed removing network interfaces")?;
     // A start that was killed had not noted the names yet. What cannot be read has none but those.
+    let mut filtered = BTreeSet::new();
     if let Ok(loaded) = load::load(store, who.0, who.1) {
-        devices.extend(interfaces(&loaded).map(|(name, _)| name.clone()));
+        for (name, options) in interfaces(&loaded) {
+            devices.insert(name.clone());
+            if network::filter::is_wanted(options).unwrap_or(false) {
+                filtered.insert(name.clone());
+            }
+        }
     }
     for device in devices {
-        network::dns::remove(store, Port { project: who.0, instance: who.1, device: &device })?;
+        let port = Port { project: who.0, instance: who.1, device: &device };
+        if filtered.contains(&device) {
+            network::filter::end(store, port)?;
+        }
+        network::dns::remove(store, port)?;
     }
     Ok(())
 }

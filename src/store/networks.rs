@@ -180,6 +180,16 @@ impl Store {
         self.run.as_ref().map_or(Ok(false), exists).with_context(|| format!("Failed reading network \"{n}\""))
     }
 
+    /// What dnsmasq was told of an interface; `None` if it is not on the network.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn network_port(&self, n: &NetworkName, file: &str) -> Result<Option<String>> {
+        let Some(run) = &self.run else { return Ok(None) };
+        let bytes = record::read_bytes(run, &rel::network_ports(n).join(file))?;
+        Ok(bytes.map(|b| String::from_utf8_lossy(&b).into_owned()))
+    }
+
     /// Names of the files of the interfaces on a network.
     ///
     /// # Errors

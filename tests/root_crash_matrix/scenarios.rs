@@ -213,6 +213,15 @@ pub const ALL: &[Scenario] = &[
         before: NETWORK,
         ..scenario("launch, network", "launch img c1 -n matrixbr0", checks::created)
     },
+    Scenario {
+        needs: NETWORKS,
+        before: NETWORK,
+        ..scenario(
+            "launch, filtered",
+            "launch img c1 -n matrixbr0 -d eth0,security.mac_filtering=true",
+            checks::created,
+        )
+    },
     Scenario { needs: NETWORKS, before: ON_NETWORK, ..scenario("stop -f, network", "stop -f c1", checks::stopped) },
     Scenario {
         needs: NETWORKS,

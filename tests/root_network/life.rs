@@ -100,18 +100,22 @@ fn a_network_in_use_stays() {
 #[test]
 fn missing_programs_are_named() {
     let Some(state) = state("missing_programs_are_named") else { return };
-    let without = |args: &[&str]| {
-        let mut command = state.command(args);
-        command.env("PATH", "/nonexistent");
-        let out = crate::common_root::run(command, None, crate::common_root::PATIENCE);
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    host("mount --make-rprivate /");
+    // Behind a file that cannot be executed.
+    let without = |program: &str, args: &[&str]| {
+        let at = host(&format!("which {program}"));
+        host(&format!("mount --bind /etc/passwd {}", at.trim()));
+        let out = state.run(args);
+        host(&format!("umount {}", at.trim()));
         out.clean_failure().unwrap();
         out.stderr
     };
-    let said = without(&["network", "create", "testbr0"]);
+    let said = without("nft", &["network", "create", "testbr0"]);
     assert!(said.contains("The program \"nft\" is missing") && said.contains("\"nftables\""), "{said}");
     assert!(!host("ip -br link").contains("testbr0"));
     state.good(&["network", "create", "testbr0"]);
-    let said = without(&["launch", "test", "c1", "-n", "testbr0"]);
+    let said = without("dnsmasq", &["launch", "test", "c1", "-n", "testbr0"]);
     assert!(said.contains("The program \"dnsmasq\" is missing") && said.contains("\"dnsmasq-base\""), "{said}");
     state.good(&["delete", "c1"]);
     assert!(!host("ip -br link").contains("veth"));

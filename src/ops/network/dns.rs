@@ -6,13 +6,15 @@
 //! is started again by the next interface, and by `doctor --fix`.
 
 use super::up::Plan;
+use super::{filter, leases};
 use crate::base::names::{DeviceName, InstanceName, NetworkName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::host::command::{Cmd, Host as Programs, Program, Runner};
 use crate::host::proc;
 use crate::model::instance::Device;
-use crate::model::network::{Network, nic};
+use crate::model::keys::device::nic as keys;
+use crate::model::network::{Network, alloc, nic};
 use crate::model::nic::Identity;
 use crate::network::dnsmasq::args::{self, Owner, PROGRAM, Paths};
 use crate::network::dnsmasq::hosts::Host;
@@ -22,6 +24,8 @@ use crate::store::atomic::{self, Durability};
 use crate::store::lock::{Exclusive, Held, NetworkRunKey};
 use crate::store::networks::NetworkRun;
 use crate::sys::pidfd;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -65,8 +69,13 @@ pub fn add(
     let plan = Plan::of(store, name, &network.config)?;
     let device = DeviceName::parse(port.device)?;
     let hwaddr = identity.hwaddr.ok_or_else(|| Error::internal("An interface on a bridge has no MAC address"))?;
-    let host = Host { addresses: nic::static_addresses(options), ..port.host(&device, hwaddr) };
     let lock = store.lock_network_run(name)?;
+    let addresses = addresses(store, (project, &plan), &port, hwaddr, options)?;
+    let host = Host { addresses, ..port.host(&device, hwaddr) };
+    if filter::is_wanted(options)? {
+        filter::begin(store, &plan.bridge, port, identity, (options, &host.addresses))?;
+        fault::point("network.filter")?;
+    }
     let (mode, domain) = (plan.bridge.dns_mode, &plan.bridge.domain);
     let texts = [host.text(mode).unwrap_or_default(), host.names(mode, domain).unwrap_or_default()];
     let changed = store.save_network_port(&lock, &host.file_name(), [&texts[0], &texts[1]])?;
@@ -77,6 +86,34 @@ pub fn add(
         (true, Some(_)) if !changed => Ok(()),
         (true, Some(process)) => pidfd::send_signal(process.as_fd(), libc::SIGHUP).map_err(Error::from),
     }
+}
+
+/// The addresses reserved for an interface: those it was given, and one of the subnet if it may have no other and was given
+/// none: the one it has a lease of, else a free one.
+fn addresses(
+    store: &Store,
+    (project, plan): (&ProjectName, &Plan),
+    port: &Port<'_>,
+    hwaddr: [u8; 6],
+    options: &Device,
+) -> Result<Vec<IpAddr>> {
+    let mut all = nic::static_addresses(options);
+    let filtered = keys::SECURITY_IPV4_FILTERING.bool(options)? && keys::IPV4_ADDRESS.get(options).is_none();
+    let Some(net) = plan.bridge.v4.dhcp_subnet().filter(|_| filtered) else { return Ok(all) };
+    let leases = leases::of(store, project, &plan.name);
+    if let Some(own) = leases.iter().find(|l| l.hwaddr == Some(hwaddr) && net.contains(l.address)) {
+        all.push(own.address);
+        return Ok(all);
+    }
+    let own = port.file_name()?;
+    let mut used: BTreeSet<IpAddr> = leases.iter().map(|l| l.address).collect();
+    for file in store.network_ports(&plan.name)?.iter().filter(|f| **f != own) {
+        let text = store.network_port(&plan.name, file)?.unwrap_or_default();
+        used.extend(text.split(',').filter_map(|word| word.trim().parse::<IpAddr>().ok()));
+    }
+    let none = || Error::failed(format!("No free address is left on network \"{}\"", plan.name));
+    all.push(alloc::next_free(&net, &plan.bridge.v4.ranges, &used).ok_or_else(none)?);
+    Ok(all)
 }
 
 /// Forgets an interface, whatever network it was on; dnsmasq ends with the last one.

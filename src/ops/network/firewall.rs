@@ -49,6 +49,25 @@ pub(super) fn down(store: &Store, name: &NetworkName) -> Result<()> {
     }
 }
 
+/// Carries out a change of our own rules that needs nothing of others'.
+///
+/// # Errors
+/// nft is missing or refuses: nothing has changed then.
+pub(super) fn set(store: &Store, script: &Script) -> Result<()> {
+    if script.is_empty() { Ok(()) } else { apply(&script.text(&tables(store))) }
+}
+
+/// The same for what is to go: without nft there is nothing.
+///
+/// # Errors
+/// nft refuses.
+pub(super) fn unset(store: &Store, script: &Script) -> Result<()> {
+    match set(store, script) {
+        Err(e) if e.kind() == Kind::Unsupported => Ok(()),
+        other => other,
+    }
+}
+
 /// Removes our tables with all that is in them, whether they are there or not: nft before 1.0.8 knows no `destroy`.
 fn no_tables(tables: &Tables) -> String {
     let name = tables.name();

@@ -9,7 +9,7 @@ use crate::model::keys::VOLATILE_DEVICE_HWADDR;
 use crate::model::keys::device::{self, nic as keys};
 use crate::model::network::{NetworkType, nic};
 use crate::model::view::LeaseView;
-use crate::network::dnsmasq::leases::{self, LeaseNic};
+use crate::network::dnsmasq::leases::{self, Lease, LeaseNic};
 use crate::ops::load;
 use crate::store::Store;
 use std::io::Read;
@@ -41,16 +41,15 @@ pub fn list(store: &Store, project: &ProjectName, name: &NetworkName) -> Result<
         .iter()
         .map(|f| LeaseNic { instance: &f.instance, hwaddr: f.hwaddr, addresses: f.addresses.clone() })
         .collect();
-    let text = lease_file(store, &owner, name);
-    Ok(leases::merge(name, &plan.bridge, owner == *project, &nics, &leases::parse(&text)))
+    Ok(leases::merge(name, &plan.bridge, owner == *project, &nics, &of(store, &owner, name)))
 }
 
-/// dnsmasq's file; empty if there is none.
-fn lease_file(store: &Store, owner: &ProjectName, name: &NetworkName) -> String {
+/// What dnsmasq has handed out; nothing if it has written nothing. `owner`: the network's project.
+pub(super) fn of(store: &Store, owner: &ProjectName, name: &NetworkName) -> Vec<Lease> {
     let path = store.layout().network_dir(owner, name).join(leases::FILE);
     let mut bytes = Vec::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(MOST).read_to_end(&mut bytes));
-    read.map(|_| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    read.map(|_| leases::parse(&String::from_utf8_lossy(&bytes))).unwrap_or_default()
 }
 
 fn nics(store: &Store, project: &ProjectName, name: &NetworkName) -> Result<Vec<Found>> {

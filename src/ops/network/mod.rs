@@ -7,6 +7,7 @@
 pub mod attach;
 pub mod change;
 pub mod dns;
+pub mod filter;
 mod firewall;
 pub mod leases;
 pub mod list;
@@ -16,7 +17,8 @@ use crate::base::names::{NetworkName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::model::instance::{Devices, InstanceType};
 use crate::model::keys::device::{self, nic};
-use crate::model::network::{Network, nic::check_on};
+use crate::model::network::Network;
+use crate::model::network::nic::{check_on, check_unmanaged_bridge};
 use crate::model::view::url;
 use crate::ops::load;
 use crate::store::Store;
@@ -59,10 +61,13 @@ pub fn check_devices(
     kind: Option<InstanceType>,
 ) -> Result<()> {
     for (name, options) in devices.iter().filter(|(_, d)| device::device_type(d) == "nic") {
-        let Some(network) = nic::NETWORK.get(options) else { continue };
-        let checked = need(store, project, network)
-            .with_context(|| format!("Failed loading network {network:?}"))
-            .and_then(|(found, record)| check_on(options, &found, &record, kind));
+        let checked = match nic::NETWORK.get(options) {
+            Some(network) => need(store, project, network)
+                .with_context(|| format!("Failed loading network {network:?}"))
+                .and_then(|(found, record)| check_on(options, &found, &record, kind)),
+            None if nic::NICTYPE.get(options) == Some("bridged") => check_unmanaged_bridge(options),
+            None => Ok(()),
+        };
         checked.with_context(|| format!("Device validation failed for {name:?}"))?;
     }
     Ok(())

@@ -1,0 +1,79 @@
+//! What an instance cannot forge: frames are really sent, and really do not arrive.
+
+use crate::support::{Ask, state};
+use crate::world::host;
+
+/// True if `name` reaches the bridge from `address` within a second.
+fn reaches(state: &crate::common_root::State, name: &str, address: &str, to: &str) -> bool {
+    state.try_sh(name, &format!("ping -c 1 -W 1 -I {address} {to}")).ok()
+}
+
+#[test]
+fn nobody_elses_address() {
+    let Some(state) = state("nobody_elses_address") else { return };
+    state.good(&["network", "create", "testbr0", "ipv4.address=10.77.0.1/24", "ipv6.address=fd42:77::1/64"]);
+    for name in ["good", "bad"] {
+        state.good(&["create", "test", name, "-n", "testbr0"]);
+        state.good(&["config", "device", "set", name, "eth0", &format!("ipv4.address=10.77.0.{}", 10 + name.len())]);
+    }
+    let filters = ["security.mac_filtering=true", "security.ipv4_filtering=true", "security.ipv6_filtering=true"];
+    for option in filters {
+        state.good(&["config", "device", "set", "bad", "eth0", option]);
+    }
+    state.good(&["start", "good", "bad"]);
+    assert!(host("nft list ruleset").contains("chain in.bad.eth0"));
+    state.sh("good", "ip addr add 10.77.0.14/24 dev eth0; ip addr add fd42:77::14/64 dev eth0");
+    state.sh(
+        "bad",
+        "ip addr add 10.77.0.13/24 dev eth0; ip addr add 10.77.0.99/24 dev eth0; ip addr add fd42:77::99/64 dev eth0",
+    );
+    for to in ["10.77.0.1", "10.77.0.14"] {
+        assert!(reaches(&state, "bad", "10.77.0.13", to), "its own address does not get to {to}");
+        assert!(!reaches(&state, "bad", "10.77.0.99", to), "a forged address gets to {to}");
+    }
+    // The address that it makes of its MAC address is its own, another is not.
+    let own = state.sh("bad", "ip -6 addr show dev eth0 scope link | sed -n 's/.*inet6 fe80:\\(.*\\)\\/64.*/\\1/p'");
+    state.sh("bad", &format!("ip addr add fd42:77:0:0{own}/64 dev eth0 nodad; sleep 1"));
+    assert!(reaches(&state, "bad", &format!("fd42:77:0:0{own}"), "fd42:77::1"));
+    assert!(!reaches(&state, "bad", "fd42:77::99", "fd42:77::1"));
+    // Nobody's MAC address but its own, towards the host and towards others.
+    state.sh("bad", "ip link set eth0 down; ip link set eth0 address 10:66:6a:99:99:99; ip link set eth0 up");
+    for to in ["10.77.0.1", "10.77.0.14"] {
+        assert!(!reaches(&state, "bad", "10.77.0.13", to), "a forged MAC address gets to {to}");
+    }
+    assert!(reaches(&state, "good", "10.77.0.14", "10.77.0.1"), "the other one is not filtered");
+    // Taken away with it.
+    state.good(&["stop", "-f", "bad"]);
+    assert!(!host("nft list ruleset").contains("bad.eth0"));
+    state.good(&["delete", "-f", "good", "bad"]);
+    state.good(&["network", "delete", "testbr0"]);
+    state.finish();
+}
+
+/// Without an address of its own one is reserved: the same again as long as its lease lasts.
+#[test]
+fn a_filtered_interface_gets_an_address() {
+    let Some(state) = state("a_filtered_interface_gets_an_address") else { return };
+    state.good(&["network", "create", "testbr0", "ipv4.address=10.77.0.1/24", "ipv6.address=none"]);
+    let port = |name: &str| {
+        let file = state.path(&format!("run/networks/testbr0/ports/default_{name}.eth0"));
+        let text = std::fs::read_to_string(file).unwrap();
+        text.split(',').find(|word| word.starts_with("10.")).unwrap().to_string()
+    };
+    for name in ["c1", "c2"] {
+        state.good(&["create", "test", name, "-n", "testbr0"]);
+        state.good(&["config", "device", "set", name, "eth0", "security.ipv4_filtering=true"]);
+        state.good(&["start", name]);
+    }
+    let own = [port("c1"), port("c2")];
+    assert_ne!(own[0], own[1]);
+    for (name, address) in ["c1", "c2"].iter().zip(&own) {
+        state.sh(name, &format!("ip addr add {address}/24 dev eth0"));
+        assert!(reaches(&state, name, address, "10.77.0.1"));
+    }
+    state.sh("c1", &format!("ip addr flush dev eth0; ip addr add {}/24 dev eth0", own[1]));
+    assert!(!reaches(&state, "c1", &own[1], "10.77.0.1"), "it has the other one's address");
+    state.good(&["delete", "-f", "c1", "c2"]);
+    state.good(&["network", "delete", "testbr0"]);
+    state.finish();
+}
