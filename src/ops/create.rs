@@ -125,15 +125,15 @@ pub fn effective(store: &Store, request: &Request) -> Result<(Instance, Expanded
     let image = request.image.as_ref().map(|f| image_of(store, f)).transpose()?;
     let mut instance = record(request, image.as_ref())?;
     let expanded = load::expanded(store, &request.project, &instance)?;
-    override_devices(&mut instance, &expanded, &request.device_overrides)?;
-    if let Some(wanted) = &request.storage {
-        override_pool(&mut instance, &expanded, wanted);
-    }
     if let Some(wanted) = &request.network {
         let connection = Connection::new(wanted, Some(FIRST_NIC), Some(FIRST_NIC));
         let device = attach::device(store, &request.project, &connection);
         let fail = || format!("Failed loading network \"{wanted}\"");
         instance.devices.insert(connection.device, device.with_context(fail)?);
+    }
+    override_devices(&mut instance, &expanded, &request.device_overrides)?;
+    if let Some(wanted) = &request.storage {
+        override_pool(&mut instance, &expanded, wanted);
     }
     if request.device_overrides.is_empty() && request.storage.is_none() && request.network.is_none() {
         return Ok((instance, expanded));
@@ -200,10 +200,10 @@ fn record(request: &Request, image: Option<&Image>) -> Result<Instance> {
     })
 }
 
-/// `-d device,key=value`: the device as the profiles have it, with these options, becomes a local one.
+/// `-d device,key=value`: the device as it is, or as the profiles have it, with these options, becomes a local one.
 fn override_devices(instance: &mut Instance, expanded: &Expanded, overrides: &Devices) -> Result<()> {
     for (name, options) in overrides {
-        let base = expanded.devices.get(name).cloned();
+        let base = instance.devices.get(name).or(expanded.devices.get(name)).cloned();
         if base.is_none() && !options.contains_key("type") {
             return Err(Error::invalid(format!(
                 "Cannot override config for device \"{name}\": Device not found in profile devices"
