@@ -9,22 +9,14 @@
 
 mod common_root;
 
-use common_root::debian::{bring_apparmor, debian, system};
+use common_root::debian::{bring_apparmor, debian, system, up};
 use common_root::{State, leftovers, make_images};
 
 /// Launches `outer` and waits until it is up, whatever of it may have failed.
 fn outer(state: &State) {
     state.good(&["launch", "debian", "outer", "-c", "security.nesting=true"]);
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(180);
-    loop {
-        let up = state.run(&["exec", "outer", "--", "systemctl", "is-system-running", "--wait"]);
-        if ["running", "degraded"].contains(&up.stdout.trim()) {
-            return;
-        }
-        // Under emulation it may take long until there is anybody to ask.
-        assert!(std::time::Instant::now() < end && up.stderr.contains("connect to bus"), "{up}");
-        std::thread::sleep(std::time::Duration::from_millis(500));
-    }
+    let up = up(state, "outer");
+    assert!(["running", "degraded"].contains(&up.stdout.trim()), "{up}");
 }
 
 /// A script inside; its output.

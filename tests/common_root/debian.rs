@@ -1,7 +1,7 @@
 //! The images of Debian that tests of systemd containers use: built once from the distribution's packages and kept under
 //! `target/test-cache`.
 
-use super::{State, binary, can_run, have, run, skip, with_the_network};
+use super::{Out, State, binary, can_run, have, run, skip, with_the_network};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -62,6 +62,20 @@ pub fn system(test: &str, name: &str, packages: &[&str]) -> Option<State> {
     words.extend(["--alias", "debian"]);
     run(state.command(&words), None, BUILD).good().unwrap();
     Some(state)
+}
+
+/// What systemd says of itself in `name` once it is up (`running`, `degraded`, …). Before that there may be nobody to ask,
+/// under emulation for long.
+#[allow(dead_code, reason = "only some test programs use it")]
+pub fn up(state: &State, name: &str) -> Out {
+    let end = std::time::Instant::now() + Duration::from_secs(180);
+    loop {
+        let out = state.run(&["exec", name, "--", "systemctl", "is-system-running", "--wait"]);
+        if !out.stderr.contains("connect to bus") || std::time::Instant::now() > end {
+            return out;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Puts AppArmor's programs, from this host's package, into the running Debian `name`; false if there is no such package.

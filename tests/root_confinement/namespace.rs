@@ -18,7 +18,7 @@ const INNER: &str = "profile inner /usr/bin/inner flags=(attach_disconnected) {\
 /// Loads a profile inside, which confines there; the host's is out of reach.
 fn fills_its_own(state: &State, settings: &[&str]) {
     state.good(&[&["launch", "debian", "d1"], settings].concat());
-    state.run(&["exec", "d1", "--", "systemctl", "is-system-running", "--wait"]);
+    debian::up(state, "d1");
     if !debian::bring_apparmor(state, "d1") {
         return skip("fills_its_own", "no package apparmor on this host");
     }

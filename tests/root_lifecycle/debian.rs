@@ -1,7 +1,7 @@
 //! A Debian container with systemd as its first process: it boots with no failed unit.
 
 use crate::common_root::State;
-use crate::common_root::debian::debian;
+use crate::common_root::debian::{debian, up};
 use crate::support::Ask;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 fn boots(state: &State, name: &str, settings: &[&str]) {
     let flags: Vec<&str> = settings.iter().flat_map(|s| ["-c", s]).collect();
     state.good(&[&["launch", "debian", name], &flags[..]].concat());
-    let running = state.run(&["exec", name, "--", "systemctl", "is-system-running", "--wait"]);
+    let running = up(state, name);
     let failed = state.run(&["exec", name, "--", "systemctl", "--failed", "--no-legend", "--plain"]);
     assert_eq!((running.stdout.trim(), failed.stdout.trim()), ("running", ""), "{settings:?}: {running} {failed}");
     // A login shell, a user, a terminal, the journal.
@@ -21,7 +21,7 @@ fn boots(state: &State, name: &str, settings: &[&str]) {
     let first = state.init(name);
     state.run(&["exec", name, "--", "systemctl", "reboot"]);
     state.wait_rebooted(name, first);
-    let again = state.run(&["exec", name, "--", "systemctl", "is-system-running", "--wait"]);
+    let again = up(state, name);
     assert_eq!(again.stdout.trim(), "running", "{settings:?}: {again}");
     let begin = Instant::now();
     state.good(&["stop", name]);
