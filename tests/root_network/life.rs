@@ -55,7 +55,7 @@ fn what_is_wrong_is_refused_and_changes_nothing() {
     host("ip link add other0 type veth peer name other1");
     host("ip addr add 10.99.0.1/16 dev other0");
     host("ip link set other0 up");
-    let before = (host("ip -br addr"), host("nft list ruleset"), state.good(&["network", "show", "testbr0"]));
+    let before = (host("ip -o -4 addr show"), host("nft list ruleset"), state.good(&["network", "show", "testbr0"]));
     for (words, said) in [
         ("create testbr0", "The network already exists"),
         ("create a-name-that-is-too-long", "too long (maximum 15 characters)"),
@@ -76,7 +76,7 @@ fn what_is_wrong_is_refused_and_changes_nothing() {
         out.clean_failure().unwrap();
         assert!(out.stderr.contains(said), "{out}");
     }
-    let after = (host("ip -br addr"), host("nft list ruleset"), state.good(&["network", "show", "testbr0"]));
+    let after = (host("ip -o -4 addr show"), host("nft list ruleset"), state.good(&["network", "show", "testbr0"]));
     assert_eq!(before, after);
     state.good(&["network", "delete", "testbr0"]);
     state.finish();

@@ -1,4 +1,4 @@
-//! Arguments and configurations stand in `tests/golden/dnsmasq/`; `tests/root_network_texts.rs` has dnsmasq read them. To
+//! Arguments and configurations stand in `tests/golden/dnsmasq/`; `tests/network_texts.rs` has dnsmasq read them. To
 //! renew them: `STAPES_GOLDEN=write`.
 
 use super::args::{Owner, Paths, arguments, config, failure, is_isolated};

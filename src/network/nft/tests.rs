@@ -1,4 +1,4 @@
-//! What is rendered stands in `tests/golden/nft/`; `tests/root_network_texts.rs` loads the same texts into a kernel. To
+//! What is rendered stands in `tests/golden/nft/`; `tests/network_texts.rs` loads the same texts into a kernel. To
 //! renew them: `STAPES_GOLDEN=write`.
 
 use super::acl::{Fallback, Policy};
