@@ -44,7 +44,7 @@ fn whole_or_absent(state: &State, name: &str) -> Result<bool, String> {
             state.run(&["delete", name]).good()?;
             return Ok(false);
         }
-        Some("STOPPED") => drop(state.run(&["start", name]).good()?),
+        Some("STOPPED") => start(state, name)?,
         Some("RUNNING") => {}
         Some(other) => return Err(format!("\"{name}\" is {other}")),
     }
@@ -52,6 +52,14 @@ fn whole_or_absent(state: &State, name: &str) -> Result<bool, String> {
     state.run(&["stop", "-f", name]).good()?;
     state.run(&["delete", name]).good()?;
     Ok(true)
+}
+
+/// A restart whose command failed or was killed goes on in the monitor, which may have started it by now.
+fn start(state: &State, name: &str) -> Result<(), String> {
+    match state.run(&["start", name]) {
+        out if out.stderr.contains("The instance is already running") => Ok(()),
+        out => out.good().map(drop),
+    }
 }
 
 /// A restart whose command was killed goes on in the monitor: it can be entered when that is done.
