@@ -1,8 +1,11 @@
 //! `admin`: the host's boot and shutdown, and the words of Incus's daemon that mean little without one.
 
+use super::output::yaml;
 use super::{Context, DONE, Outcome, report};
 use crate::base::names::ProjectName;
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
+use crate::ops::config::document_of;
+use crate::ops::init;
 use crate::ops::power::{self, Shutdown as How};
 use clap::{Args, Subcommand};
 use std::time::Duration;
@@ -14,6 +17,7 @@ const RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug, Subcommand)]
 pub enum Admin {
     Boot(Boot),
+    Init(Init),
     Shutdown(Shutdown),
     Waitready(Waitready),
 }
@@ -25,6 +29,38 @@ pub enum Admin {
 /// priority on, each followed by a pause of boot.autostart.delay seconds. Instances that run already are left alone.
 #[derive(Debug, Args)]
 pub struct Boot {}
+
+/// Choose storage, networks and profiles
+///
+/// Nothing has to be set up: the first command that needs them makes a storage pool, a bridge and a profile with both.
+/// --minimal and --auto do that now; --preseed reads what to make instead from standard input, a YAML document as Incus's:
+/// config, networks, storage_pools and profiles. What is there already is changed to what the document says.
+#[derive(Debug, Args)]
+#[command(after_help = "stapes admin init --minimal
+    Make the storage pool, the bridge and the default profile now.
+
+stapes admin init --preseed < preseed.yaml
+    Make what the document says.
+
+stapes admin init --dump > preseed.yaml
+    Print the document of what there is.")]
+pub struct Init {
+    /// Automatic (non-interactive) mode
+    #[arg(long, conflicts_with_all = ["preseed", "dump"])]
+    pub auto: bool,
+    /// Dump YAML config to stdout
+    #[arg(long, conflicts_with = "preseed")]
+    pub dump: bool,
+    /// Minimal configuration (non-interactive)
+    #[arg(long, conflicts_with_all = ["preseed", "dump"])]
+    pub minimal: bool,
+    /// Pre-seed mode, expects YAML config from stdin
+    #[arg(long)]
+    pub preseed: bool,
+    /// The document, instead of standard input
+    #[arg(value_name = "preseed.yaml", requires = "preseed", value_hint = clap::ValueHint::FilePath)]
+    pub file: Option<std::path::PathBuf>,
+}
 
 /// Stop all instances because the host goes down
 ///
@@ -58,6 +94,7 @@ impl Admin {
     pub fn run(self, cx: &Context) -> Outcome {
         match self {
             Self::Boot(_) => conclude(cx, "start", power::boot(&cx.store()?, RETRY)?)?,
+            Self::Init(options) => options.run(cx)?,
             Self::Shutdown(options) => {
                 let how = How { force: options.force, timeout: options.timeout.map(Duration::from_secs) };
                 conclude(cx, "stop", power::shutdown(&cx.store()?, how)?)?;
@@ -65,6 +102,30 @@ impl Admin {
             Self::Waitready(_) => {}
         }
         Ok(DONE)
+    }
+}
+
+impl Init {
+    fn run(self, cx: &Context) -> Result<()> {
+        if self.dump {
+            return cx.print(yaml::document(&init::dump(&cx.reader()?)?)?);
+        }
+        if self.preseed {
+            let text = match &self.file {
+                Some(path) => {
+                    let fail = || format!("Failed reading the preseed {}", path.display());
+                    Some(std::fs::read_to_string(path).with_context(fail)?)
+                }
+                None => cx.stdin_document()?,
+            };
+            let document = document_of(&text.unwrap_or_default()).context("Failed to parse the preseed")?;
+            return init::preseed(&cx.store()?, &document);
+        }
+        if self.minimal || self.auto {
+            return cx.first_use(&cx.store()?);
+        }
+        Err(Error::unsupported("Questions are not asked by this version")
+            .hint("use --minimal for the defaults, or --preseed to choose; nothing has to be set up at all"))
     }
 }
 

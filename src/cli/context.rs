@@ -8,7 +8,7 @@ use super::progress::Progress;
 use crate::base::names::ProjectName;
 use crate::error::{Error, Result};
 use crate::host::command::{self, Host};
-use crate::ops::undo;
+use crate::ops::{first_use, undo};
 use crate::store::layout::Layout;
 use crate::store::{Access, Store};
 use std::fmt;
@@ -126,6 +126,21 @@ impl Context {
         let prefix = super::report::prefix("Warning:", "33", self.color_err());
         // Nobody is left to tell if standard error is closed.
         let _ = writeln!(std::io::stderr(), "{prefix} {text}");
+    }
+
+    /// Makes what the first instance of a state folder needs; says what the host lacks for a network.
+    ///
+    /// # Errors
+    /// The state folder cannot be written.
+    pub fn first_use(&self, store: &Store) -> Result<()> {
+        if let Some(refused) = first_use::ensure(store)? {
+            self.warn(&refused);
+            let hint = refused.hint_text().map(|h| format!("{h}, then: ")).unwrap_or_default();
+            self.warn(format_args!(
+                "{hint}stapes network create stapesbr0 && stapes network attach-profile stapesbr0 default eth0 eth0"
+            ));
+        }
+        Ok(())
     }
 
     /// Standard error takes colours.

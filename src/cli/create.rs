@@ -228,6 +228,7 @@ fn create(args: &CreateArgs, start: Option<Option<&str>>, cx: &Context) -> Outco
     let store = cx.store()?;
     request.project = cx.project(&store)?;
     request.image = image.map(|i| resolve(cx, &store, &i)).transpose()?;
+    cx.first_use(&store)?;
     let verb = if start.is_some() { "Launching" } else { "Creating" };
     cx.notice(format_args!("{verb} {}", name.as_deref().unwrap_or("the instance")))?;
     let made = if start.is_some() { create::launch(&store, &request) } else { create::create(&store, &request) };

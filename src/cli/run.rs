@@ -135,6 +135,7 @@ impl Run {
         let store = cx.store()?;
         create.project = cx.project(&store)?;
         create.image = Some(resolve(cx, &store, &image)?);
+        cx.first_use(&store)?;
         if run::needs_protection(&store, &create)? {
             process::become_protected()?;
         }

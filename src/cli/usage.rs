@@ -8,6 +8,7 @@ use crate::error::Error;
 /// Path and grammar.
 const GRAMMAR: &[(&str, &str)] = &[
     ("admin boot", ""),
+    ("admin init", "[<preseed.yaml>]"),
     ("admin shutdown", ""),
     ("admin waitready", ""),
     ("config device add", "[<remote>:]<instance> <new device name> <type> [<key>=<value>...]"),

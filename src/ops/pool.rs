@@ -2,11 +2,13 @@
 
 use crate::base::names::{PoolName, ProfileName, ProjectName};
 use crate::error::{Context, Error, Result};
+use crate::fault;
 use crate::host::subids;
 use crate::model::instance::{Config, Device, Devices};
 use crate::model::pool::Pool;
 use crate::storage::{self, Driver, probe};
 use crate::store::Store;
+use crate::store::lock::{Exclusive, Held, PoolKey};
 use crate::sys::child::{Fd, Op};
 use crate::sys::clone::{Spawn, spawn};
 use crate::sys::{ns, socket};
@@ -17,6 +19,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 pub const DEFAULT: &str = "default";
 /// Pool configuration: the file system below can be mounted with an id map.
 const IDMAP: &str = "volatile.idmap";
+/// Pool configuration: [`PENDING`] while the default profile has yet to get its interface.
+pub(super) const NETWORK: &str = "volatile.default_network";
+/// The value of it: the first instance decides.
+pub(super) const PENDING: &str = "pending";
 
 /// The driver of the pool `name`; none if there is no such pool.
 ///
@@ -63,7 +69,8 @@ pub fn is_root(device: &Device) -> bool {
     get("type") == "disk" && get("path") == "/" && get("source").is_empty()
 }
 
-/// Makes the `default` pool and the default profile's root disk, if there is no pool yet (first use). Needs no lock.
+/// Makes the `default` pool and the default profile's root disk, if there is no pool yet (first use). Whether the default
+/// profile gets an interface is left to `first_use`. Needs no lock.
 ///
 /// # Errors
 /// The folder cannot be made.
@@ -79,13 +86,7 @@ pub fn ensure_default(store: &Store) -> Result<()> {
     if store.pool(&name)?.is_some() {
         return Ok(());
     }
-    let data = store.layout().pool_data(&name);
-    storage::setup(&data).context("Failed creating the default storage pool")?;
-    let userns = throwaway_userns()?;
-    let features = probe::features(&data, Some(std::os::fd::AsFd::as_fd(&userns)))?;
-    let config = Config::from([(IDMAP.to_string(), (features.idmap != Some(false)).to_string())]);
-    let driver = probe::best_driver(&features).to_string();
-    store.save_pool(&lock, &Pool { format: 1, driver, description: String::new(), config })?;
+    // The pool's record comes last: with it the first use is over.
     if let Some(mut default) = store.profile(&project, &profile)?
         && !default.devices.values().any(is_root)
     {
@@ -94,7 +95,31 @@ pub fn ensure_default(store: &Store) -> Result<()> {
         default.devices.insert("root".to_string(), root);
         store.save_profile(&project_lock, &profile, &default)?;
     }
-    Ok(())
+    fault::point("pool.profile")?;
+    let network = Config::from([(NETWORK.to_string(), PENDING.to_string())]);
+    make(store, &lock, Pool { format: 1, driver: String::new(), description: String::new(), config: network })
+}
+
+/// Makes a pool; without a driver it gets the one that suits its file system best.
+///
+/// # Errors
+/// The driver is unknown, or does not work there; the folder cannot be made.
+pub fn make(store: &Store, lock: &Held<PoolKey, Exclusive>, mut pool: Pool) -> Result<()> {
+    let name = &lock.key().0;
+    let data = store.layout().pool_data(name);
+    storage::setup(&data).with_context(|| format!("Failed creating storage pool \"{name}\""))?;
+    let userns = throwaway_userns()?;
+    let features = probe::features(&data, Some(std::os::fd::AsFd::as_fd(&userns)))?;
+    match pool.driver.as_str() {
+        "" => pool.driver = probe::best_driver(&features).to_string(),
+        "overlay" if !features.overlay => {
+            let text = "The file system of the state folder cannot carry overlays";
+            return Err(Error::unsupported(text).hint("use the driver \"dir\""));
+        }
+        other => drop(storage::driver(other, &data)?),
+    }
+    pool.config.insert(IDMAP.to_string(), (features.idmap != Some(false)).to_string());
+    store.save_pool(lock, &pool)
 }
 
 /// A user namespace with the host's container ids, for trying id-mapped mounts.

@@ -5,6 +5,7 @@ mod image;
 mod instance;
 mod network;
 mod other;
+mod preseed;
 pub mod property;
 mod server;
 mod state;
@@ -18,6 +19,7 @@ pub use network::{
     ZoneRecordView, ZoneView,
 };
 pub use other::{PoolPut, PoolView, ProfilePut, ProfileView, ProjectPut, ProjectView};
+pub use preseed::{Preseed, PreseedNetwork, PreseedPool, PreseedProfile};
 pub use server::{Amount, Environment, PoolResources, ServerPut, ServerView, StorageDriver};
 pub use state::{
     CpuState, DiskState, InstanceState, MemoryState, NetworkAddress, NetworkCounters, NetworkState, OsInfo,

@@ -33,6 +33,14 @@ const DNSMASQ: Program = Program { name: PROGRAM, package: "dnsmasq-base" };
 /// How long it may take to be ready, and to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Is dnsmasq there?
+///
+/// # Errors
+/// Unsupported: it is missing.
+pub(super) fn program() -> Result<()> {
+    Programs::default().find(DNSMASQ).map(drop)
+}
+
 /// An interface of an instance.
 #[derive(Debug, Clone, Copy)]
 pub struct Port<'a> {

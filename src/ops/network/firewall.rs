@@ -17,6 +17,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the rules are read again that another program changes meanwhile.
 const ATTEMPTS: u32 = 3;
 
+/// Is nft there?
+///
+/// # Errors
+/// Unsupported: it is missing.
+pub(super) fn program() -> Result<()> {
+    Host::default().find(NFT).map(drop)
+}
+
 fn tables(store: &Store) -> Tables {
     Tables::new(load::tag(store.layout()).as_deref())
 }

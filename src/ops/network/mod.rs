@@ -103,6 +103,15 @@ pub fn users(store: &Store, project: &ProjectName, name: &NetworkName) -> Result
     Ok(all)
 }
 
+/// Are the programs there that a managed bridge takes?
+///
+/// # Errors
+/// Unsupported: one is missing, and which package brings it.
+pub fn programs() -> Result<()> {
+    firewall::program()?;
+    dns::program()
+}
+
 /// 32 random bits.
 pub(super) fn random_bits() -> u32 {
     let bytes = *uuid::Uuid::new_v4().as_bytes();

@@ -1,0 +1,180 @@
+//! `admin init`: choosing what first use would make by itself, from a document; and that document of what there is.
+
+use super::config::{self, Change};
+use super::network::{self, change};
+use super::{pool, profile};
+use crate::base::names::{NetworkName, PoolName, ProfileName, ProjectName};
+use crate::error::{Context, Error, Kind, Result};
+use crate::fault;
+use crate::model::network::NetworkType;
+use crate::model::pool::Pool;
+use crate::model::view::{
+    NetworkPut, PoolPut, Preseed, PreseedNetwork, PreseedPool, PreseedProfile, ProfilePut, ServerPut,
+};
+use crate::store::Store;
+
+/// How a step is taken back.
+type Undo<'a> = Box<dyn FnOnce() -> Result<()> + 'a>;
+
+/// Makes what the document names, or changes what is there to what it says. Each object is whole or not there if the command
+/// is killed; it can be given again. Takes the locks of each object in turn.
+///
+/// # Errors
+/// The first thing that cannot be done; what was done before it is taken back.
+pub fn preseed(store: &Store, wanted: &Preseed) -> Result<()> {
+    if let Some(section) = wanted.unsupported() {
+        let text = format!("\"{section}\" in a preseed is not supported by this version");
+        return Err(Error::unsupported(text).hint("leave the section out"));
+    }
+    let mut undo = Vec::new();
+    all(store, wanted, &mut undo).map_err(|e| {
+        let back = undo.into_iter().rev().map(|step: Undo<'_>| step());
+        back.filter_map(Result::err).fold(e, Error::and)
+    })
+}
+
+fn all<'a>(store: &'a Store, wanted: &Preseed, undo: &mut Vec<Undo<'a>>) -> Result<()> {
+    if !wanted.config.is_empty() {
+        let before = config::server(store)?;
+        config::server_keys(store, &Change::Set(wanted.config.clone().into_iter().collect()))
+            .context("Failed to update server configuration")?;
+        undo.push(Box::new(move || restore(store, &before)));
+    }
+    for network in &wanted.networks {
+        let fail = || format!("Failed to set up network \"{}\"", network.name);
+        undo.push(one_network(store, network).with_context(fail)?);
+    }
+    for pool in &wanted.storage_pools {
+        let fail = || format!("Failed to set up storage pool \"{}\"", pool.name);
+        undo.extend(one_pool(store, pool).with_context(fail)?);
+        fault::point("init.pool")?;
+    }
+    for profile in &wanted.profiles {
+        let fail = || format!("Failed to set up profile \"{}\"", profile.name);
+        undo.push(one_profile(store, profile).with_context(fail)?);
+    }
+    Ok(())
+}
+
+/// The server's keys as they were.
+fn restore(store: &Store, before: &ServerPut) -> Result<()> {
+    let now = config::server(store)?.config;
+    let new = now.into_keys().filter(|key| !before.config.contains_key(key)).collect();
+    config::server_keys(store, &Change::Unset(new))?;
+    config::server_keys(store, &Change::Set(before.config.clone().into_iter().collect()))
+}
+
+fn project_of(name: &str) -> Result<ProjectName> {
+    if name.is_empty() { Ok(ProjectName::default()) } else { ProjectName::parse(name) }
+}
+
+fn one_network<'a>(store: &'a Store, wanted: &PreseedNetwork) -> Result<Undo<'a>> {
+    let (project, name) = (project_of(&wanted.project)?, NetworkName::parse(&wanted.name)?);
+    let kind = NetworkType::parse(&wanted.kind)?;
+    let Some(old) = store.network(&network::project_of(store, &project)?, &name)? else {
+        let NetworkPut { config, description } = wanted.put.clone();
+        let request = change::Request { project: project.clone(), name: name.clone(), kind, description, config };
+        change::create(store, &request)?;
+        return Ok(Box::new(move || change::delete(store, &project, &name)));
+    };
+    if old.kind != kind {
+        return Err(Error::conflict(format!("The network is of type \"{}\"", old.kind.as_str())));
+    }
+    // What is not named stays.
+    change::update(store, &project, &name, &mut |put| {
+        put.description.clone_from(&wanted.put.description);
+        put.config.extend(wanted.put.config.clone());
+        Ok(())
+    })?;
+    let before = NetworkPut { config: old.config, description: old.description };
+    Ok(Box::new(move || {
+        change::update(store, &project, &name, &mut |put| {
+            put.clone_from(&before);
+            Ok(())
+        })
+    }))
+}
+
+/// Nothing to undo if it is there already.
+fn one_pool<'a>(store: &'a Store, wanted: &PreseedPool) -> Result<Option<Undo<'a>>> {
+    let name = PoolName::parse(&wanted.name)?;
+    if let Some(key) = wanted.put.config.keys().find(|key| !key.starts_with("user.")) {
+        return Err(Error::unsupported(format!("Option \"{key}\" is not supported by this version"))
+            .hint("leave it out: a pool is a folder of the state folder"));
+    }
+    let lock = store.lock_pool_exclusive(&name, "create")?;
+    if let Some(old) = store.pool(&name)? {
+        if !wanted.driver.is_empty() && wanted.driver != old.driver {
+            return Err(Error::conflict(format!("The storage pool has the driver \"{}\"", old.driver)));
+        }
+        return Ok(None);
+    }
+    let PoolPut { config, description } = wanted.put.clone();
+    pool::make(store, &lock, Pool { format: 1, driver: wanted.driver.clone(), description, config })?;
+    drop(lock);
+    Ok(Some(Box::new(move || {
+        let lock = store.lock_pool_exclusive(&name, "delete")?;
+        store.delete_pool(&lock)
+    })))
+}
+
+fn one_profile<'a>(store: &'a Store, wanted: &PreseedProfile) -> Result<Undo<'a>> {
+    let (project, name) = (project_of(&wanted.project)?, ProfileName::parse(&wanted.name)?);
+    let mut before = None;
+    let update = |put: &mut ProfilePut| {
+        before = Some(put.clone());
+        if !wanted.put.description.is_empty() {
+            put.description.clone_from(&wanted.put.description);
+        }
+        put.config.extend(wanted.put.config.clone());
+        put.devices.extend(wanted.put.devices.clone());
+        Ok(())
+    };
+    match profile::update(store, &project, &name, &mut { update }) {
+        Ok(()) => {}
+        Err(e) if e.kind() == Kind::NotFound && store.profile(&project, &name)?.is_none() => {
+            profile::create(store, &project, &name, &wanted.put)?;
+            return Ok(Box::new(move || profile::delete(store, &project, &name)));
+        }
+        Err(e) => return Err(e),
+    }
+    let before = before.unwrap_or_default();
+    Ok(Box::new(move || {
+        profile::update(store, &project, &name, &mut |put| {
+            put.clone_from(&before);
+            Ok(())
+        })
+    }))
+}
+
+/// What there is, as a document that makes the same again.
+///
+/// # Errors
+/// The state folder cannot be read; a record is damaged.
+pub fn dump(store: &Store) -> Result<Preseed> {
+    let mut all = Preseed { config: config::server(store)?.config, ..Preseed::default() };
+    for (project, _) in store.projects()? {
+        for (name, network) in store.networks(&project)? {
+            let network = network?;
+            all.networks.push(PreseedNetwork {
+                put: NetworkPut { config: network.config, description: network.description },
+                name: name.to_string(),
+                kind: network.kind.as_str().to_string(),
+                project: project.to_string(),
+            });
+        }
+        for (name, profile) in store.profiles(&project)? {
+            let profile = profile?;
+            let (config, description, devices) = (profile.config, profile.description, profile.devices);
+            let put = ProfilePut { config, description, devices };
+            all.profiles.push(PreseedProfile { put, name: name.to_string(), project: project.to_string() });
+        }
+    }
+    for (name, pool) in store.pools()? {
+        let pool = pool?;
+        let config = pool.config.into_iter().filter(|(key, _)| key.starts_with("user.")).collect();
+        let put = PoolPut { config, description: pool.description };
+        all.storage_pools.push(PreseedPool { put, name: name.to_string(), driver: pool.driver });
+    }
+    Ok(all)
+}
