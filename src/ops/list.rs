@@ -5,8 +5,8 @@
 //! once, and which instances may run is one listing of the run folder. A broken record becomes a row with the status ERROR.
 
 use super::list_filter::Filter;
-use super::state;
 use super::status::{self, Found};
+use super::{state, state_net};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::base::parallel;
 use crate::base::yaml::{GoList, GoMap};
@@ -92,8 +92,19 @@ pub fn list(store: &Store, projects: &[ProjectName], filters: &[Filter], mut nee
         };
         rows.extend(parallel::map(records, row).into_iter().flatten());
     }
+    interfaces(&mut rows);
     rows.retain(|row| late.iter().all(|f| f.passes(row)));
     Ok(rows)
+}
+
+/// The interfaces of all that run and are measured, together.
+fn interfaces(rows: &mut [Row]) {
+    let running = rows.iter_mut().filter_map(|row| row.state.as_mut()).filter(|state| state.pid > 0);
+    let mut running: Vec<&mut InstanceState> = running.collect();
+    let pids: Vec<i32> = running.iter().map(|state| i32::try_from(state.pid).unwrap_or_default()).collect();
+    for (state, found) in running.iter_mut().zip(state_net::all(&pids)) {
+        state.network = GoMap(Some(found));
+    }
 }
 
 /// Names in the run folder: what is not among them does not run.

@@ -2,10 +2,9 @@
 //!
 //! Called by `list` and `info`. What the host does not account for stays zero, as in Incus.
 
+use super::pool;
 use super::status::Found;
-use super::{pool, state_net};
 use crate::base::names::{InstanceName, PoolName, ProjectName};
-use crate::base::yaml::GoMap;
 use crate::host::cgroup::Group;
 use crate::model::instance::Devices;
 use crate::model::status::Status;
@@ -17,14 +16,13 @@ use std::collections::BTreeMap;
 
 const NANOS: i64 = 1_000_000_000;
 
-/// The state of an instance without its disks.
+/// The state of an instance without its disks and interfaces.
 pub fn of(found: &Found) -> InstanceState {
     let mut state = InstanceState::new(found.status);
     let Some(run) = found.run.as_ref().filter(|_| found.status != Status::Error) else { return state };
     let group = Group::at(run.cgroup.clone());
     state.cpu = cpu(&group);
     state.memory = memory(&group);
-    state.network = GoMap(Some(state_net::interfaces(run.init_pid)));
     state.pid = run.init_pid.into();
     state.processes = processes(&group, run);
     state.started_at = run.started_at.into();

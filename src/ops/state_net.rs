@@ -3,36 +3,60 @@
 //! Called by `state` and `wait`. A thread enters the namespace and ends with it; no process is started. What is in there was
 //! named by the instance.
 
-use crate::base::mac;
-use crate::error::Result;
+use crate::base::{mac, parallel};
+use crate::error::{Error, Result};
 use crate::host::links::{Address, Counters, Link, Links};
 use crate::model::view::{NetworkAddress, NetworkCounters, NetworkState};
 use crate::sys::ns;
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::num::NonZero;
+use std::os::fd::OwnedFd;
 
 type Interfaces = BTreeMap<String, NetworkState>;
 
 /// The interfaces of the network namespace of process `pid`; empty if it has ended.
 pub fn interfaces(pid: i32) -> Interfaces {
-    let Ok((links, addresses)) = read(pid) else { return Interfaces::new() };
+    let spaces: Vec<_> = ns::open(pid, "net").into_iter().collect();
+    visit(&spaces).pop().unwrap_or_default()
+}
+
+/// Those of many processes, in order: a thread for each processor goes through their namespaces.
+pub fn all(pids: &[i32]) -> Vec<Interfaces> {
+    let mut all = vec![Interfaces::new(); pids.len()];
+    let spaces = pids.iter().enumerate().filter_map(|(at, pid)| Some((at, ns::open(*pid, "net").ok()?)));
+    let (places, spaces): (Vec<usize>, Vec<OwnedFd>) = spaces.unzip();
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let chunks = spaces.chunks(spaces.len().div_ceil(threads).max(1)).collect();
+    let found = parallel::each(chunks, threads, visit);
+    for (at, found) in places.into_iter().zip(found.into_iter().flatten()) {
+        all[at] = found;
+    }
+    all
+}
+
+/// One for each namespace: empty if it cannot be read.
+fn visit(spaces: &[OwnedFd]) -> Vec<Interfaces> {
     let mut outside = None;
+    let Ok(all) = ns::inside_each_net(spaces, read) else { return vec![Interfaces::new(); spaces.len()] };
+    let found = all.into_iter().map(|found| found.map_err(Error::from).flatten());
+    found.map(|f| f.map_or_else(|_| Interfaces::new(), |(l, a)| describe(&l, &a, &mut outside))).collect()
+}
+
+/// Where the thread is.
+fn read() -> Result<(Vec<Link>, Vec<Address>)> {
+    let mut links = Links::open()?;
+    Ok((links.list()?, links.addresses()?))
+}
+
+fn describe(links: &[Link], addresses: &[Address], outside: &mut Option<Links>) -> Interfaces {
     let one = |link: &Link| {
         let mine = addresses.iter().filter(|a| a.index == link.index).map(address);
         let mut state = state(link);
         state.addresses.0.extend(mine);
-        state.host_name = other_end(link, &mut outside).unwrap_or_default();
+        state.host_name = other_end(link, outside).unwrap_or_default();
         (link.name.clone(), state)
     };
     links.iter().map(one).collect()
-}
-
-fn read(pid: i32) -> Result<(Vec<Link>, Vec<Address>)> {
-    let net = ns::open(pid, "net")?;
-    ns::inside_net(net.as_fd(), || {
-        let mut links = Links::open()?;
-        Ok((links.list()?, links.addresses()?))
-    })?
 }
 
 fn state(link: &Link) -> NetworkState {

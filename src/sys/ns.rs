@@ -40,11 +40,25 @@ const STACK: usize = 256 * 1024;
 /// # Errors
 /// As setns(2): EPERM for a caller that may not enter it. EAGAIN if there is no thread.
 pub fn inside_net<T: Send>(net: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -> Result<T> {
-    let failed = |errno| SysError { call: "setns", errno };
+    let enter = move || named("setns", nix::sched::setns(net, CloneFlags::CLONE_NEWNET)).map(|()| work());
+    in_thread(enter)?
+}
+
+/// Runs `work` in each of the network namespaces `nets`, one after the other in one thread as [`inside_net`]; what came of
+/// each, in order.
+///
+/// # Errors
+/// EAGAIN if there is no thread; each of them as setns(2).
+pub fn inside_each_net<T: Send>(nets: &[OwnedFd], mut work: impl FnMut() -> T + Send) -> Result<Vec<Result<T>>> {
+    let enter = |net: &OwnedFd| named("setns", nix::sched::setns(net, CloneFlags::CLONE_NEWNET));
+    in_thread(|| nets.iter().map(|net| enter(net).map(|()| work())).collect())
+}
+
+fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    let failed = |errno| SysError { call: "clone", errno };
     std::thread::scope(|scope| {
-        let enter = move || named("setns", nix::sched::setns(net, CloneFlags::CLONE_NEWNET)).map(|()| work());
-        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, enter);
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
         let thread = thread.map_err(|e| failed(e.raw_os_error().unwrap_or(libc::EAGAIN)))?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
