@@ -12,6 +12,8 @@ mod bridge;
 mod common_root;
 #[path = "root_network/filter.rs"]
 mod filter;
+#[path = "root_network/first_use.rs"]
+mod first_use;
 #[path = "root_network/life.rs"]
 mod life;
 #[path = "root_lifecycle/support.rs"]

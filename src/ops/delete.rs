@@ -1,6 +1,6 @@
 //! `delete`: the instance disappears at once, its files are freed last.
 
-use super::{confine, image_import, lifecycle, load, pool, stop};
+use super::{confine, image_import, lifecycle, load, nics, pool, stop};
 use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName};
 use crate::error::{Error, Result};
 use crate::fault;
@@ -73,6 +73,7 @@ pub fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Result<()> 
     actions.push(Action::RemoveTree { path: store.layout().instance_run_dir(project, name) });
     actions.extend(confine::forget(store.layout(), project, name));
     actions.extend(base_image(store, held).map(|(pool, image)| image_import::volume(&pool, &image)));
+    nics::release(store, (project, name));
     fault::point("delete.begin")?;
     Journal::forward(store, "delete", &[held], actions)?.finish()?;
     fault::point("delete.done")

@@ -171,6 +171,18 @@ pub(super) fn end(store: &Store, who: (&ProjectName, &InstanceName)) -> Result<(
     Ok(())
 }
 
+/// Gives back the addresses that interfaces of an instance have leases of, because it goes for good. One that keeps its lease
+/// blocks an address for a while and nothing else, so what goes wrong here stops nobody.
+pub(super) fn release(store: &Store, who: (&ProjectName, &InstanceName)) {
+    let Ok(loaded) = load::load(store, who.0, who.1) else { return };
+    for (name, options) in interfaces(&loaded) {
+        let found = keys::NETWORK.get(options).and_then(|network| network::need(store, &loaded.project, network).ok());
+        let (Some((network, _)), Ok(identity)) = (found, identity(&loaded, name)) else { continue };
+        let Ok(owner) = network::project_of(store, &loaded.project) else { continue };
+        let _ = network::leases::release(store, &owner, &network, identity.hwaddr.as_slice());
+    }
+}
+
 /// Forgets the names on the host, once there is nothing left of them.
 pub(super) fn forget(volatile: &mut Config) {
     volatile.retain(|key, _| VOLATILE_DEVICE_HOST_NAME.device_in(key).is_none());

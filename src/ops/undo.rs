@@ -49,7 +49,10 @@ impl Undoer for OpsUndoer {
                 live::renew(store, &ProjectName::parse(project)?, &InstanceName::parse(name)?)
             }
             Action::StopDevices { project, name } => {
-                nics::end(store, (&ProjectName::parse(project)?, &InstanceName::parse(name)?))
+                let who = (&ProjectName::parse(project)?, &InstanceName::parse(name)?);
+                nics::end(store, who)?;
+                nics::release(store, who);
+                Ok(())
             }
             other => Err(Error::internal(format!("Nobody here can undo {other:?}"))),
         }

@@ -1,8 +1,11 @@
 //! Unix sockets between our own processes: pairs, descriptors as messages, the peer's identity (unix(7)).
 
 use super::{Result, SysError, from_rustix, named};
+use nix::sys::socket::sockopt::BindToDevice;
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr};
+use std::ffi::OsString;
 use std::io::IoSlice;
+use std::net::SocketAddrV4;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -15,6 +18,18 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
         "socketpair",
         nix::sys::socket::socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC),
     )
+}
+
+/// Sends one datagram to `to` through the interface named `interface` (`SO_BINDTODEVICE`, socket(7)).
+///
+/// # Errors
+/// As socket(2), setsockopt(2): ENODEV, and sendto(2).
+pub fn send_udp(interface: &str, to: SocketAddrV4, bytes: &[u8]) -> Result<()> {
+    use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+    let kind = (AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC);
+    let socket = from_rustix("socket", rustix::net::socket_with(kind.0, kind.1, kind.2, None))?;
+    named("setsockopt", nix::sys::socket::setsockopt(&socket, BindToDevice, &OsString::from(interface)))?;
+    from_rustix("sendto", rustix::net::sendto(&socket, bytes, SendFlags::empty(), &to)).map(drop)
 }
 
 /// Sends `fds` with one byte.

@@ -61,6 +61,7 @@ const DIRS: &[(&str, u32)] = &[
     ("bin", 0o755),
     ("dev", 0o755),
     ("etc", 0o755),
+    ("etc/udhcpc", 0o755),
     ("mnt", 0o755),
     ("proc", 0o555),
     ("root", 0o700),
@@ -83,6 +84,8 @@ pub fn install(build: &Build<'_>, rootfs: &OwnedFd) -> Result<()> {
         tree.dir(name, *mode)?;
     }
     tree.symlink("var/run", "/run")?;
+    // Where Debian's busybox looks for it.
+    tree.symlink("etc/udhcpc/default.script", "/usr/share/udhcpc/default.script")?;
     tree.file("bin/busybox", &binary, 0o755)?;
     for (name, mode, text) in FILES {
         tree.file(name, text.as_bytes(), *mode)?;

@@ -29,6 +29,8 @@ pub struct Lease {
     pub address: IpAddr,
     /// Name, if there is one.
     pub hostname: Option<String>,
+    /// What the client calls itself (RFC 2132, section 9.14; a DUID for IPv6); empty if it does not.
+    pub client: Vec<u8>,
 }
 
 /// Reads a lease file. Lines that are damaged or not about a lease are left out.
@@ -55,7 +57,21 @@ fn line(text: &str) -> Option<Lease> {
         "*" => None,
         name => Some(crate::base::names::domain(name).ok().map(|()| name.to_string())?),
     };
-    Some(Lease { expires, hwaddr, address, hostname })
+    Some(Lease { expires, hwaddr, address, hostname, client: mac::hex_bytes(client).unwrap_or_default() })
+}
+
+/// The file without the IPv4 leases of these MAC addresses; none if there are none.
+pub fn without(text: &str, hwaddrs: &[[u8; 6]]) -> Option<String> {
+    let gone = |l: &&str| line(l).is_some_and(|lease| is_of(&lease, hwaddrs));
+    text.lines().any(|l| gone(&l)).then(|| {
+        let kept = text.lines().filter(|l| !gone(l));
+        kept.map(|l| format!("{l}\n")).collect()
+    })
+}
+
+/// An IPv4 lease of one of these MAC addresses?
+pub fn is_of(lease: &Lease, hwaddrs: &[[u8; 6]]) -> bool {
+    lease.address.is_ipv4() && lease.hwaddr.is_some_and(|mac| hwaddrs.contains(&mac))
 }
 
 fn number(text: &str) -> Option<u64> {

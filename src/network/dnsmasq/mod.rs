@@ -9,6 +9,7 @@
 pub mod args;
 pub mod hosts;
 pub mod leases;
+pub mod release;
 pub mod zone;
 
 #[cfg(test)]

@@ -164,6 +164,14 @@ fn running(store: &Store, name: &NetworkName) -> Result<Option<OwnedFd>> {
     if words.split(|b| *b == 0).any(|word| word == own.as_bytes()) { still(pid, started) } else { Ok(None) }
 }
 
+/// Does dnsmasq of the network run?
+///
+/// # Errors
+/// The run file is damaged.
+pub(super) fn is_running(store: &Store, lock: &Held<NetworkRunKey, Exclusive>) -> Result<bool> {
+    Ok(running(store, &lock.key().0)?.is_some())
+}
+
 /// A process that has ended may not have been waited for yet.
 fn still(pid: i32, started: u64) -> Result<Option<OwnedFd>> {
     let Some(process) = proc::open(pid, started)? else { return Ok(None) };

@@ -1,19 +1,22 @@
 //! `network list-leases`: who has which address on a bridge – reserved, handed out by dnsmasq, or the bridge's own.
 
 use super::up::Plan;
-use super::{not_found, project_of};
+use super::{dns, not_found, project_of};
 use crate::base::mac;
 use crate::base::names::{InstanceName, NetworkName, ProjectName};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::model::keys::VOLATILE_DEVICE_HWADDR;
 use crate::model::keys::device::{self, nic as keys};
 use crate::model::network::{NetworkType, nic};
 use crate::model::view::LeaseView;
 use crate::network::dnsmasq::leases::{self, Lease, LeaseNic};
+use crate::network::dnsmasq::release;
 use crate::ops::load;
 use crate::store::Store;
+use crate::store::atomic::{self, Durability};
+use crate::sys::socket;
 use std::io::Read;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddrV4};
 
 /// Most bytes of dnsmasq's file that are read: instances decide what stands in it.
 const MOST: u64 = 16 << 20;
@@ -50,6 +53,36 @@ pub(super) fn of(store: &Store, owner: &ProjectName, name: &NetworkName) -> Vec<
     let mut bytes = Vec::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(MOST).read_to_end(&mut bytes));
     read.map(|_| leases::parse(&String::from_utf8_lossy(&bytes))).unwrap_or_default()
+}
+
+/// Gives back the IPv4 addresses that dnsmasq has handed out to interfaces which are no more: thousands of short-lived
+/// instances would use up a subnet before their leases run out. Locks what runs of the network.
+///
+/// # Errors
+/// The file cannot be written; the kernel refuses the message.
+pub(crate) fn release(store: &Store, owner: &ProjectName, name: &NetworkName, hwaddrs: &[[u8; 6]]) -> Result<()> {
+    let held = |store: &Store| of(store, owner, name).into_iter().filter(|l| leases::is_of(l, hwaddrs)).collect();
+    let gone: Vec<Lease> = held(store);
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let lock = store.lock_network_run(name)?;
+    if dns::is_running(store, &lock)? {
+        let Some(network) = store.network(owner, name)? else { return Ok(()) };
+        let plan = Plan::of(store, name, &network.config)?;
+        let Some(IpAddr::V4(server)) = plan.bridge.v4.address.map(|net| net.address()) else { return Ok(()) };
+        let messages = gone.iter().filter_map(|lease| release::message(lease, server));
+        for message in messages {
+            socket::send_udp(name.as_str(), SocketAddrV4::new(server, release::PORT), &message)?;
+        }
+        return Ok(());
+    }
+    let path = store.layout().network_dir(owner, name).join(leases::FILE);
+    let fail = || format!("Failed changing {}", path.display());
+    match leases::without(&std::fs::read_to_string(&path).with_context(fail)?, hwaddrs) {
+        Some(text) => atomic::replace(&path, text.as_bytes(), 0o644, Durability::Fast).with_context(fail),
+        None => Ok(()),
+    }
 }
 
 fn nics(store: &Store, project: &ProjectName, name: &NetworkName) -> Result<Vec<Found>> {
