@@ -142,6 +142,11 @@ impl std::fmt::Display for Out {
     }
 }
 
+/// A pool, and the default profile with a root on it.
+const PRESEED: &str = "storage_pools: [{name: default}]
+profiles: [{name: default, devices: {root: {type: disk, path: /, pool: default}}}]
+";
+
 /// A state folder of its own with the program that works on it. Dropping it ends what still runs there and removes it.
 #[derive(Debug)]
 pub struct State {
@@ -150,8 +155,16 @@ pub struct State {
 }
 
 impl State {
-    /// An empty one.
+    /// One with a pool and no network: what first use would make takes time, and is not what most tests are about.
     pub fn new(bin: &Path) -> Self {
+        let state = Self::bare(bin);
+        let out = run(state.command(&["admin", "init", "--preseed"]), Some(PRESEED), PATIENCE);
+        out.good().unwrap();
+        state
+    }
+
+    /// An empty one.
+    pub fn bare(bin: &Path) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let base = std::env::var_os("STAPES_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let dir = base.join(format!("stapes-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst)));
@@ -161,7 +174,7 @@ impl State {
 
     /// One with the content of `other`, in which nothing runs.
     pub fn copy_of(other: &Self) -> Self {
-        let new = Self::new(&other.bin);
+        let new = Self::bare(&other.bin);
         for part in std::fs::read_dir(&other.dir).unwrap() {
             let from = part.unwrap().path();
             let done = Command::new("cp").arg("-a").arg(&from).arg(&new.dir).status().unwrap();
@@ -215,6 +228,8 @@ impl State {
         for (name, _) in self.instances()? {
             self.run(&["delete", "-f", &name]).good()?;
         }
+        // The one of first use, if there is one.
+        self.run(&["profile", "device", "remove", "default", "eth0"]);
         for image in self.images()? {
             self.run(&["image", "delete", &image]).good()?;
         }

@@ -35,13 +35,19 @@ pub struct Matrix {
 impl Matrix {
     /// Prepares them, with the image files.
     pub fn new(bin: &Path) -> Self {
-        let empty = State::new(bin);
-        make_images(&empty.dir);
-        mark_limits(&empty);
-        mark_networks(&empty);
-        let image = State::copy_of(&empty);
-        image.good(&["image", "import", "image.tar", "--alias", "img"]);
-        let ready = State::copy_of(&image);
+        // The first instance of these makes a network, too.
+        let empty = State::bare(bin);
+        let plain = State::new(bin);
+        for state in [&empty, &plain] {
+            make_images(&state.dir);
+            mark_limits(state);
+            mark_networks(state);
+        }
+        let [image, ready] = [&empty, &plain].map(|base| {
+            let state = State::copy_of(base);
+            state.good(&["image", "import", "image.tar", "--alias", "img"]);
+            state
+        });
         ready.good(&["create", "img", "first"]);
         ready.good(&["delete", "first"]);
         Self { empty, image, ready }
