@@ -14,6 +14,8 @@ mod common_root;
 mod filter;
 #[path = "root_network/first_use.rs"]
 mod first_use;
+#[path = "root_network/hotplug.rs"]
+mod hotplug;
 #[path = "root_network/life.rs"]
 mod life;
 #[path = "root_lifecycle/support.rs"]

@@ -1,80 +1,173 @@
 //! The network interfaces of a container, made by the monitor in the network namespace of process 1 before that goes on.
 //!
 //! A pair is made with its inner end straight in there, under its final name: nothing is ever moved or renamed but an
-//! interface of the host that is passed on. All that is made here ends with the namespace; an interface of the host comes
-//! back by itself, under the name it has inside.
+//! interface of the host that is passed on. All that is made here ends with the namespace; an interface of the host is taken
+//! back by whoever ends the container. In a container that runs, `ops` plugs interfaces in and out one by one, here as well.
 
 use super::plan::Plan;
 use crate::error::{Context, Error, Result};
 use crate::fault;
-use crate::host::links::{self, Change, End, Kind, LinkSpec, Links, MacVlan, route, spec, sysctl, tc};
+use crate::host::links::{self, Change, End, Kind, LinkSpec, Links, MacVlan, Target, route, spec, sysctl, tc};
 use crate::model::nic::{HostEnd, Link, MacvlanMode, Nic};
+use crate::store::plugged::{Before, Board, Plugged};
 use crate::sys::clone::Child;
 use crate::sys::ns;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
-/// Interfaces of the host that a container has. Its namespace stays for them until they are given back.
+/// The network namespace of a container. It is kept, so that what it has of the host when it ends can be taken back.
 #[derive(Debug)]
 pub struct Lent {
     net: OwnedFd,
-    taken: Vec<Taken>,
-}
-
-/// One of them: its name inside, and as it was on the host.
-#[derive(Debug)]
-struct Taken {
-    inside: String,
-    before: links::Link,
+    run_dir: PathBuf,
 }
 
 impl Lent {
-    /// Takes them back, as they were. To be called when the container has ended; without it the kernel gives them to the
-    /// first network namespace, some time later.
+    /// That of the process `pid`, whose container has this run folder.
     ///
     /// # Errors
-    /// The kernel refuses, for one that is gone too.
+    /// ENOENT if the process has ended.
+    pub fn of(pid: i32, run_dir: &Path) -> Result<Self> {
+        let net = ns::open(pid, "net").context("Failed opening the network namespace")?;
+        Ok(Self { net, run_dir: run_dir.to_path_buf() })
+    }
+
+    /// Takes interfaces of the host back, as they were. To be called when the container has ended; without it the kernel
+    /// gives hardware to the first network namespace, some time later, and ends the rest.
+    ///
+    /// # Errors
+    /// The kernel refuses.
     pub fn give_back(self) -> Result<()> {
-        let own = ns::open_own_net().context("Failed opening the network namespace")?;
-        let mut inside = Links::open_in(self.net.as_fd())?;
-        let back = |taken: &Taken| {
-            let target = inside.target(&taken.inside)?;
-            let down = spec::change(&target, &Change { up: Some(false), ..Change::default() });
-            let before = &taken.before;
-            let out = Change {
-                namespace: Some(own.as_fd()),
-                name: Some(&before.name),
-                up: Some(before.is_up()),
-                mtu: Some(before.mtu),
-                mac: before.mac,
-                ..Change::default()
-            };
-            inside.run_all(vec![down, spec::change(&target, &out)])
-        };
-        let failed = self.taken.iter().map(back).filter_map(Result::err).collect();
+        let board = Board::read(&self.run_dir)?;
+        let lent: Vec<&Plugged> = board.all().iter().filter(|p| p.before.is_some()).collect();
+        if lent.is_empty() {
+            return Ok(());
+        }
+        let mut host = Links::open()?;
+        let failed = lent.into_iter().filter_map(|p| unplug(&mut host, self.net.as_fd(), p).err()).collect();
         Error::join(failed).map_or(Ok(()), |e| Err(e.context("Failed taking network interfaces back")))
     }
 }
 
-/// Makes them all; what of the host is lent to the container comes back.
+/// Makes them all, and notes them in the run folder.
 ///
 /// # Errors
 /// `Failed to start device "eth0": …`; what was made goes with the child.
-pub(super) fn make(plan: &Plan, child: &Child) -> Result<Option<Lent>> {
-    if plan.nics.is_empty() {
-        return Ok(None);
-    }
-    let net = ns::open(child.pid(), "net").context("Failed opening the network namespace")?;
+pub(super) fn make(plan: &Plan, child: &Child) -> Result<Lent> {
+    let lent = Lent::of(child.pid(), &plan.run_dir)?;
     let mut host = Links::open()?;
-    let mut taken = Vec::new();
+    let mut all = Vec::new();
     for nic in &plan.nics {
-        let fail = || format!("Failed to start device \"{}\"", nic.device);
-        if let Link::Physical { parent } = &nic.link {
-            taken.push(Taken { inside: nic.name.clone(), before: host.get(parent).with_context(fail)? });
-        }
-        one(&mut host, nic, net.as_fd()).with_context(fail)?;
-        fault::point("container.nic")?;
+        all.push(noted(&mut host, nic).with_context(|| failed(nic))?);
     }
-    Ok((!taken.is_empty()).then_some(Lent { net, taken }))
+    if all.is_empty() && Board::read(&plan.run_dir)?.all().is_empty() {
+        return Ok(lent);
+    }
+    Board::begin(&plan.run_dir, all.clone())?;
+    fault::point("container.nics")?;
+    for plugged in &mut all {
+        one(&mut host, &plugged.nic, lent.net.as_fd()).with_context(|| failed(&plugged.nic))?;
+        fault::point("container.nic")?;
+        settle(plugged, lent.net.as_fd()).with_context(|| failed(&plugged.nic))?;
+    }
+    Board::begin(&plan.run_dir, all)?;
+    Ok(lent)
+}
+
+fn failed(nic: &Nic) -> String {
+    format!("Failed to start device \"{}\"", nic.device)
+}
+
+/// What is noted of an interface before it is made.
+///
+/// # Errors
+/// Not found: the interface of the host that is to be passed on.
+pub fn noted(host: &mut Links, nic: &Nic) -> Result<Plugged> {
+    let before = match nic.link.lent() {
+        None => None,
+        Some(parent) => {
+            let link = host.get(parent)?;
+            let (up, mtu, mac) = (link.is_up(), link.mtu, link.mac);
+            Some(Before { name: link.name, index: link.index, up, mtu, mac })
+        }
+    };
+    Ok(Plugged { done: false, filtered: false, inside: None, before, nic: nic.clone() })
+}
+
+/// Notes what is known once it is there: its number inside, where it is not ended from the host.
+fn settle(plugged: &mut Plugged, net: BorrowedFd<'_>) -> Result<()> {
+    if plugged.nic.link.host_end().is_none() {
+        plugged.inside = Some(Links::open_in(net)?.get(&plugged.nic.name)?.index);
+    }
+    plugged.done = true;
+    Ok(())
+}
+
+/// Makes one in the network namespace `net` of a container that runs; `plugged` was noted before, and is to be noted again.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn plug(host: &mut Links, net: BorrowedFd<'_>, plugged: &mut Plugged) -> Result<()> {
+    one(host, &plugged.nic, net)?;
+    fault::point("container.plugged")?;
+    settle(plugged, net)
+}
+
+/// Takes one out of the network namespace `net`, whatever of it is there. An interface of the host becomes what it was.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn unplug(host: &mut Links, net: BorrowedFd<'_>, plugged: &Plugged) -> Result<()> {
+    if let Some(end) = plugged.nic.link.host_end() {
+        return host.run(spec::delete(&end.name));
+    }
+    let mut inside = Links::open_in(net)?;
+    let found = match plugged.inside {
+        Some(index) => inside.at(index)?,
+        None => inside.find(&plugged.nic.name)?,
+    };
+    let Some(found) = found else { return Ok(()) };
+    match &plugged.before {
+        None => inside.run(spec::delete_at(&found.target())),
+        // It was not passed on yet: what has its name inside is another's.
+        Some(before) if !plugged.done && host.at(before.index)?.is_some_and(|l| l.name == before.name) => Ok(()),
+        Some(before) => back(&mut inside, &found.target(), before),
+    }
+}
+
+/// Moves an interface from `inside` into our namespace.
+fn back(inside: &mut Links, target: &Target, before: &Before) -> Result<()> {
+    let own = ns::open_own_net().context("Failed opening the network namespace")?;
+    let down = spec::change(target, &Change { up: Some(false), ..Change::default() });
+    let out = Change {
+        namespace: Some(own.as_fd()),
+        name: Some(&before.name),
+        up: Some(before.up),
+        mtu: Some(before.mtu),
+        mac: before.mac,
+        ..Change::default()
+    };
+    inside.run_all(vec![down, spec::change(target, &out)])
+}
+
+/// Looks whether the bridge or the interface of the host that one is made on is there.
+///
+/// # Errors
+/// [`crate::error::Kind::NotFound`].
+pub fn check(host: &mut Links, nic: &Nic) -> Result<()> {
+    let on = match &nic.link {
+        Link::Veth(end) => end.bridge.as_ref().map(|port| &port.bridge),
+        Link::Macvlan { parent, .. } | Link::Physical { parent } => Some(parent),
+    };
+    on.map_or(Ok(()), |name| host.get(name).map(drop))
+}
+
+/// True if a name is free in the network namespace `net`.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn is_free(net: BorrowedFd<'_>, name: &str) -> Result<bool> {
+    Ok(Links::open_in(net)?.find(name)?.is_none())
 }
 
 fn one(host: &mut Links, nic: &Nic, net: BorrowedFd<'_>) -> Result<()> {
@@ -130,9 +223,47 @@ fn pair(host: &mut Links, inner: End<'_>, outer: &HostEnd) -> Result<()> {
     }
     steps.extend(outer.ingress.into_iter().flat_map(|rate| tc::limit_ingress(&target, rate)));
     steps.extend(outer.egress.into_iter().flat_map(|rate| tc::limit_egress(&target, rate)));
-    steps.push(spec::change(&target, &Change { up: Some(true), ..Change::default() }));
-    steps.extend(outer.routes.iter().map(|net| route::add(&links::Route::on(*net, target.index))));
+    if outer.connected {
+        steps.push(spec::change(&target, &Change { up: Some(true), ..Change::default() }));
+        steps.extend(outer.routes.iter().map(|net| route::add(&links::Route::on(*net, target.index))));
+    }
     host.run_all(steps)
+}
+
+/// Has the host's end be `new`; `old`: what is there of it. They differ in what can be changed while it is there.
+///
+/// # Errors
+/// Not found: it is gone. The kernel refuses.
+pub fn adjust(host: &mut Links, old: &HostEnd, new: &HostEnd) -> Result<()> {
+    let target = host.target(&new.name)?;
+    let mut steps = Vec::new();
+    if let Some(port) = &new.bridge {
+        let flags = links::Port { isolated: Some(port.isolated), ..links::Port::default() };
+        steps.push(spec::change_port(&target, &flags));
+    }
+    steps.extend(match new.ingress {
+        Some(rate) => tc::limit_ingress(&target, rate),
+        None => vec![tc::remove_ingress(&target)],
+    });
+    steps.extend(match new.egress {
+        Some(rate) => tc::limit_egress(&target, rate),
+        None => vec![tc::remove_egress(&target)],
+    });
+    // An end that is down has no routes.
+    steps.push(spec::change(&target, &Change { up: Some(new.connected), ..Change::default() }));
+    let gone = old.routes.iter().filter(|net| !new.routes.contains(net));
+    steps.extend(gone.map(|net| route::remove(&links::Route::on(*net, target.index))));
+    host.run_all(steps)?;
+    fault::point("container.adjusted")?;
+    if !new.connected || new.routes.is_empty() {
+        return Ok(());
+    }
+    let mut there = Vec::new();
+    for v4 in [true, false] {
+        there.extend(host.routes(v4, Some(route::MAIN), Some(target.index))?.into_iter().map(|r| r.to));
+    }
+    let missing = new.routes.iter().filter(|net| !there.contains(net));
+    host.run_all(missing.map(|net| route::add(&links::Route::on(*net, target.index))).collect())
 }
 
 /// Ends what is left of them on the host, by name; nothing left is fine. Called when the container has ended: its namespace

@@ -41,8 +41,8 @@ pub struct Started {
     pub child: Child,
     /// Master of the console, or of the command's terminal.
     pub console: OwnedFd,
-    /// Interfaces of the host that it has, to be given back when it has ended.
-    pub lent: Option<Lent>,
+    /// What gives interfaces of the host back when it has ended.
+    pub lent: Lent,
 }
 
 /// Works on the root file system before the container sees it, through its detached mount.

@@ -24,6 +24,7 @@ const PAIR: &[&Key] = &[
     &keys::LIMITS_INGRESS,
     &keys::LIMITS_EGRESS,
     &keys::LIMITS_MAX,
+    &keys::CONNECTED,
 ];
 /// Options of one that is a port of a bridge.
 const PORT: &[&Key] = &[
@@ -92,6 +93,7 @@ impl Nic {
             name: identity.host_name.clone(),
             tx_queue: keys::QUEUE_TX_LENGTH.u32(&self.options)?,
             bridge,
+            connected: keys::CONNECTED.bool(&self.options)?,
             routes: nets.collect::<Result<_>>()?,
             ingress: self.limit(&keys::LIMITS_INGRESS)?,
             egress: self.limit(&keys::LIMITS_EGRESS)?,

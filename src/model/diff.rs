@@ -46,6 +46,12 @@ impl DeviceChanges {
     pub fn is_empty(&self) -> bool {
         self.removed.is_empty() && self.added.is_empty() && self.updated.is_empty()
     }
+
+    /// What is new or changed, as it is to be.
+    pub fn incoming(&self) -> Devices {
+        let updated = self.updated.iter().map(|(name, (_, new))| (name, new));
+        self.added.iter().chain(updated).map(|(name, device)| (name.clone(), device.clone())).collect()
+    }
 }
 
 /// Compares two expanded configurations of an instance.

@@ -40,6 +40,53 @@ pub enum Link {
     },
 }
 
+impl Link {
+    /// Its end on the host, if it has one; all of it ends with that.
+    pub fn host_end(&self) -> Option<&HostEnd> {
+        match self {
+            Self::Veth(end) => Some(end),
+            _ => None,
+        }
+    }
+
+    /// `self` with the routes of `other` as well: what there may be while one becomes the other.
+    pub fn or(&self, other: &Self) -> Self {
+        let mut both = self.clone();
+        if let (Self::Veth(end), Some(other)) = (&mut both, other.host_end()) {
+            let more = other.routes.iter().filter(|net| !end.routes.contains(net)).copied().collect::<Vec<_>>();
+            end.routes.extend(more);
+        }
+        both
+    }
+
+    /// The interface of the host that is passed on, if it is one.
+    pub fn lent(&self) -> Option<&str> {
+        match self {
+            Self::Physical { parent } => Some(parent),
+            _ => None,
+        }
+    }
+}
+
+impl Nic {
+    /// True if `self` can become `other` without being taken out: they differ in nothing but what is set on the host's end.
+    pub fn becomes(&self, other: &Self) -> bool {
+        self.fixed() == other.fixed()
+    }
+
+    /// What stays as long as it is plugged in.
+    fn fixed(&self) -> Self {
+        let mut fixed = self.clone();
+        if let Link::Veth(end) = &mut fixed.link {
+            *end = HostEnd { routes: Vec::new(), ingress: None, egress: None, connected: true, ..end.clone() };
+            if let Some(port) = &mut end.bridge {
+                port.isolated = false;
+            }
+        }
+        fixed
+    }
+}
+
 /// The end of a veth pair that stays on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostEnd {
@@ -49,6 +96,8 @@ pub struct HostEnd {
     pub tx_queue: Option<u32>,
     /// It is a port of this bridge.
     pub bridge: Option<Port>,
+    /// Its cable is plugged in: it is up.
+    pub connected: bool,
     /// What is routed to it.
     pub routes: Vec<IpNet>,
     /// Most that is sent to the instance, bits a second.
@@ -89,4 +138,44 @@ pub struct Identity {
     pub hwaddr: Option<[u8; 6]>,
     /// Name of its end on the host, if it has one.
     pub host_name: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_on_the_hosts_end_can_change() {
+        let end = HostEnd {
+            name: "veth1".into(),
+            tx_queue: None,
+            bridge: Some(Port { bridge: "br0".into(), isolated: false }),
+            connected: true,
+            routes: Vec::new(),
+            ingress: None,
+            egress: None,
+        };
+        let nic = |end: &HostEnd| Nic {
+            device: "eth0".into(),
+            name: "eth0".into(),
+            hwaddr: Some([0x10, 0x66, 0x6a, 0, 0, 1]),
+            mtu: None,
+            link: Link::Veth(end.clone()),
+        };
+        let old = nic(&end);
+        let limited = HostEnd { ingress: Some(1000), connected: false, ..end.clone() };
+        assert!(old.becomes(&nic(&limited)));
+        let net: IpNet = "10.0.0.0/24".parse().expect("net");
+        let routed = nic(&HostEnd { routes: vec![net], ..end.clone() });
+        for both in [old.link.or(&routed.link), routed.link.or(&old.link), routed.link.or(&routed.link)] {
+            assert_eq!(both.host_end().map(|end| end.routes.clone()), Some(vec![net]));
+        }
+        let isolated = HostEnd { bridge: Some(Port { bridge: "br0".into(), isolated: true }), ..end.clone() };
+        assert!(old.becomes(&nic(&isolated)));
+        let elsewhere = HostEnd { bridge: Some(Port { bridge: "br1".into(), isolated: false }), ..end.clone() };
+        assert!(!old.becomes(&nic(&elsewhere)));
+        assert!(!old.becomes(&Nic { name: "eth1".into(), ..old.clone() }));
+        assert!(!old.becomes(&Nic { link: Link::Physical { parent: "br0".into() }, ..old.clone() }));
+        assert!(old.link.host_end().is_some() && old.link.lent().is_none());
+    }
 }

@@ -3,8 +3,9 @@
 use super::network::{
     self,
     attach::{self, Connection},
+    taken::{self, Owner},
 };
-use super::{idmap, image, lifecycle, load, pool, start};
+use super::{idmap, image, lifecycle, load, nics, pool, start};
 use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName};
 use crate::base::{petname, time};
 use crate::error::{Context, Error, Result};
@@ -154,6 +155,8 @@ pub fn prepare(store: &Store, request: &Request, name: &InstanceName) -> Result<
         keys::device::validate(device, options, instance.kind)?;
     }
     network::check_devices(store, &request.project, &expanded.devices, Some(instance.kind))?;
+    let owner = Owner { project: &request.project, name, devices: &expanded.devices };
+    taken::check(store, owner, &expanded.devices)?;
     let (_, pool) = pool::of_root(&expanded.devices)?;
     if store.instance_exists(&request.project, name)? {
         return Err(taken(name));
@@ -161,7 +164,8 @@ pub fn prepare(store: &Store, request: &Request, name: &InstanceName) -> Result<
     if let Some(wanted) = &request.image {
         image::ensure_unpacked(store, &pool, wanted)?;
     }
-    let volatile = volatile(request, &expanded.config)?;
+    let mut volatile = volatile(request, &expanded.config)?;
+    nics::choose(store, &request.project, &expanded.devices, &mut volatile.config)?;
     Ok(New { instance, volatile, expanded, pool })
 }
 
@@ -296,6 +300,7 @@ pub fn make_parts(
     let isolated = keys::SECURITY_IDMAP_ISOLATED.bool(&new.expanded.config)?;
     let config = &mut new.volatile.config;
     let _ids = isolated.then(|| idmap::assign(store, (project, name), &new.expanded.config, config)).transpose()?;
+    let _networks = network::keep(store, project, new.instance.devices.values())?;
     store.create_instance(held, &new.instance, &new.volatile)?;
     fault::point("create.record")
 }

@@ -55,6 +55,7 @@ impl Keep {
     /// The console's log or socket cannot be made.
     pub fn new(plan: &Plan, started: Started, copy: Option<OwnedFd>) -> Result<Self> {
         let Started { child, console, lent } = started;
+        let lent = Some(lent);
         let console = Console::new(console, &plan.log_dir, &plan.run_dir, copy)?;
         Ok(Self { child, console, group: Group::at(plan.cgroup.clone()), halting: None, lent })
     }

@@ -3,7 +3,7 @@
 //! Called by `update` and `profile` before anything is saved: a change that the kernel refuses is not recorded either. What
 //! the registry of keys says about a key decides; see `model::diff`.
 
-use super::{confine, cpus, limits, load, settings, start, state};
+use super::{confine, cpus, limits, load, nic_live, settings, start, state};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::container::resources;
 use crate::error::{Context, Error, Result};
@@ -31,17 +31,17 @@ pub fn check(store: &Store, changes: &Changes, expanded: &Expanded) -> Result<()
     }
     let devices = &changes.devices;
     for (verb, list) in [("stop", &devices.removed), ("start", &devices.added)] {
-        if let Some((name, _)) = list.iter().find(|(_, d)| acts(d)) {
+        if let Some((name, _)) = list.iter().find(|(_, d)| is_fixed(d)) {
             return Err(hotplug(&format!("Failed to {verb} device {name:?}")));
         }
     }
-    let changed = devices.updated.iter().find(|(_, (old, new))| acts(new) && differ(old, new));
+    let changed = devices.updated.iter().find(|(_, (old, new))| is_fixed(new) && differ(old, new));
     changed.map_or(Ok(()), |(name, _)| Err(hotplug(&format!("Failed to update device {name:?}"))))
 }
 
-/// A device that masks another does nothing itself.
-fn acts(options: &Device) -> bool {
-    device::device_type(options) != "none"
+/// A device that is what it was at the start until the end. One that masks another does nothing itself.
+fn is_fixed(options: &Device) -> bool {
+    !matches!(device::device_type(options), "none" | "nic")
 }
 
 fn differ(old: &Device, new: &Device) -> bool {
@@ -53,9 +53,11 @@ fn differ(old: &Device, new: &Device) -> bool {
 }
 
 fn hotplug(what: &str) -> Error {
-    Error::unsupported("Devices of a running instance can't be changed by this version yet")
-        .context(what)
-        .hint("stop it first: stapes stop <instance>")
+    Error::unsupported(
+        "Devices of a running instance that are no network interfaces can't be changed by this version yet",
+    )
+    .context(what)
+    .hint("stop it first: stapes stop <instance>")
 }
 
 /// A running instance.
@@ -85,10 +87,18 @@ const UNDONE: [Action; 9] = [
 ];
 
 /// What a journal notes before `changes` are done to a running instance: its record is what counts in the end, whoever is
-/// refused or killed on the way. None if nothing is done to what runs.
-pub fn undo(project: &ProjectName, name: &InstanceName, changes: &Changes) -> Option<journal::Action> {
-    let acts = changes.actions.iter().any(|a| UNDONE.contains(a));
-    acts.then(|| journal::Action::RenewLimits { project: project.to_string(), name: name.to_string() })
+/// refused or killed on the way. Nothing if nothing is done to what runs.
+pub fn undo(project: &ProjectName, name: &InstanceName, changes: &Changes) -> Vec<journal::Action> {
+    let (project, name) = (project.to_string(), name.to_string());
+    let mut all = Vec::new();
+    if changes.actions.iter().any(|a| UNDONE.contains(a)) {
+        all.push(journal::Action::RenewLimits { project: project.clone(), name: name.clone() });
+    }
+    let devices: Vec<String> = nic_live::touched(&changes.devices).into_iter().collect();
+    if !devices.is_empty() {
+        all.push(journal::Action::RenewNics { project, name, devices });
+    }
+    all
 }
 
 /// Has what the record of an instance says count for what runs of it, as far as that can be changed live. Takes no lock but

@@ -8,39 +8,56 @@ use super::network::{self, dns::Port};
 use crate::base::mac;
 use crate::base::names::{InstanceName, ProjectName};
 use crate::container;
+use crate::container::nics::Lent;
 use crate::error::{Context, Error, Result};
+use crate::model::diff::DeviceChanges;
 use crate::model::instance::{Config, Device, Devices};
 use crate::model::keys::device::{self, nic as keys};
-use crate::model::keys::{VOLATILE_DEVICE_HOST_NAME, VOLATILE_DEVICE_HWADDR, VOLATILE_DEVICE_NAME, server};
+use crate::model::keys::{
+    VOLATILE_DEVICE_HOST_NAME, VOLATILE_DEVICE_HWADDR, VOLATILE_DEVICE_NAME, all as all_keys, server,
+};
 use crate::model::network::{NetworkType, nic, random};
 use crate::model::nic::Identity;
 use crate::store::Store;
+use crate::store::plugged::Board;
+use crate::sys::pidfd;
 use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+use std::time::Duration;
 
 /// Devices that are network interfaces and plugged in.
-fn interfaces(loaded: &Loaded) -> impl Iterator<Item = (&String, &Device)> {
+pub(super) fn interfaces(loaded: &Loaded) -> impl Iterator<Item = (&String, &Device)> {
     let plugged = |d: &Device| keys::ATTACHED.bool(d).unwrap_or(true);
     loaded.expanded.devices.iter().filter(move |(_, d)| device::device_type(d) == "nic" && plugged(d))
 }
 
-/// Settles name, MAC address and name on the host of all interfaces, in the volatile configuration of `loaded`; nothing is
-/// saved. Takes no lock.
+/// Settles name, MAC address and name on the host of all interfaces for a start, in the volatile configuration of `loaded`;
+/// nothing is saved. Takes no lock.
+///
+/// # Errors
+/// As [`choose`].
+pub(super) fn settle(store: &Store, loaded: &mut Loaded) -> Result<()> {
+    choose(store, &loaded.project, &loaded.expanded.devices, &mut loaded.volatile.config)?;
+    let plugged: Vec<String> = interfaces(loaded).map(|(name, _)| name.clone()).collect();
+    forget(&mut loaded.volatile.config);
+    plugged.iter().try_for_each(|name| name_on_host(store, loaded, name))
+}
+
+/// Chooses what stays of all interfaces among `devices`: the name inside and the MAC address, where the device says none and
+/// none was chosen before. Done when an instance or a device comes to be, as Incus does, and before a start.
 ///
 /// # Errors
 /// The server's configuration cannot be read; its pattern for MAC addresses is wrong.
-pub(super) fn settle(store: &Store, loaded: &mut Loaded) -> Result<()> {
-    let devices: Vec<(String, Device)> = interfaces(loaded).map(|(n, d)| (n.clone(), d.clone())).collect();
-    if devices.is_empty() {
-        return Ok(());
-    }
-    let config = store.server()?.config;
-    let pattern = config.get(server::HWADDR_PATTERN).map_or(mac::DEFAULT_PATTERN, String::as_str);
-    let by_mac = config.get(server::NIC_HOST_NAME).is_some_and(|value| value == "mac");
-    let mut names = taken_names(loaded);
-    let volatile = &mut loaded.volatile.config;
-    for (name, options) in devices {
-        let (own_name, hwaddr) = (VOLATILE_DEVICE_NAME.of(&name), VOLATILE_DEVICE_HWADDR.of(&name));
-        match keys::NAME.get(&options) {
+pub(super) fn choose(store: &Store, project: &ProjectName, devices: &Devices, volatile: &mut Config) -> Result<()> {
+    let nics: Vec<(&String, &Device)> = devices.iter().filter(|(_, d)| device::device_type(d) == "nic").collect();
+    let mut names: BTreeSet<String> = nics
+        .iter()
+        .filter_map(|(n, d)| keys::NAME.get(d).or(VOLATILE_DEVICE_NAME.get_of(volatile, n)).map(str::to_string))
+        .collect();
+    let mut pattern = None;
+    for (name, options) in nics {
+        let (own_name, hwaddr) = (VOLATILE_DEVICE_NAME.of(name), VOLATILE_DEVICE_HWADDR.of(name));
+        match keys::NAME.get(options) {
             Some(_) => drop(volatile.remove(&own_name)),
             None if volatile.contains_key(&own_name) => {}
             None => {
@@ -49,26 +66,79 @@ pub(super) fn settle(store: &Store, loaded: &mut Loaded) -> Result<()> {
                 volatile.insert(own_name, free);
             }
         }
-        match keys::HWADDR.get(&options) {
+        match keys::HWADDR.get(options) {
             Some(_) => drop(volatile.remove(&hwaddr)),
-            None if volatile.contains_key(&hwaddr) => {}
-            None => drop(volatile.insert(hwaddr.clone(), mac::generate(pattern)?)),
+            None if volatile.contains_key(&hwaddr) || keeps_address(&nictype(store, project, options)) => {}
+            None => {
+                if pattern.is_none() {
+                    let config = store.server()?.config;
+                    pattern = Some(config.get(server::HWADDR_PATTERN).cloned());
+                }
+                let pattern = pattern.as_ref().and_then(Option::as_deref).unwrap_or(mac::DEFAULT_PATTERN);
+                volatile.insert(hwaddr, mac::generate(pattern)?);
+            }
         }
-        let address = keys::HWADDR.get(&options).or(volatile.get(&hwaddr).map(String::as_str)).unwrap_or_default();
-        let host_name = match keys::HOST_NAME.get(&options) {
-            Some(given) => given.to_string(),
-            None if by_mac => random::host_name_by_mac(mac::parse(address)?),
-            None => random::host_name("veth", &mut network::random_bits, &|_| false)?,
-        };
-        volatile.insert(VOLATILE_DEVICE_HOST_NAME.of(&name), host_name);
     }
     Ok(())
 }
 
-/// Names inside that interfaces have by their devices, or had before.
-fn taken_names(loaded: &Loaded) -> BTreeSet<String> {
-    let noted = |name: &String| VOLATILE_DEVICE_NAME.get_of(&loaded.volatile.config, name);
-    interfaces(loaded).filter_map(|(n, d)| keys::NAME.get(d).or(noted(n)).map(str::to_string)).collect()
+/// Interfaces of these types have the address that they or their parents come with.
+fn keeps_address(nictype: &str) -> bool {
+    matches!(nictype, "physical" | "ipvlan" | "sriov")
+}
+
+/// The type of an interface; one on a network that is not there has none.
+fn nictype(store: &Store, project: &ProjectName, options: &Device) -> String {
+    match keys::NETWORK.get(options) {
+        None => keys::NICTYPE.text(options).to_string(),
+        Some(network) => {
+            network::need(store, project, network).map_or_else(|_| String::new(), |(_, n)| n.kind.nictype().to_string())
+        }
+    }
+}
+
+/// Renews what was chosen about interfaces after a change of devices: that of those that are gone goes, and what a device now
+/// says counts, as in Incus; new ones get theirs.
+///
+/// # Errors
+/// As [`choose`].
+pub(super) fn refresh(store: &Store, changes: &DeviceChanges, new: &mut Loaded) -> Result<()> {
+    let volatile = &mut new.volatile.config;
+    for (name, old) in changes.removed.iter().filter(|(_, d)| device::device_type(d) == "nic") {
+        let now = changes.added.get(name);
+        let same = |now: &Device| {
+            device::device_type(now) == "nic" && nictype(store, &new.project, now) == nictype(store, &new.project, old)
+        };
+        let says = |part: &str| now.is_some_and(|d| d.get(part).is_some_and(|v| !v.is_empty()));
+        let all = !now.is_some_and(same);
+        for key in all_keys().filter(|key| key.is_of_device()) {
+            if all || says(key.name) {
+                volatile.remove(&key.of(name));
+            }
+        }
+    }
+    choose(store, &new.project, &new.expanded.devices, volatile)
+}
+
+/// Settles the name on the host of the interface of a device, in the volatile configuration of `loaded`: one that has one
+/// keeps it.
+///
+/// # Errors
+/// As [`choose`].
+pub(super) fn name_on_host(store: &Store, loaded: &mut Loaded, name: &str) -> Result<()> {
+    let Some(options) = loaded.expanded.devices.get(name) else { return Ok(()) };
+    let volatile = &loaded.volatile.config;
+    let noted = VOLATILE_DEVICE_HOST_NAME.get_of(volatile, name);
+    let address = keys::HWADDR.get(options).or(VOLATILE_DEVICE_HWADDR.get_of(volatile, name));
+    let by_mac = || Ok::<_, Error>(store.server()?.config.get(server::NIC_HOST_NAME).is_some_and(|v| v == "mac"));
+    let host_name = match (keys::HOST_NAME.get(options), noted, address) {
+        (Some(given), _, _) => given.to_string(),
+        (None, Some(noted), _) => noted.to_string(),
+        (None, None, Some(address)) if by_mac()? => random::host_name_by_mac(mac::parse(address)?),
+        (None, None, _) => random::host_name("veth", &mut network::random_bits, &|_| false)?,
+    };
+    loaded.volatile.config.insert(VOLATILE_DEVICE_HOST_NAME.of(name), host_name);
+    Ok(())
 }
 
 /// What [`settle`] has settled about the interface of a device.
@@ -112,28 +182,62 @@ pub(super) fn resolved(store: &Store, loaded: &Loaded) -> Result<Devices> {
 /// host are looked for. Locks what runs of each network in turn.
 ///
 /// # Errors
-/// Not found: the bridge or the parent. As [`network::up::ensure`], [`network::dns::add`].
+/// As [`connect`].
 pub(super) fn begin(store: &Store, loaded: &Loaded) -> Result<()> {
-    for (name, options) in interfaces(loaded) {
-        let fail = || format!("Failed to start device \"{name}\"");
-        let Some(network) = keys::NETWORK.get(options) else {
-            if network::filter::is_wanted(options)? {
-                let text = "Filtering is not supported by this version but on managed networks";
-                return Err(Error::unsupported(text)).with_context(fail);
-            }
-            continue;
+    let connect = |(name, options): (&String, &Device)| {
+        connect(store, loaded, (name, options)).with_context(|| format!("Failed to start device \"{name}\""))
+    };
+    interfaces(loaded).try_for_each(connect)
+}
+
+/// The same for one: its network is brought up, and what the network has of it – rules, reservation – is set, anew if it is
+/// there already.
+///
+/// # Errors
+/// Not found: the network. As [`network::up::ensure`], [`network::dns::add`].
+pub(super) fn connect(store: &Store, loaded: &Loaded, (name, options): (&str, &Device)) -> Result<()> {
+    let Some(network) = keys::NETWORK.get(options) else {
+        return match network::filter::is_wanted(options)? {
+            true => Err(Error::unsupported("Filtering is not supported by this version but on managed networks")),
+            false => Ok(()),
         };
-        let (found, record) = network::need(store, &loaded.project, network).with_context(fail)?;
-        if record.kind != NetworkType::Bridge {
-            continue;
-        }
-        network::up::ensure(store, &found, &record).with_context(fail)?;
-        let port = Port { project: &loaded.project, instance: &loaded.name, device: name };
-        let identity = identity(loaded, name)?;
-        let owner = network::project_of(store, &loaded.project)?;
-        network::dns::add(store, (&owner, &found, &record), port, &identity, options).with_context(fail)?;
+    };
+    let (found, record) = network::need(store, &loaded.project, network)?;
+    if record.kind != NetworkType::Bridge {
+        return Ok(());
     }
-    Ok(())
+    let lock = store.lock_network_run(&found)?;
+    // It may have been changed until the lock was won.
+    let (_, record) = network::need(store, &loaded.project, network)?;
+    network::up::ensure_locked(store, &lock, &record)?;
+    let port = Port { project: &loaded.project, instance: &loaded.name, device: name };
+    let owner = network::project_of(store, &loaded.project)?;
+    network::dns::add(store, &lock, (&owner, &record), port, (&identity(loaded, name)?, options))
+}
+
+/// Takes away what networks have of the interface of a device, after it has gone; nothing being there is fine. `filtered`: it
+/// may have rules.
+///
+/// # Errors
+/// nft refuses; dnsmasq cannot be told.
+pub(super) fn disconnect(store: &Store, port: Port<'_>, filtered: bool) -> Result<()> {
+    if filtered {
+        network::filter::end(store, port)?;
+    }
+    network::dns::remove(store, port)
+}
+
+/// What takes interfaces of the host back from an instance whose monitor has gone and did not, as long as a process of it is
+/// there. To be called before that ends, and used after.
+pub(super) fn lent(store: &Store, who: (&ProjectName, &InstanceName)) -> Option<Lent> {
+    let dir = store.layout().instance_run_dir(who.0, who.1);
+    let any = Board::read(&dir).is_ok_and(|board| board.all().iter().any(|p| p.before.is_some()));
+    let file = store.running(who.0, who.1).ok().flatten().filter(|_| any)?.file;
+    let init = file.open_init().ok().flatten()?;
+    let lent = Lent::of(file.init_pid, &dir).ok()?;
+    // Until now the number could have become another process's.
+    let ended = pidfd::wait_ended(init.as_fd(), Some(Duration::ZERO)).ok()?;
+    (!ended).then_some(lent)
 }
 
 /// Ends what the host still has of the interfaces of an instance that ended; nothing left is fine.
@@ -146,13 +250,24 @@ pub(super) fn end(store: &Store, who: (&ProjectName, &InstanceName)) -> Result<(
     }
     let volatile = store.volatile(who.0, who.1)?.config;
     let on_host = volatile.iter().filter_map(|(key, name)| Some((VOLATILE_DEVICE_HOST_NAME.device_in(key)?, name)));
-    let (mut devices, names): (BTreeSet<String>, Vec<&String>) = on_host.map(|(d, n)| (d.to_string(), n)).unzip();
+    let (mut devices, mut names): (BTreeSet<String>, BTreeSet<String>) =
+        on_host.map(|(d, n)| (d.to_string(), n.clone())).unzip();
+    let mut filtered = BTreeSet::new();
+    // One whose plugging in was broken off stands in the run file only. What cannot be read has none.
+    if let Ok(board) = Board::read(&store.layout().instance_run_dir(who.0, who.1)) {
+        for plugged in board.all() {
+            devices.insert(plugged.nic.device.clone());
+            names.extend(plugged.nic.link.host_end().map(|end| end.name.clone()));
+            if plugged.filtered {
+                filtered.insert(plugged.nic.device.clone());
+            }
+        }
+    }
     if devices.is_empty() && store.network_runs()?.is_empty() {
         return Ok(());
     }
-    container::nics::remove(names.into_iter().map(String::as_str)).context("Failed removing network interfaces")?;
+    container::nics::remove(names.iter().map(String::as_str)).context("Failed removing network interfaces")?;
     // A start that was killed had not noted the names yet. What cannot be read has none but those.
-    let mut filtered = BTreeSet::new();
     if let Ok(loaded) = load::load(store, who.0, who.1) {
         for (name, options) in interfaces(&loaded) {
             devices.insert(name.clone());
@@ -163,10 +278,7 @@ pub(super) fn end(store: &Store, who: (&ProjectName, &InstanceName)) -> Result<(
     }
     for device in devices {
         let port = Port { project: who.0, instance: who.1, device: &device };
-        if filtered.contains(&device) {
-            network::filter::end(store, port)?;
-        }
-        network::dns::remove(store, port)?;
+        disconnect(store, port, filtered.contains(&device))?;
     }
     Ok(())
 }

@@ -1,27 +1,25 @@
 //! `profile`: creating, changing, renaming and deleting them, with the instances that use them in view.
 //!
-//! A writer holds the project alone, so no instance of it starts or changes meanwhile. A change is tried on every instance
-//! that has the profile before anything is saved: what one of them refuses is refused as a whole.
+//! A writer holds the project alone, so no instance of it starts or changes meanwhile. What a change does to those that have
+//! the profile: [`super::profile_change`].
 
-use super::update::{self, Checked};
-use super::{lifecycle, live, load, network};
+pub use super::profile_change::update;
+use super::{network, update};
 use crate::base::names::{InstanceName, PoolName, ProfileName, ProjectName};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::fault;
-use crate::model::diff::Changes;
-use crate::model::expand::{Expanded, expand};
-use crate::model::instance::{Devices, Instance};
+use crate::model::instance::Devices;
 use crate::model::keys::{self, device};
 use crate::model::profile::Profile;
 use crate::model::view::{ProfilePut, ProfileView, url};
 use crate::store::events::{self, Event};
 use crate::store::lock::{Exclusive, Held, InstanceKey, ProjectKey, Proof};
-use crate::store::{Action, Journal, Store, journal, record};
+use crate::store::{Action, Journal, Store};
 use std::collections::BTreeMap;
 
 type ProjectLock = Held<ProjectKey, Exclusive>;
 
-fn not_found() -> Error {
+pub(super) fn not_found() -> Error {
     Error::not_found("Profile not found")
 }
 
@@ -86,190 +84,30 @@ pub fn create(store: &Store, project: &ProjectName, name: &ProfileName, put: &Pr
     let profile = record_of(put);
     validate(store, project, &profile)?;
     fault::point("profile.create")?;
-    store.save_profile(&lock, name, &profile)?;
+    record(store, &lock, name, &profile)?;
     note(store, project, name, "profile-created");
     Ok(())
 }
 
-fn record_of(put: &ProfilePut) -> Profile {
+pub(super) fn record_of(put: &ProfilePut) -> Profile {
     let config = put.config.iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| (k.clone(), v.clone())).collect();
     Profile { format: 1, description: put.description.clone(), config, devices: put.devices.clone() }
 }
 
-fn validate(store: &Store, project: &ProjectName, profile: &Profile) -> Result<()> {
+pub(super) fn validate(store: &Store, project: &ProjectName, profile: &Profile) -> Result<()> {
     keys::validate_profile(&profile.config)?;
     device::validate_all(&profile.devices, None, None)?;
     network::check_devices(store, project, &profile.devices, None)?;
     update::check_pools(store, &profile.devices)
 }
 
-/// Changes a profile: `edit` is shown what can be written of it, and what of it is changed counts for all its instances.
+/// Saves it, as long as the networks that it names are there.
 ///
 /// # Errors
-/// Not found; what `edit` says; what is wrong with it, or what an instance that has it refuses: nothing is changed then.
-pub fn update(
-    store: &Store,
-    project: &ProjectName,
-    name: &ProfileName,
-    edit: &mut dyn FnMut(&mut ProfilePut) -> Result<()>,
-) -> Result<()> {
-    let lock = store.lock_project_exclusive(project, "update")?;
-    let old = store.profile(project, name)?.ok_or_else(not_found)?;
-    let mut put =
-        ProfilePut { config: old.config.clone(), description: old.description.clone(), devices: old.devices.clone() };
-    edit(&mut put)?;
-    let new = record_of(&put);
-    validate(store, project, &new)?;
-    check_root(store, project, name, &old.devices, &new.devices)?;
-    let affected = affected(store, project, name, &new)?;
-    let act = || {
-        apply(store, project, &affected)?;
-        save(store, &lock, Saved { name, old: &old, new: &new, affected: &affected })
-    };
-    let undo: Vec<Action> = affected.iter().filter_map(|a| live::undo(project, &a.name, &a.changes)).collect();
-    match undo.is_empty() {
-        true => act()?,
-        false => journal::run(store, "update", &[&lock], |journal| {
-            undo.into_iter().try_for_each(|action| journal.undo(action))?;
-            act()
-        })?,
-    }
-    note(store, project, name, "profile-updated");
-    Ok(())
-}
-
-/// Does to all that run what has to be done at once; what one of them refuses is taken back by the journal.
-fn apply(store: &Store, project: &ProjectName, affected: &[Affected]) -> Result<()> {
-    for one in affected {
-        let Some(running) = load::running(store, project, &one.name)? else { continue };
-        let target = live::Target { store, project, name: &one.name, running: &running };
-        let done = live::apply(target, &one.changes.actions, &one.new);
-        done.with_context(|| format!("Instance \"{}\"", one.name))?;
-    }
-    Ok(())
-}
-
-/// The root disk of instances that have none of their own stays where it is.
-fn check_root(store: &Store, project: &ProjectName, name: &ProfileName, old: &Devices, new: &Devices) -> Result<()> {
-    let pool = |devices: &Devices| {
-        device::root_disk(devices).ok().and_then(|(n, d)| Some((n.to_string(), device::disk::POOL.get(d)?.to_string())))
-    };
-    let Some((root, old_pool)) = pool(old) else { return Ok(()) };
-    if pool(new).is_some_and(|(_, p)| p == old_pool) {
-        return Ok(());
-    }
-    for (_, instance) in store.instances(project)? {
-        let Ok(instance) = instance else { continue };
-        if pool(&instance.devices).is_some() || !instance.profiles.iter().any(|p| p == name.as_str()) {
-            continue;
-        }
-        let mut profiles = load::profiles(store, project, &instance.profiles)?.into_iter().rev();
-        if profiles.find(|(_, p)| p.devices.contains_key(&root)).is_some_and(|(n, _)| n == name.as_str()) {
-            return Err(Error::conflict("At least one instance relies on this profile's root disk device"));
-        }
-    }
-    Ok(())
-}
-
-/// An instance that a profile's change reaches.
-struct Affected {
-    name: InstanceName,
-    changes: Changes,
-    new: Expanded,
-}
-
-/// The instances that have the profile, each checked with `new` in its place; all that refuse are told.
-fn affected(store: &Store, project: &ProjectName, name: &ProfileName, new: &Profile) -> Result<Vec<Affected>> {
-    let (mut all, mut errors) = (Vec::new(), Vec::new());
-    for (instance_name, instance) in store.instances(project)? {
-        let Ok(instance) = instance else { continue };
-        if !instance.profiles.iter().any(|p| p == name.as_str()) {
-            continue;
-        }
-        match affect(store, project, &instance_name, &instance, (name, new)) {
-            Ok(one) => all.push(one),
-            Err(e) => errors.push(e.context(format!("Instance \"{instance_name}\""))),
-        }
-    }
-    match Error::join(errors) {
-        Some(e) => Err(e.context(format!("Failed to update profile {:?}, nothing was changed", name.as_str()))),
-        None => Ok(all),
-    }
-}
-
-fn affect(
-    store: &Store,
-    project: &ProjectName,
-    name: &InstanceName,
-    instance: &Instance,
-    changed: (&ProfileName, &Profile),
-) -> Result<Affected> {
-    let mut profiles = load::profiles(store, project, &instance.profiles)?;
-    let expanded = |profiles: &[(String, Profile)]| {
-        let named: Vec<(&str, &Profile)> = profiles.iter().map(|(n, p)| (n.as_str(), p)).collect();
-        expand(&named, instance)
-    };
-    let old = expanded(&profiles);
-    profiles.iter_mut().filter(|(n, _)| n == changed.0.as_str()).for_each(|(_, p)| *p = changed.1.clone());
-    let new = expanded(&profiles);
-    let checked = Checked { old: &old, new: &new, local: &instance.devices, kind: instance.kind };
-    let changes = update::check(store, checked)?;
-    if load::running(store, project, name)?.is_some() {
-        live::check(store, &changes, &new)?;
-    }
-    Ok(Affected { name: name.clone(), changes, new })
-}
-
-/// A changed profile.
-struct Saved<'a> {
-    name: &'a ProfileName,
-    old: &'a Profile,
-    new: &'a Profile,
-    affected: &'a [Affected],
-}
-
-/// Writes the profile; where ids or cloud-init's identity follow from it, the volatile records of instances with it, under
-/// one journal.
-fn save(store: &Store, lock: &ProjectLock, saved: Saved<'_>) -> Result<()> {
-    let project = &lock.key().0;
-    let volatile: Vec<&Affected> = saved.affected.iter().filter(|a| a.changes.idmap || a.changes.cloud_init).collect();
-    if volatile.is_empty() {
-        fault::point("profile.update")?;
-        return store.save_profile(lock, saved.name, saved.new);
-    }
-    let key = |a: &&Affected| InstanceKey { project: project.clone(), name: a.name.clone() };
-    let held = store.lock_instances(volatile.iter().map(key).collect(), "update")?;
-    let mut proofs: Vec<&dyn Proof> = held.iter().map(|h| h as &dyn Proof).collect();
-    proofs.push(lock);
-    journal::run(store, "update", &proofs, |journal| {
-        let path = store.layout().profile_record(project, saved.name);
-        journal.undo(Action::RestoreFile { path, content: record::render(saved.old)? })?;
-        for one in &held {
-            let Some(affected) = volatile.iter().find(|a| a.name == one.key().name) else { continue };
-            save_volatile(store, one, affected, journal)?;
-            fault::point("profile.volatile")?;
-        }
-        store.save_profile(lock, saved.name, saved.new)?;
-        fault::point("profile.record")
-    })
-}
-
-fn save_volatile(
-    store: &Store,
-    held: &Held<InstanceKey, Exclusive>,
-    affected: &Affected,
-    journal: &mut Journal<'_>,
-) -> Result<()> {
-    lifecycle::settle(store, held)?;
-    let old = match load::load(store, &held.key().project, &held.key().name) {
-        // Gone since: an ephemeral one that stopped.
-        Err(e) if e.kind() == Kind::NotFound => return Ok(()),
-        other => other?,
-    };
-    let mut new = load::Loaded { expanded: affected.new.clone(), ..old.clone() };
-    let _ids = update::refresh_volatile(store, &affected.changes, &mut new)?;
-    journal.undo(update::restore_volatile(store, &old)?)?;
-    store.save_volatile(held, &new.volatile)
+/// Not found: one of them was deleted meanwhile. An I/O error.
+pub(super) fn record(store: &Store, lock: &ProjectLock, name: &ProfileName, profile: &Profile) -> Result<()> {
+    let _networks = network::keep(store, &lock.key().0, profile.devices.values())?;
+    store.save_profile(lock, name, profile)
 }
 
 /// Deletes a profile that nobody has.
@@ -347,7 +185,7 @@ pub fn pools_of(devices: &Devices) -> Vec<PoolName> {
     disks.filter_map(|d| PoolName::parse(device::disk::POOL.get(d)?).ok()).collect()
 }
 
-fn note(store: &Store, project: &ProjectName, name: &ProfileName, action: &str) {
+pub(super) fn note(store: &Store, project: &ProjectName, name: &ProfileName, action: &str) {
     let event = Event::lifecycle(action, &format!("/1.0/profiles/{name}"), project, serde_json::Value::Null);
     let _ = events::append(store, &event);
 }

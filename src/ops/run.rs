@@ -9,7 +9,6 @@ use super::load::{self, Loaded};
 use super::relay::Ended;
 use super::{confine, create, idmap, image_import, lifecycle, nics, pool, settings, start, templates};
 use crate::container::build::{self, Settings};
-use crate::container::nics::Lent;
 use crate::container::plan::{Init, Plan};
 use crate::container::start::{self as runtime, Started};
 use crate::error::{Error, Result};
@@ -172,7 +171,7 @@ fn execute(
             TIMED_OUT
         }
     };
-    lent.map_or(Ok(()), Lent::give_back)?;
+    lent.give_back()?;
     Group::at(plan.cgroup).kill(lifecycle::KILL_TIMEOUT)?;
     Ok((status, request.keep))
 }

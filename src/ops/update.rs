@@ -4,7 +4,8 @@
 //! saved, and done to what runs. A change that a running instance refuses changes nothing at all.
 
 use super::load::{self, Loaded};
-use super::{cpus, idmap, lifecycle, live, network, pool};
+use super::network::taken::{self, Owner};
+use super::{cpus, idmap, lifecycle, live, network, nic_live, nics, pool};
 use crate::base::names::{InstanceName, PoolName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -75,6 +76,8 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, old: &Loaded, put:
     let expanded = load::expanded(store, &old.project, &instance)?;
     let changes =
         check(store, Checked { old: &old.expanded, new: &expanded, local: &instance.devices, kind: instance.kind })?;
+    let owner = Owner { project: &old.project, name: &old.name, devices: &expanded.devices };
+    taken::check(store, owner, &changes.devices.incoming())?;
     let running = load::running(store, &old.project, &old.name)?;
     if running.is_some() {
         live::check(store, &changes, &expanded)?;
@@ -82,22 +85,25 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, old: &Loaded, put:
     let mut new =
         Loaded { instance, volatile: Volatile { config: volatile, ..old.volatile.clone() }, expanded, ..old.clone() };
     let _ids = refresh_volatile(store, &changes, &mut new)?;
+    nics::refresh(store, &changes.devices, &mut new)?;
     fault::point("config.live")?;
-    let Some(running) = running else { return save(store, held, old, &new) };
+    let Some(running) = running else { return save(store, held, old, &new, &changes) };
     let (project, name) = (&old.project, &old.name);
     let target = live::Target { store, project, name, running: &running };
     let mut act = || {
         live::apply(target, &changes.actions, &new.expanded)?;
         note_node(store, &changes, &mut new)?;
-        save(store, held, old, &new)
+        nic_live::apply(target, &mut new, &nic_live::touched(&changes.devices))?;
+        save(store, held, old, &new, &changes)
     };
-    match live::undo(project, name, &changes) {
-        None => act(),
-        Some(undo) => journal::run(store, "update", &[held], |journal| {
-            journal.undo(undo)?;
-            act()
-        }),
+    let undo = live::undo(project, name, &changes);
+    if undo.is_empty() {
+        return act();
     }
+    journal::run(store, "update", &[held], |journal| {
+        undo.into_iter().try_for_each(|action| journal.undo(action))?;
+        act()
+    })
 }
 
 /// The NUMA node of a running instance follows from what was just done to it; a stopped one gets it at its start.
@@ -217,7 +223,14 @@ pub fn refresh_volatile(
 
 /// Writes what differs. Two records take a journal, so that an instance never has the configuration of one id map and the
 /// ids of another.
-fn save(store: &Store, held: &Held<InstanceKey, Exclusive>, old: &Loaded, new: &Loaded) -> Result<()> {
+fn save(
+    store: &Store,
+    held: &Held<InstanceKey, Exclusive>,
+    old: &Loaded,
+    new: &Loaded,
+    changes: &Changes,
+) -> Result<()> {
+    let _networks = network::keep(store, &new.project, changes.devices.incoming().values())?;
     fault::point("config.begin")?;
     match (old.volatile != new.volatile, old.instance != new.instance) {
         (false, false) => Ok(()),

@@ -5,7 +5,8 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::model::attach::{Attachment, Need, Rootfs, Supply};
 use crate::model::instance::{Devices, InstanceType};
-use crate::model::nic::Identity;
+use crate::model::keys::device::device_type;
+use crate::model::nic::{Identity, Nic};
 
 /// Name and address of the interface of a device.
 pub type Interfaces<'a> = &'a dyn Fn(&str) -> Result<Identity>;
@@ -30,6 +31,24 @@ pub fn attachments(
     for (name, device) in loaded {
         let supplies = device.needs().into_iter().map(|n| supply(name, n, root, interfaces)).collect::<Result<_>>()?;
         out.extend(device.start(supplies)?);
+    }
+    Ok(out)
+}
+
+/// The network interfaces among `devices`, on paper.
+///
+/// # Errors
+/// As [`attachments`].
+pub fn nics(devices: &Devices, kind: InstanceType, interfaces: Interfaces<'_>) -> Result<Vec<Nic>> {
+    let mut out = Vec::new();
+    for (name, options) in devices.iter().filter(|(_, d)| device_type(d) == "nic") {
+        let Some(device) = device::load(name, options, kind)? else { continue };
+        for attachment in device.start(vec![Supply::Interface(interfaces(name)?)])? {
+            match attachment {
+                Attachment::Nic(nic) => out.push(nic),
+                other => return Err(Error::internal(format!("A network interface asks for {other:?}"))),
+            }
+        }
     }
     Ok(out)
 }

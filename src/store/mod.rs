@@ -25,6 +25,7 @@ pub mod migrate;
 pub mod networks;
 mod objects;
 mod open;
+pub mod plugged;
 pub mod record;
 pub mod recover;
 pub mod runfile;

@@ -152,6 +152,15 @@ pub enum Action {
         /// Instance.
         name: String,
     },
+    /// Has network interfaces of what runs of an instance be what its record says. For the [`Undoer`].
+    RenewNics {
+        /// Project.
+        project: String,
+        /// Instance.
+        name: String,
+        /// Their devices.
+        devices: Vec<String>,
+    },
     /// Takes down a network that has no ports. For the [`Undoer`].
     StopNetwork {
         /// Project.
@@ -256,6 +265,7 @@ impl Store {
             | Action::StopDevices { .. }
             | Action::FreeCpus { .. }
             | Action::RenewLimits { .. }
+            | Action::RenewNics { .. }
             | Action::StopNetwork { .. } => self.undoer.perform(self, action),
         }
     }

@@ -297,6 +297,14 @@ pub fn delete(name: &str) -> Step {
         .passes(&[libc::ENODEV])
 }
 
+/// Ends the interface with this number. One that is not there is no error.
+pub fn delete_at(on: &Target) -> Step {
+    let mut message = LinkMessage::default();
+    message.header.index = on.index;
+    Step::new(format!("Failed to delete interface \"{}\"", on.name), RouteNetlinkMessage::DelLink(message))
+        .passes(&[libc::ENODEV])
+}
+
 /// Changes an interface.
 pub fn change(on: &Target, change: &Change<'_>) -> Step {
     let mut message = change.message();

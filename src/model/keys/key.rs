@@ -225,6 +225,11 @@ impl Key {
         }
     }
 
+    /// One of the keys `volatile.<device>.<name>`.
+    pub fn is_of_device(&self) -> bool {
+        matches!(self.shape, Shape::Device)
+    }
+
     /// The device in a key `volatile.<device>.<name>`; none if the key is another.
     pub fn device_in<'a>(&self, name: &'a str) -> Option<&'a str> {
         let device = name.strip_prefix(super::VOLATILE_PREFIX)?.strip_suffix(self.name)?.strip_suffix('.')?;

@@ -271,7 +271,8 @@ impl Taken {
         if let Some(mac) = hwaddr
             && let Some(who) = other(self.hwaddrs.get(&mac.to_ascii_lowercase()))
         {
-            return Err(Error::conflict(format!("MAC address {mac:?} is already in use by {who:?}")));
+            return Err(Error::conflict(format!("MAC address {mac:?} already defined on another NIC"))
+                .hint(format!("It belongs to {who}")));
         }
         for address in static_addresses(device) {
             if let Some(who) = other(self.addresses.get(&address)) {

@@ -199,12 +199,13 @@ pub fn delete(store: &Store, project: &ProjectName, name: &NetworkName) -> Resul
     let project = project_of(store, project)?;
     let lock = store.lock_network_exclusive(&project, name, "delete")?;
     let network = store.network(&project, name)?.ok_or_else(not_found)?;
+    // Whoever records that it uses the network, or begins to, has this lock meanwhile, and looks whether it is there.
+    let run = store.lock_network_run(name)?;
     if !users(store, &project, name)?.is_empty() {
         return Err(Error::conflict("The network is currently in use"));
     }
     fault::point("network.delete")?;
     if network.kind == NetworkType::Bridge {
-        let run = store.lock_network_run(name)?;
         up::down(store, &run)?;
     }
     fault::point("network.down")?;

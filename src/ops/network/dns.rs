@@ -63,21 +63,22 @@ impl Port<'_> {
     }
 }
 
-/// Notes an interface that is about to be on the network, and sees to it that dnsmasq runs where the network needs it.
+/// Notes an interface that is about to be on the network, or whose options have changed, and sees to it that dnsmasq runs
+/// where the network needs it. `network` was read under `lock`.
 ///
 /// # Errors
 /// The file cannot be written; dnsmasq is missing or does not start.
 pub fn add(
     store: &Store,
-    (project, name, network): (&ProjectName, &NetworkName, &Network),
+    lock: &Held<NetworkRunKey, Exclusive>,
+    (project, network): (&ProjectName, &Network),
     port: Port<'_>,
-    identity: &Identity,
-    options: &Device,
+    (identity, options): (&Identity, &Device),
 ) -> Result<()> {
+    let name = &lock.key().0;
     let plan = Plan::of(store, name, &network.config)?;
     let device = DeviceName::parse(port.device)?;
     let hwaddr = identity.hwaddr.ok_or_else(|| Error::internal("An interface on a bridge has no MAC address"))?;
-    let lock = store.lock_network_run(name)?;
     let addresses = addresses(store, (project, &plan), &port, hwaddr, options)?;
     let host = Host { addresses, ..port.host(&device, hwaddr) };
     if filter::is_wanted(options)? {
@@ -86,11 +87,11 @@ pub fn add(
     }
     let (mode, domain) = (plan.bridge.dns_mode, &plan.bridge.domain);
     let texts = [host.text(mode).unwrap_or_default(), host.names(mode, domain).unwrap_or_default()];
-    let changed = store.save_network_port(&lock, &host.file_name(), [&texts[0], &texts[1]])?;
+    let changed = store.save_network_port(lock, &host.file_name(), [&texts[0], &texts[1]])?;
     fault::point("network.port")?;
     match (plan.bridge.needs_dnsmasq(), running(store, name)?) {
         (false, _) => Ok(()),
-        (true, None) => start(store, project, &lock, &plan),
+        (true, None) => start(store, project, lock, &plan),
         (true, Some(_)) if !changed => Ok(()),
         (true, Some(process)) => pidfd::send_signal(process.as_fd(), libc::SIGHUP).map_err(Error::from),
     }

@@ -11,17 +11,20 @@ pub mod filter;
 mod firewall;
 pub mod leases;
 pub mod list;
+pub mod taken;
 pub mod up;
 
 use crate::base::names::{NetworkName, ProjectName};
 use crate::error::{Context, Error, Result};
-use crate::model::instance::{Devices, InstanceType};
+use crate::model::instance::{Device, Devices, InstanceType};
 use crate::model::keys::device::{self, nic};
 use crate::model::network::Network;
 use crate::model::network::nic::{check_on, check_unmanaged_bridge};
 use crate::model::view::url;
 use crate::ops::load;
 use crate::store::Store;
+use crate::store::lock::{Exclusive, Held, NetworkRunKey};
+use std::collections::BTreeSet;
 
 /// The feature of a project that has networks of its own.
 const FEATURE: &str = "networks";
@@ -71,6 +74,27 @@ pub fn check_devices(
         checked.with_context(|| format!("Device validation failed for {name:?}"))?;
     }
     Ok(())
+}
+
+/// Keeps the networks that `devices` name until what is returned is dropped: nobody deletes one before it is recorded that it
+/// is used. To be held for a moment, around the recording; nothing but what comes after these locks is locked meanwhile.
+///
+/// # Errors
+/// Not found: one of them was deleted meanwhile.
+pub fn keep<'a>(
+    store: &Store,
+    project: &ProjectName,
+    devices: impl Iterator<Item = &'a Device>,
+) -> Result<Vec<Held<NetworkRunKey, Exclusive>>> {
+    let names: BTreeSet<&str> =
+        devices.filter(|d| device::device_type(d) == "nic").filter_map(|d| nic::NETWORK.get(d)).collect();
+    let keep = |name: &str| -> Result<_> {
+        let held = store.lock_network_run(&NetworkName::parse(name).map_err(|_| not_found())?)?;
+        need(store, project, name)?;
+        Ok(held)
+    };
+    let named = |name: &str| keep(name).with_context(|| format!("Failed loading network \"{name}\""));
+    names.into_iter().map(named).collect()
 }
 
 /// Addresses of the instances and profiles that use a network.

@@ -65,13 +65,25 @@ pub fn ensure(store: &Store, name: &NetworkName, network: &Network) -> Result<()
     if network.kind != NetworkType::Bridge || is_up(store, name, &network.config)? {
         return Ok(());
     }
-    let lock = store.lock_network_run(name)?;
-    if is_up(store, name, &network.config)? {
+    ensure_locked(store, &store.lock_network_run(name)?, network)
+}
+
+/// The same under the lock; `network` was read under it.
+///
+/// # Errors
+/// As [`ensure`].
+pub(in crate::ops) fn ensure_locked(
+    store: &Store,
+    lock: &Held<NetworkRunKey, Exclusive>,
+    network: &Network,
+) -> Result<()> {
+    let name = &lock.key().0;
+    if network.kind != NetworkType::Bridge || is_up(store, name, &network.config)? {
         return Ok(());
     }
     let plan = Plan::of(store, name, &network.config)?;
     let all = BTreeSet::from([Part::Link, Part::Members, Part::Addresses, Part::Sysctl, Part::Routes, Part::Firewall]);
-    apply(store, &lock, &plan, &all).with_context(|| format!("Failed to bring up network \"{name}\""))
+    apply(store, lock, &plan, &all).with_context(|| format!("Failed to bring up network \"{name}\""))
 }
 
 fn is_up(store: &Store, name: &NetworkName, config: &Config) -> Result<bool> {

@@ -1,0 +1,240 @@
+//! `profile set`, `edit` and the like: a change of a profile reaches all instances that have it, those that run at once.
+//!
+//! The writer holds the project alone, and each instance whose own records or interfaces change. What one of them refuses is
+//! refused as a whole.
+
+use super::load::{self, Loaded};
+use super::network::taken::{self, Owner};
+use super::profile::{not_found, note, record, record_of, validate};
+use super::update::{self, Checked};
+use super::{lifecycle, live, nic_live, nics};
+use crate::base::names::{InstanceName, ProfileName, ProjectName};
+use crate::error::{Context, Error, Kind, Result};
+use crate::fault;
+use crate::model::diff::Changes;
+use crate::model::expand::{Expanded, expand};
+use crate::model::instance::{Devices, Instance};
+use crate::model::keys::device;
+use crate::model::profile::Profile;
+use crate::model::view::ProfilePut;
+use crate::store::lock::{Exclusive, Held, InstanceKey, ProjectKey, Proof};
+use crate::store::{Action, Journal, Store, journal, record as store_record};
+use std::collections::BTreeMap;
+
+type ProjectLock = Held<ProjectKey, Exclusive>;
+type InstanceLock = Held<InstanceKey, Exclusive>;
+
+/// Changes a profile: `edit` is shown what can be written of it, and what of it is changed counts for all its instances.
+///
+/// # Errors
+/// Not found; what `edit` says; what is wrong with it, or what an instance that has it refuses: nothing is changed then.
+pub fn update(
+    store: &Store,
+    project: &ProjectName,
+    name: &ProfileName,
+    edit: &mut dyn FnMut(&mut ProfilePut) -> Result<()>,
+) -> Result<()> {
+    let lock = store.lock_project_exclusive(project, "update")?;
+    let old = store.profile(project, name)?.ok_or_else(not_found)?;
+    let mut put =
+        ProfilePut { config: old.config.clone(), description: old.description.clone(), devices: old.devices.clone() };
+    edit(&mut put)?;
+    let new = record_of(&put);
+    validate(store, project, &new)?;
+    check_root(store, project, name, &old.devices, &new.devices)?;
+    let affected = affected(store, project, name, &new)?;
+    let held = lock_instances(store, project, &affected)?;
+    let mut proofs: Vec<&dyn Proof> = held.iter().map(|h| h as &dyn Proof).collect();
+    proofs.push(&lock);
+    let mut chosen = choose(store, &held, &affected)?;
+    let mut act = || {
+        apply(store, project, &affected, &mut chosen)?;
+        save(store, &lock, Saved { name, old: &old, new: &new, affected: &affected, held: &held, chosen: &chosen })
+    };
+    let undo: Vec<Action> = affected.iter().flat_map(|a| live::undo(project, &a.name, &a.changes)).collect();
+    match undo.is_empty() {
+        true => act()?,
+        false => journal::run(store, "update", &proofs, |journal| {
+            undo.into_iter().try_for_each(|action| journal.undo(action))?;
+            act()
+        })?,
+    }
+    note(store, project, name, "profile-updated");
+    Ok(())
+}
+
+/// The instances whose own records or interfaces change with the profile. None of them ends meanwhile, or not quite.
+fn lock_instances(store: &Store, project: &ProjectName, affected: &[Affected]) -> Result<Vec<InstanceLock>> {
+    let own = affected.iter().filter(|a| a.has_own());
+    let keys: Vec<InstanceKey> = own.map(|a| InstanceKey { project: project.clone(), name: a.name.clone() }).collect();
+    if keys.is_empty() { Ok(Vec::new()) } else { store.lock_instances(keys, "update") }
+}
+
+/// What is chosen for the new interfaces of the locked instances, by name; one that has gone since has none.
+fn choose(store: &Store, held: &[InstanceLock], affected: &[Affected]) -> Result<BTreeMap<InstanceName, Loaded>> {
+    let mut all = BTreeMap::new();
+    for one in held {
+        lifecycle::settle(store, one)?;
+        let InstanceKey { project, name } = one.key();
+        let Some(affected) = affected.iter().find(|a| a.name == *name) else { continue };
+        match load::load(store, project, name) {
+            // An ephemeral one that stopped.
+            Err(e) if e.kind() == Kind::NotFound => {}
+            Err(e) => return Err(e),
+            Ok(old) => {
+                let mut new = Loaded { expanded: affected.new.clone(), ..old };
+                nics::refresh(store, &affected.changes.devices, &mut new)?;
+                all.insert(name.clone(), new);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Does to all that run what has to be done at once; what one of them refuses is taken back by the journal.
+fn apply(
+    store: &Store,
+    project: &ProjectName,
+    affected: &[Affected],
+    chosen: &mut BTreeMap<InstanceName, Loaded>,
+) -> Result<()> {
+    for one in affected {
+        let Some(running) = load::running(store, project, &one.name)? else { continue };
+        let target = live::Target { store, project, name: &one.name, running: &running };
+        let mut act = || {
+            live::apply(target, &one.changes.actions, &one.new)?;
+            match chosen.get_mut(&one.name) {
+                Some(new) => nic_live::apply(target, new, &nic_live::touched(&one.changes.devices)),
+                None => Ok(()),
+            }
+        };
+        act().with_context(|| format!("Instance \"{}\"", one.name))?;
+    }
+    Ok(())
+}
+
+/// The root disk of instances that have none of their own stays where it is.
+fn check_root(store: &Store, project: &ProjectName, name: &ProfileName, old: &Devices, new: &Devices) -> Result<()> {
+    let pool = |devices: &Devices| {
+        device::root_disk(devices).ok().and_then(|(n, d)| Some((n.to_string(), device::disk::POOL.get(d)?.to_string())))
+    };
+    let Some((root, old_pool)) = pool(old) else { return Ok(()) };
+    if pool(new).is_some_and(|(_, p)| p == old_pool) {
+        return Ok(());
+    }
+    for (_, instance) in store.instances(project)? {
+        let Ok(instance) = instance else { continue };
+        if pool(&instance.devices).is_some() || !instance.profiles.iter().any(|p| p == name.as_str()) {
+            continue;
+        }
+        let mut profiles = load::profiles(store, project, &instance.profiles)?.into_iter().rev();
+        if profiles.find(|(_, p)| p.devices.contains_key(&root)).is_some_and(|(n, _)| n == name.as_str()) {
+            return Err(Error::conflict("At least one instance relies on this profile's root disk device"));
+        }
+    }
+    Ok(())
+}
+
+/// An instance that a profile's change reaches.
+struct Affected {
+    name: InstanceName,
+    changes: Changes,
+    new: Expanded,
+}
+
+impl Affected {
+    /// Its volatile record follows from the change.
+    fn has_own(&self) -> bool {
+        self.changes.idmap || self.changes.cloud_init || !nic_live::touched(&self.changes.devices).is_empty()
+    }
+}
+
+/// The instances that have the profile, each checked with `new` in its place; all that refuse are told.
+fn affected(store: &Store, project: &ProjectName, name: &ProfileName, new: &Profile) -> Result<Vec<Affected>> {
+    let (mut all, mut errors) = (Vec::new(), Vec::new());
+    for (instance_name, instance) in store.instances(project)? {
+        let Ok(instance) = instance else { continue };
+        if !instance.profiles.iter().any(|p| p == name.as_str()) {
+            continue;
+        }
+        match affect(store, project, &instance_name, &instance, (name, new)) {
+            Ok(one) => all.push(one),
+            Err(e) => errors.push(e.context(format!("Instance \"{instance_name}\""))),
+        }
+    }
+    match Error::join(errors) {
+        Some(e) => Err(e.context(format!("Failed to update profile {:?}, nothing was changed", name.as_str()))),
+        None => Ok(all),
+    }
+}
+
+fn affect(
+    store: &Store,
+    project: &ProjectName,
+    name: &InstanceName,
+    instance: &Instance,
+    changed: (&ProfileName, &Profile),
+) -> Result<Affected> {
+    let mut profiles = load::profiles(store, project, &instance.profiles)?;
+    let expanded = |profiles: &[(String, Profile)]| {
+        let named: Vec<(&str, &Profile)> = profiles.iter().map(|(n, p)| (n.as_str(), p)).collect();
+        expand(&named, instance)
+    };
+    let old = expanded(&profiles);
+    profiles.iter_mut().filter(|(n, _)| n == changed.0.as_str()).for_each(|(_, p)| *p = changed.1.clone());
+    let new = expanded(&profiles);
+    let checked = Checked { old: &old, new: &new, local: &instance.devices, kind: instance.kind };
+    let changes = update::check(store, checked)?;
+    let owner = Owner { project, name, devices: &new.devices };
+    taken::check(store, owner, &changes.devices.incoming())?;
+    if load::running(store, project, name)?.is_some() {
+        live::check(store, &changes, &new)?;
+    }
+    Ok(Affected { name: name.clone(), changes, new })
+}
+
+/// A changed profile, the instances it reaches, and those of them whose own records follow.
+#[derive(Clone, Copy)]
+struct Saved<'a> {
+    name: &'a ProfileName,
+    old: &'a Profile,
+    new: &'a Profile,
+    affected: &'a [Affected],
+    held: &'a [InstanceLock],
+    chosen: &'a BTreeMap<InstanceName, Loaded>,
+}
+
+/// Writes the profile, and the volatile records of instances that follow from it under one journal.
+fn save(store: &Store, lock: &ProjectLock, saved: Saved<'_>) -> Result<()> {
+    let project = &lock.key().0;
+    if saved.held.is_empty() {
+        fault::point("profile.update")?;
+        return record(store, lock, saved.name, saved.new);
+    }
+    let mut proofs: Vec<&dyn Proof> = saved.held.iter().map(|h| h as &dyn Proof).collect();
+    proofs.push(lock);
+    journal::run(store, "update", &proofs, |journal| {
+        let path = store.layout().profile_record(project, saved.name);
+        journal.undo(Action::RestoreFile { path, content: store_record::render(saved.old)? })?;
+        for one in saved.held {
+            save_volatile(store, one, saved, journal)?;
+            fault::point("profile.volatile")?;
+        }
+        record(store, lock, saved.name, saved.new)?;
+        fault::point("profile.record")
+    })
+}
+
+fn save_volatile(store: &Store, held: &InstanceLock, saved: Saved<'_>, journal: &mut Journal<'_>) -> Result<()> {
+    let InstanceKey { project, name } = held.key();
+    let Some(affected) = saved.affected.iter().find(|a| a.name == *name) else { return Ok(()) };
+    let Some(chosen) = saved.chosen.get(name) else { return Ok(()) };
+    let old = load::load(store, project, name)?;
+    let mut new = chosen.clone();
+    let _ids = update::refresh_volatile(store, &affected.changes, &mut new)?;
+    if new.volatile == old.volatile {
+        return Ok(());
+    }
+    journal.undo(update::restore_volatile(store, &old)?)?;
+    store.save_volatile(held, &new.volatile)
+}
