@@ -17,6 +17,8 @@
 #[path = "root_crash_matrix/checks.rs"]
 mod checks;
 mod common_root;
+#[path = "root_crash_matrix/nics.rs"]
+mod nics;
 #[path = "root_crash_matrix/runner.rs"]
 mod runner;
 #[path = "root_crash_matrix/scenarios.rs"]

@@ -32,8 +32,9 @@ impl Lent {
         Ok(Self { net, run_dir: run_dir.to_path_buf() })
     }
 
-    /// Takes interfaces of the host back, as they were. To be called when the container has ended; without it the kernel
-    /// gives hardware to the first network namespace, some time later, and ends the rest.
+    /// Takes interfaces of the host back, as they were. To be called when the container has ended; without it, when the
+    /// monitor was killed, the kernel gives hardware to the first network namespace, under the name it has inside, some time
+    /// later.
     ///
     /// # Errors
     /// The kernel refuses.

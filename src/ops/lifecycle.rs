@@ -291,12 +291,10 @@ fn clean_up_with(store: &Store, held: &Held<InstanceKey, Exclusive>, power: Powe
     let (p, n) = (&held.key().project, &held.key().name);
     let mut errors = Vec::new();
     errors.extend(fault::point("cleanup.begin").err());
-    let lent = nics::lent(store, (p, n));
     // While a process is left, its profile stays: the kernel would let it go on unconfined.
     errors.extend(remove_processes(store, p, n).and_then(|()| confine::unload(store, held)).err());
     errors.extend(fault::point("cleanup.processes").err());
     errors.extend(cpus::release(store, (p, n)).err());
-    errors.extend(lent.and_then(|lent| lent.give_back().err()));
     errors.extend(nics::end(store, (p, n)).err());
     errors.extend(fault::point("cleanup.network").err());
     let ephemeral = store.instance(p, n).ok().flatten().is_some_and(|i| i.ephemeral);

@@ -8,7 +8,6 @@ use super::network::{self, dns::Port};
 use crate::base::mac;
 use crate::base::names::{InstanceName, ProjectName};
 use crate::container;
-use crate::container::nics::Lent;
 use crate::error::{Context, Error, Result};
 use crate::model::diff::DeviceChanges;
 use crate::model::instance::{Config, Device, Devices};
@@ -20,10 +19,7 @@ use crate::model::network::{NetworkType, nic, random};
 use crate::model::nic::Identity;
 use crate::store::Store;
 use crate::store::plugged::Board;
-use crate::sys::pidfd;
 use std::collections::BTreeSet;
-use std::os::fd::AsFd;
-use std::time::Duration;
 
 /// Devices that are network interfaces and plugged in.
 pub(super) fn interfaces(loaded: &Loaded) -> impl Iterator<Item = (&String, &Device)> {
@@ -225,19 +221,6 @@ pub(super) fn disconnect(store: &Store, port: Port<'_>, filtered: bool) -> Resul
         network::filter::end(store, port)?;
     }
     network::dns::remove(store, port)
-}
-
-/// What takes interfaces of the host back from an instance whose monitor has gone and did not, as long as a process of it is
-/// there. To be called before that ends, and used after.
-pub(super) fn lent(store: &Store, who: (&ProjectName, &InstanceName)) -> Option<Lent> {
-    let dir = store.layout().instance_run_dir(who.0, who.1);
-    let any = Board::read(&dir).is_ok_and(|board| board.all().iter().any(|p| p.before.is_some()));
-    let file = store.running(who.0, who.1).ok().flatten().filter(|_| any)?.file;
-    let init = file.open_init().ok().flatten()?;
-    let lent = Lent::of(file.init_pid, &dir).ok()?;
-    // Until now the number could have become another process's.
-    let ended = pidfd::wait_ended(init.as_fd(), Some(Duration::ZERO)).ok()?;
-    (!ended).then_some(lent)
 }
 
 /// Ends what the host still has of the interfaces of an instance that ended; nothing left is fine.

@@ -2,6 +2,7 @@
 
 use super::checks;
 use super::common_root::State;
+use super::nics;
 
 /// The state a scenario begins with.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +79,26 @@ fn with_spare_profile(state: &State) {
 const NETWORKS: &str = "networks";
 const NETWORK: &[&str] = &["network create matrixbr0"];
 const ON_NETWORK: &[&str] = &["network create matrixbr0", "launch img c1 -n matrixbr0 -c user.x=old"];
+/// With a second interface.
+const ON_TWO: &[&str] = &[
+    "network create matrixbr0",
+    "launch img c1 -n matrixbr0",
+    "config device add c1 lan nic network=matrixbr0 security.mac_filtering=true",
+];
+/// `c2` makes an interface of the host, which can be lent.
+const LENDING: &[&str] = &[
+    "network create matrixbr0",
+    "launch img c1 -n matrixbr0",
+    "launch img c2 -n matrixbr0",
+    "config device add c2 lends nic nictype=p2p host_name=vethlent0",
+];
+const LENT: &[&str] = &[
+    "network create matrixbr0",
+    "launch img c1 -n matrixbr0",
+    "launch img c2 -n matrixbr0",
+    "config device add c2 lends nic nictype=p2p host_name=vethlent0",
+    "config device add c1 phys nic nictype=physical parent=vethlent0",
+];
 const STARTED: &[&str] = &["start c1"];
 
 /// All rows.
@@ -227,5 +248,52 @@ pub const ALL: &[Scenario] = &[
         needs: NETWORKS,
         before: NETWORK,
         ..scenario("run, network", "run --name c1 -n matrixbr0 img -- true", checks::gone)
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: ON_NETWORK,
+        ..scenario(
+            "device add, network",
+            "config device add c1 lan nic network=matrixbr0 security.mac_filtering=true",
+            nics::added,
+        )
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: ON_TWO,
+        ..scenario("device remove, network", "config device remove c1 lan", nics::removed)
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: ON_NETWORK,
+        ..scenario(
+            "device set, network",
+            "config device set c1 eth0 security.mac_filtering=true connected=false",
+            nics::changed,
+        )
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: ON_NETWORK,
+        ..scenario("device set, network, anew", "config device set c1 eth0 name=lan0", nics::changed)
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: LENDING,
+        ..scenario("device add, lent", "config device add c1 phys nic nictype=physical parent=vethlent0", nics::added)
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: LENT,
+        ..scenario("device remove, lent", "config device remove c1 phys", nics::removed)
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: ON_NETWORK,
+        ..scenario(
+            "profile device add, network",
+            "profile device add default lan nic network=matrixbr0",
+            nics::added_by_profile,
+        )
     },
 ];
