@@ -56,13 +56,13 @@ impl Lent {
 /// `Failed to start device "eth0": …`; what was made goes with the child.
 pub(super) fn make(plan: &Plan, child: &Child) -> Result<Lent> {
     let lent = Lent::of(child.pid(), &plan.run_dir)?;
+    if plan.nics.is_empty() && Board::read(&plan.run_dir)?.all().is_empty() {
+        return Ok(lent);
+    }
     let mut host = Links::open()?;
     let mut all = Vec::new();
     for nic in &plan.nics {
         all.push(noted(&mut host, nic).with_context(|| failed(nic))?);
-    }
-    if all.is_empty() && Board::read(&plan.run_dir)?.all().is_empty() {
-        return Ok(lent);
     }
     Board::begin(&plan.run_dir, all.clone())?;
     fault::point("container.nics")?;

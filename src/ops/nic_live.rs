@@ -10,7 +10,7 @@ use super::live::Target;
 use super::load::{self, Loaded};
 use super::network::dns::Port;
 use super::{network, nics, wiring};
-use crate::base::names::{InstanceName, ProjectName};
+use crate::base::names::{InstanceName, NetworkName, ProjectName};
 use crate::container::nics as runtime;
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -82,6 +82,11 @@ fn wanted(store: &Store, loaded: &Loaded, devices: &BTreeSet<String>) -> Result<
     Ok(nics.into_iter().map(|nic| (nic.device.clone(), nic)).collect())
 }
 
+/// Those of a start are not noted with their rules: every port of a bridge may have some.
+fn may_have_rules(plugged: &Plugged) -> bool {
+    plugged.filtered || plugged.nic.link.host_end().is_some_and(|end| end.bridge.is_some())
+}
+
 /// A running instance whose interfaces are changed.
 struct Live<'a> {
     target: Target<'a>,
@@ -145,6 +150,9 @@ impl<'a> Live<'a> {
                 kept.insert(device);
                 continue;
             }
+            if !loaded.expanded.devices.contains_key(device) {
+                self.release(&old);
+            }
             self.take_out(&old).with_context(|| format!("Failed to stop device \"{device}\""))?;
         }
         for (device, new) in wanted {
@@ -174,13 +182,27 @@ impl<'a> Live<'a> {
         }
     }
 
+    /// Gives back the addresses that one has leases of, because it goes for good; what goes wrong here stops nobody.
+    fn release(&self, old: &Plugged) {
+        let port = old.nic.link.host_end().and_then(|end| end.bridge.as_ref());
+        let (Some(port), store) = (port, self.target.store) else { return };
+        let (Ok(network), Ok(owner)) =
+            (NetworkName::parse(&port.bridge), network::project_of(store, self.target.project))
+        else {
+            return;
+        };
+        if store.network(&owner, &network).is_ok_and(|found| found.is_some()) {
+            let _ = network::leases::release(store, &owner, &network, old.nic.hwaddr.as_slice());
+        }
+    }
+
     /// The link first: as long as it is there, it is filtered.
     fn take_out(&mut self, old: &Plugged) -> Result<()> {
         let device = &old.nic.device;
         fault::point("live.nic.stop")?;
         runtime::unplug(&mut self.host, self.net.as_fd(), old)?;
         fault::point("live.nic.out")?;
-        nics::disconnect(self.target.store, self.port(device), old.filtered)?;
+        nics::disconnect(self.target.store, self.port(device), may_have_rules(old))?;
         fault::point("live.nic.ended")?;
         self.board.remove(device)
     }
@@ -206,7 +228,7 @@ impl<'a> Live<'a> {
         self.board.set(begun.clone())?;
         fault::point("live.nic.change")?;
         nics::connect(self.target.store, loaded, (device, options))?;
-        if begun.filtered && !filtered {
+        if !filtered && may_have_rules(&begun) {
             network::filter::end(self.target.store, self.port(device))?;
         }
         fault::point("live.nic.reconnected")?;

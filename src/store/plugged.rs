@@ -39,7 +39,7 @@ pub struct Before {
 pub struct Plugged {
     /// All of it is there.
     pub done: bool,
-    /// The firewall has rules for it.
+    /// It was plugged in, or changed, with rules of the firewall. Not noted at a start.
     #[serde(default)]
     pub filtered: bool,
     /// Its number inside, where it is not ended from the host.

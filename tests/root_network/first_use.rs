@@ -52,7 +52,10 @@ fn a_host_without_the_programs_is_told_once() {
     host(&format!("mount --bind /etc/passwd {at}"));
     let run = |words: &[&str]| state.run(words);
     let made = run(&["launch", "bootstrap:busybox", "c1"]);
-    assert!(made.ok() && made.stderr.contains("Instances get no network: The program \"dnsmasq\" is missing"), "{made}");
+    assert!(
+        made.ok() && made.stderr.contains("Instances get no network: The program \"dnsmasq\" is missing"),
+        "{made}"
+    );
     assert!(made.stderr.contains("dnsmasq-base") && made.stderr.contains("stapes network create stapesbr0"), "{made}");
     assert_eq!(run(&["exec", "c1", "--", "ls", "/sys/class/net"]).good().unwrap(), "lo\n");
     let again = run(&["launch", "bootstrap:busybox", "c2"]);

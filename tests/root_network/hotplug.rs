@@ -5,18 +5,9 @@ use crate::support::{Ask, state};
 use crate::world::host;
 use std::process::{Command, Stdio};
 
-/// A state with the network `testbr0`, whose default profile has no interface.
+/// A state with the network `testbr0`.
 fn ready(test: &str) -> Option<State> {
     let state = state(test)?;
-    state.good(&["create", "test", "first"]);
-    state.good(&["delete", "first"]);
-    if state.good(&["profile", "device", "list", "default"]).lines().any(|l| l == "eth0") {
-        state.good(&["profile", "device", "remove", "default", "eth0"]);
-    }
-    for name in state.good(&["network", "list", "-f", "csv", "-c", "nm"]).lines().filter_map(|l| l.strip_suffix(",YES"))
-    {
-        state.good(&["network", "delete", name]);
-    }
     state.good(&["network", "create", "testbr0", "ipv4.address=10.77.0.1/24", "ipv6.address=none"]);
     Some(state)
 }
@@ -95,8 +86,12 @@ fn an_interface_comes_and_goes() {
     }
     // An instance that ends takes along what came while it ran.
     device(&state, "add c1 lan nic network=testbr0 security.mac_filtering=true");
-    let end = volatile(&state, "c1", "lan.host_name");
+    state.good(&["restart", "-f", "c1"]);
     assert!(host("nft list ruleset").contains("c1.lan"));
+    device(&state, "remove c1 lan");
+    assert!(!host("nft list ruleset").contains("c1.lan"), "rules of the start are left");
+    device(&state, "add c1 lan nic network=testbr0 security.mac_filtering=true");
+    let end = volatile(&state, "c1", "lan.host_name");
     state.good(&["stop", "-f", "c1"]);
     assert!(!host("ip -br link").contains(&end) && !host("nft list ruleset").contains("c1.lan"));
     assert_eq!((ports(&state), dnsmasq(&state)), (Vec::new(), 0));

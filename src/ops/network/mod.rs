@@ -1,8 +1,8 @@
 //! Managed networks: records, the bridges behind them, and who uses them.
 //!
-//! A writer holds the network alone; whoever makes or starts an instance on it holds it with others. What runs of a network –
-//! its bridge, firewall rules and dnsmasq – is brought up by whoever needs it first and found from its record by everybody
-//! after that ([`up`]).
+//! A writer holds the network alone. What runs of a network – its bridge, firewall rules and dnsmasq – is brought up by whoever
+//! needs it first and found from its record by everybody after that ([`up`]). It has a lock of its own, held for a moment by
+//! whoever changes it, records that the network is used, or deletes the network; each reads the record again under it.
 
 pub mod attach;
 pub mod change;
