@@ -47,16 +47,18 @@ pub fn update(
     let mut proofs: Vec<&dyn Proof> = held.iter().map(|h| h as &dyn Proof).collect();
     proofs.push(&lock);
     let mut chosen = choose(store, &held, &affected)?;
-    let mut act = || {
-        apply(store, project, &affected, &mut chosen)?;
-        save(store, &lock, Saved { name, old: &old, new: &new, affected: &affected, held: &held, chosen: &chosen })
-    };
     let undo: Vec<Action> = affected.iter().flat_map(|a| live::undo(project, &a.name, &a.changes)).collect();
-    match undo.is_empty() {
-        true => act()?,
+    let mut act = |journal: Option<&mut Journal<'_>>| {
+        apply(store, project, &affected, &mut chosen)?;
+        let saved = Saved { name, old: &old, new: &new, affected: &affected, held: &held, chosen: &chosen };
+        save(store, &lock, saved, journal)
+    };
+    match undo.is_empty() && held.is_empty() {
+        true => act(None)?,
+        // What was done to what runs is taken back last: it goes by the records.
         false => journal::run(store, "update", &proofs, |journal| {
             undo.into_iter().try_for_each(|action| journal.undo(action))?;
-            act()
+            act(Some(journal))
         })?,
     }
     note(store, project, name, "profile-updated");
@@ -204,25 +206,20 @@ struct Saved<'a> {
     chosen: &'a BTreeMap<InstanceName, Loaded>,
 }
 
-/// Writes the profile, and the volatile records of instances that follow from it under one journal.
-fn save(store: &Store, lock: &ProjectLock, saved: Saved<'_>) -> Result<()> {
-    let project = &lock.key().0;
-    if saved.held.is_empty() {
+/// Writes the profile, and the volatile records of instances that follow from it, all of it undone by the journal.
+fn save(store: &Store, lock: &ProjectLock, saved: Saved<'_>, journal: Option<&mut Journal<'_>>) -> Result<()> {
+    let Some(journal) = journal else {
         fault::point("profile.update")?;
         return record(store, lock, saved.name, saved.new);
+    };
+    let path = store.layout().profile_record(&lock.key().0, saved.name);
+    journal.undo(Action::RestoreFile { path, content: store_record::render(saved.old)? })?;
+    for one in saved.held {
+        save_volatile(store, one, saved, journal)?;
+        fault::point("profile.volatile")?;
     }
-    let mut proofs: Vec<&dyn Proof> = saved.held.iter().map(|h| h as &dyn Proof).collect();
-    proofs.push(lock);
-    journal::run(store, "update", &proofs, |journal| {
-        let path = store.layout().profile_record(project, saved.name);
-        journal.undo(Action::RestoreFile { path, content: store_record::render(saved.old)? })?;
-        for one in saved.held {
-            save_volatile(store, one, saved, journal)?;
-            fault::point("profile.volatile")?;
-        }
-        record(store, lock, saved.name, saved.new)?;
-        fault::point("profile.record")
-    })
+    record(store, lock, saved.name, saved.new)?;
+    fault::point("profile.record")
 }
 
 fn save_volatile(store: &Store, held: &InstanceLock, saved: Saved<'_>, journal: &mut Journal<'_>) -> Result<()> {

@@ -15,7 +15,7 @@ use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
 use crate::model::keys::{self, device};
 use crate::model::view::InstancePut;
 use crate::store::lock::{Allocator, Exclusive, Held, InstanceKey};
-use crate::store::{Action, Store, journal, record};
+use crate::store::{Action, Journal, Store, journal, record};
 use std::collections::BTreeSet;
 
 /// Kernel architecture names that Incus knows.
@@ -87,22 +87,22 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, old: &Loaded, put:
     let _ids = refresh_volatile(store, &changes, &mut new)?;
     nics::refresh(store, &changes.devices, &mut new)?;
     fault::point("config.live")?;
-    let Some(running) = running else { return save(store, held, old, &new, &changes) };
+    let Some(running) = running else { return save(store, held, Saved { old, new: &new, changes: &changes }, None) };
     let (project, name) = (&old.project, &old.name);
     let target = live::Target { store, project, name, running: &running };
-    let mut act = || {
+    let mut act = |journal: Option<&mut Journal<'_>>| {
         live::apply(target, &changes.actions, &new.expanded)?;
         note_node(store, &changes, &mut new)?;
         nic_live::apply(target, &mut new, &nic_live::touched(&changes.devices))?;
-        save(store, held, old, &new, &changes)
+        save(store, held, Saved { old, new: &new, changes: &changes }, journal)
     };
     let undo = live::undo(project, name, &changes);
     if undo.is_empty() {
-        return act();
+        return act(None);
     }
     journal::run(store, "update", &[held], |journal| {
         undo.into_iter().try_for_each(|action| journal.undo(action))?;
-        act()
+        act(Some(journal))
     })
 }
 
@@ -221,29 +221,49 @@ pub fn refresh_volatile(
     idmap::assign(store, (&new.project, &new.name), &new.expanded.config, config).context("Failed to get ID map")
 }
 
+/// An instance as it was and as it is to be.
+#[derive(Clone, Copy)]
+struct Saved<'a> {
+    old: &'a Loaded,
+    new: &'a Loaded,
+    changes: &'a Changes,
+}
+
 /// Writes what differs. Two records take a journal, so that an instance never has the configuration of one id map and the
-/// ids of another.
+/// ids of another; it is that of what was done to what runs, which goes by the records once they are put back.
 fn save(
     store: &Store,
     held: &Held<InstanceKey, Exclusive>,
-    old: &Loaded,
-    new: &Loaded,
-    changes: &Changes,
+    saved: Saved<'_>,
+    journal: Option<&mut Journal<'_>>,
 ) -> Result<()> {
+    let Saved { old, new, changes } = saved;
     let _networks = network::keep(store, &new.project, changes.devices.incoming().values())?;
     fault::point("config.begin")?;
     match (old.volatile != new.volatile, old.instance != new.instance) {
         (false, false) => Ok(()),
         (true, false) => store.save_volatile(held, &new.volatile),
         (false, true) => store.save_instance(held, &new.instance),
-        (true, true) => journal::run(store, "update", &[held], |journal| {
-            journal.undo(restore_volatile(store, old)?)?;
-            store.save_volatile(held, &new.volatile)?;
-            fault::point("config.volatile")?;
-            store.save_instance(held, &new.instance)?;
-            fault::point("config.record")
-        }),
+        (true, true) => match journal {
+            Some(journal) => save_both(store, held, saved, journal),
+            None => journal::run(store, "update", &[held], |journal| save_both(store, held, saved, journal)),
+        },
     }
+}
+
+fn save_both(
+    store: &Store,
+    held: &Held<InstanceKey, Exclusive>,
+    Saved { old, new, .. }: Saved<'_>,
+    journal: &mut Journal<'_>,
+) -> Result<()> {
+    journal.undo(restore_volatile(store, old)?)?;
+    let path = store.instance_path(&old.project, &old.name)?;
+    journal.undo(Action::RestoreFile { path, content: record::render(&old.instance)? })?;
+    store.save_volatile(held, &new.volatile)?;
+    fault::point("config.volatile")?;
+    store.save_instance(held, &new.instance)?;
+    fault::point("config.record")
 }
 
 /// The action that puts the volatile record of `old` back.

@@ -188,6 +188,15 @@ impl Store {
         Ok(place.base.path(place.file(VOLATILE_FILE)))
     }
 
+    /// Where the record of an instance lies, for a journal.
+    ///
+    /// # Errors
+    /// Not found.
+    pub fn instance_path(&self, p: &ProjectName, n: &InstanceName) -> Result<PathBuf> {
+        let place = self.place(p, n)?;
+        Ok(place.base.path(place.file(INSTANCE_FILE)))
+    }
+
     /// Writes the records of a new instance: the commit point of its creation. Syncs two files and one folder; for an
     /// ephemeral instance nothing.
     ///
