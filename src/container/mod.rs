@@ -7,6 +7,8 @@ pub mod attach;
 pub mod build;
 pub mod dev;
 pub mod limits;
+mod nic_inside;
+mod nic_routed;
 pub mod nics;
 pub mod ops;
 pub mod plan;

@@ -5,10 +5,11 @@
 //! back by whoever ends the container. In a container that runs, `ops` plugs interfaces in and out one by one, here as well.
 
 use super::plan::Plan;
+use super::{nic_inside, nic_routed};
 use crate::error::{Context, Error, Result};
 use crate::fault;
-use crate::host::links::{self, Change, End, Kind, LinkSpec, Links, MacVlan, Target, route, spec, sysctl, tc};
-use crate::model::nic::{HostEnd, Link, MacvlanMode, Nic};
+use crate::host::links::{self, Change, End, IpVlan, Kind, LinkSpec, Links, MacVlan, Target, route, spec, sysctl, tc};
+use crate::model::nic::{HostEnd, IpvlanMode, Link, MacvlanMode, Nic};
 use crate::store::plugged::{Before, Board, Plugged};
 use crate::sys::clone::Child;
 use crate::sys::ns;
@@ -67,7 +68,7 @@ pub(super) fn make(plan: &Plan, child: &Child) -> Result<Lent> {
     Board::begin(&plan.run_dir, all.clone())?;
     fault::point("container.nics")?;
     for plugged in &mut all {
-        one(&mut host, &plugged.nic, lent.net.as_fd()).with_context(|| failed(&plugged.nic))?;
+        whole(&mut host, &plugged.nic, lent.net.as_fd()).with_context(|| failed(&plugged.nic))?;
         fault::point("container.nic")?;
         settle(plugged, lent.net.as_fd()).with_context(|| failed(&plugged.nic))?;
     }
@@ -109,7 +110,7 @@ fn settle(plugged: &mut Plugged, net: BorrowedFd<'_>) -> Result<()> {
 /// # Errors
 /// The kernel refuses.
 pub fn plug(host: &mut Links, net: BorrowedFd<'_>, plugged: &mut Plugged) -> Result<()> {
-    one(host, &plugged.nic, net)?;
+    whole(host, &plugged.nic, net)?;
     fault::point("container.plugged")?;
     settle(plugged, net)
 }
@@ -158,7 +159,8 @@ fn back(inside: &mut Links, target: &Target, before: &Before) -> Result<()> {
 pub fn check(host: &mut Links, nic: &Nic) -> Result<()> {
     let on = match &nic.link {
         Link::Veth(end) => end.bridge.as_ref().map(|port| &port.bridge),
-        Link::Macvlan { parent, .. } | Link::Physical { parent } => Some(parent),
+        Link::Macvlan { parent, .. } | Link::Physical { parent } | Link::Ipvlan { parent, .. } => Some(parent),
+        Link::Routed(_) => None,
     };
     on.map_or(Ok(()), |name| host.get(name).map(drop))
 }
@@ -169,6 +171,12 @@ pub fn check(host: &mut Links, nic: &Nic) -> Result<()> {
 /// The kernel refuses.
 pub fn is_free(net: BorrowedFd<'_>, name: &str) -> Result<bool> {
     Ok(Links::open_in(net)?.find(name)?.is_none())
+}
+
+/// One with what it has inside.
+fn whole(host: &mut Links, nic: &Nic, net: BorrowedFd<'_>) -> Result<()> {
+    one(host, nic, net)?;
+    nic_inside::configure(nic, net)
 }
 
 fn one(host: &mut Links, nic: &Nic, net: BorrowedFd<'_>) -> Result<()> {
@@ -194,6 +202,15 @@ fn one(host: &mut Links, nic: &Nic, net: BorrowedFd<'_>) -> Result<()> {
             };
             host.run_all(vec![down, spec::change(&target, &into)])
         }
+        Link::Routed(routed) => nic_routed::make(host, inner, routed),
+        Link::Ipvlan { parent, mode } => {
+            let lower = host.target(parent)?;
+            let kind = Kind::IpVlan(match mode {
+                IpvlanMode::L2 => IpVlan::L2,
+                IpvlanMode::L3s => IpVlan::L3s,
+            });
+            host.create(&LinkSpec { end: inner, kind, master: None, lower: Some(lower.index) })
+        }
     }
 }
 
@@ -209,9 +226,7 @@ fn kernel_mode(mode: MacvlanMode) -> MacVlan {
 /// The host's end is set up last: by then it is a port with its flags, and what the host has of addresses on it is settled.
 fn pair(host: &mut Links, inner: End<'_>, outer: &HostEnd) -> Result<()> {
     let bridge = outer.bridge.as_ref().map(|port| host.target(&port.bridge)).transpose()?;
-    let end = End { name: &outer.name, mtu: inner.mtu, tx_queue: outer.tx_queue, ..End::default() };
-    let inner = End { tx_queue: outer.tx_queue, ..inner };
-    host.create(&LinkSpec { end, kind: Kind::Veth(inner), master: bridge.map(|b| b.index), lower: None })?;
+    create_pair(host, inner, outer, bridge.map(|b| b.index))?;
     let target = host.target(&outer.name)?;
     let mut steps = Vec::new();
     if let Some(port) = &outer.bridge {
@@ -222,8 +237,7 @@ fn pair(host: &mut Links, inner: End<'_>, outer: &HostEnd) -> Result<()> {
         let flags = links::Port { isolated: Some(port.isolated), ..links::Port::default() };
         steps.push(spec::change_port(&target, &flags));
     }
-    steps.extend(outer.ingress.into_iter().flat_map(|rate| tc::limit_ingress(&target, rate)));
-    steps.extend(outer.egress.into_iter().flat_map(|rate| tc::limit_egress(&target, rate)));
+    steps.extend(limits(&target, outer));
     if outer.connected {
         steps.push(spec::change(&target, &Change { up: Some(true), ..Change::default() }));
         steps.extend(outer.routes.iter().map(|net| route::add(&links::Route::on(*net, target.index))));
@@ -265,6 +279,19 @@ pub fn adjust(host: &mut Links, old: &HostEnd, new: &HostEnd) -> Result<()> {
     }
     let missing = new.routes.iter().filter(|net| !there.contains(net));
     host.run_all(missing.map(|net| route::add(&links::Route::on(*net, target.index))).collect())
+}
+
+/// Makes a pair whose end on the host is not up yet.
+pub(super) fn create_pair(host: &mut Links, inner: End<'_>, outer: &HostEnd, master: Option<u32>) -> Result<()> {
+    let end = End { name: &outer.name, mtu: inner.mtu, tx_queue: outer.tx_queue, ..End::default() };
+    let inner = End { tx_queue: outer.tx_queue, ..inner };
+    host.create(&LinkSpec { end, kind: Kind::Veth(inner), master, lower: None })
+}
+
+/// The steps that set its limits.
+pub(super) fn limits(target: &links::Target, outer: &HostEnd) -> Vec<links::Step> {
+    let ingress = outer.ingress.into_iter().flat_map(|rate| tc::limit_ingress(target, rate));
+    ingress.chain(outer.egress.into_iter().flat_map(|rate| tc::limit_egress(target, rate))).collect()
 }
 
 /// Ends what is left of them on the host, by name; nothing left is fine. Called when the container has ended: its namespace

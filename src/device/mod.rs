@@ -3,6 +3,8 @@
 
 mod disk;
 mod nic;
+mod nic_ipvlan;
+mod nic_routed;
 
 use crate::error::{Error, Result};
 use crate::model::attach::{Attachment, Need, Supply};

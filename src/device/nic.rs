@@ -1,16 +1,16 @@
-//! `nic`: network interfaces – a port of a bridge, an end of a pair, a macvlan, an interface of the host.
+//! `nic`: network interfaces – a port of a bridge, an end of a pair, a macvlan or ipvlan, an interface of the host.
 //!
 //! One on a managed network comes here with what that says filled in (`model::network::nic::resolve`).
 
-use super::Device;
+use super::{Device, nic_ipvlan, nic_routed};
 use crate::base::inet::IpNet;
 use crate::base::size;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::model::attach::{Attachment, Need, Supply};
 use crate::model::instance::Device as Options;
 use crate::model::keys::Key;
 use crate::model::keys::device::{TYPE, USER, nic as keys};
-use crate::model::nic::{self, HostEnd, Identity, Link, MacvlanMode, Port};
+use crate::model::nic::{self, HostEnd, Identity, Inside, Link, MacvlanMode, Port};
 
 /// Options of every interface.
 const COMMON: &[&Key] =
@@ -25,6 +25,7 @@ const PAIR: &[&Key] = &[
     &keys::LIMITS_EGRESS,
     &keys::LIMITS_MAX,
     &keys::CONNECTED,
+    &keys::LIMITS_PRIORITY,
 ];
 /// Options of one that is a port of a bridge.
 const PORT: &[&Key] = &[
@@ -36,7 +37,7 @@ const PORT: &[&Key] = &[
     &keys::SECURITY_IPV4_FILTERING,
     &keys::SECURITY_IPV6_FILTERING,
 ];
-/// Options of one on an interface of the host.
+/// Options of one on an interface of the host. A VLAN of it is that interface by now.
 const LOWER: &[&Key] = &[&keys::PARENT];
 
 /// A network interface.
@@ -61,9 +62,22 @@ impl Nic {
             "p2p" => self.pair(identity, None),
             "macvlan" => Ok(Link::Macvlan { parent: self.parent()?, mode: self.mode() }),
             "physical" => Ok(Link::Physical { parent: self.parent()? }),
+            "routed" => {
+                let end = HostEnd { routes: Vec::new(), ..self.end(identity, None)? };
+                nic_routed::link(&self.options, end).map(Link::Routed)
+            }
+            "ipvlan" => Ok(Link::Ipvlan { parent: self.parent()?, mode: nic_ipvlan::mode(&self.options) }),
             other => Err(Error::unsupported(format!(
                 "Network interfaces of type \"{other}\" are not supported by this version"
             ))),
+        }
+    }
+
+    fn inside(&self) -> Result<Inside> {
+        match keys::NICTYPE.text(&self.options) {
+            "routed" => nic_routed::inside(&self.options),
+            "ipvlan" => nic_ipvlan::inside(&self.options),
+            _ => Ok(Inside::default()),
         }
     }
 
@@ -73,6 +87,8 @@ impl Nic {
             "bridged" => &[PAIR, PORT],
             "p2p" => &[PAIR],
             "macvlan" => &[LOWER, &[&keys::MODE]],
+            "routed" => &[PAIR, LOWER, nic_routed::OPTIONS],
+            "ipvlan" => &[LOWER, nic_ipvlan::OPTIONS],
             _ => &[LOWER],
         };
         let known = |name: &str| [COMMON].iter().chain(kept).any(|keys| keys.iter().any(|k| k.name == name));
@@ -87,9 +103,13 @@ impl Nic {
     }
 
     fn pair(&self, identity: &Identity, bridge: Option<Port>) -> Result<Link> {
+        self.end(identity, bridge).map(Link::Veth)
+    }
+
+    fn end(&self, identity: &Identity, bridge: Option<Port>) -> Result<HostEnd> {
         let routes = [&keys::IPV4_ROUTES, &keys::IPV6_ROUTES];
         let nets = routes.iter().flat_map(|key| key.list(&self.options)).map(str::parse::<IpNet>);
-        let outer = HostEnd {
+        Ok(HostEnd {
             name: identity.host_name.clone(),
             tx_queue: keys::QUEUE_TX_LENGTH.u32(&self.options)?,
             bridge,
@@ -97,8 +117,7 @@ impl Nic {
             routes: nets.collect::<Result<_>>()?,
             ingress: self.limit(&keys::LIMITS_INGRESS)?,
             egress: self.limit(&keys::LIMITS_EGRESS)?,
-        };
-        Ok(Link::Veth(outer))
+        })
     }
 
     /// Bits a second; `limits.max` counts for both directions.
@@ -137,13 +156,16 @@ impl Device for Nic {
         let Some(Supply::Interface(identity)) = supplies.into_iter().next() else {
             return Err(Error::internal(format!("Device \"{}\" got no interface", self.name)));
         };
-        let link = self.link(&identity).map_err(|e| e.context(format!("Failed to start device \"{}\"", self.name)))?;
+        let fail = || format!("Failed to start device \"{}\"", self.name);
+        let link = self.link(&identity).with_context(fail)?;
         Ok(vec![Attachment::Nic(nic::Nic {
             device: self.name.clone(),
             name: identity.name,
-            hwaddr: identity.hwaddr,
+            // An ipvlan has that of the interface below it.
+            hwaddr: identity.hwaddr.filter(|_| !matches!(link, Link::Ipvlan { .. })),
             mtu: keys::MTU.u32(&self.options)?,
             link,
+            inside: self.inside().with_context(fail)?,
         })])
     }
 

@@ -4,6 +4,7 @@
 
 use crate::base::inet::IpNet;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 /// A network interface inside the instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,37 @@ pub struct Nic {
     pub mtu: Option<u32>,
     /// What it is.
     pub link: Link,
+    /// What it has inside before anything runs there.
+    #[serde(default, skip_serializing_if = "Inside::is_empty")]
+    pub inside: Inside,
+}
+
+/// Addresses and gateways that we give an interface ourselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inside {
+    /// Addresses with their prefixes.
+    pub addresses: Vec<IpNet>,
+    /// Where all the rest goes, once for each family.
+    pub gateways: Vec<Gateway>,
+}
+
+impl Inside {
+    /// Nothing is given.
+    pub fn is_empty(&self) -> bool {
+        self.addresses.is_empty() && self.gateways.is_empty()
+    }
+}
+
+/// Where an instance sends what is for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gateway {
+    /// To this router, which need not be in a subnet of the interface.
+    Router(IpAddr),
+    /// All IPv4 through the interface.
+    InterfaceV4,
+    /// All IPv6 through the interface.
+    InterfaceV6,
 }
 
 /// What an interface is.
@@ -38,6 +70,50 @@ pub enum Link {
         /// Its name on the host.
         parent: String,
     },
+    /// One end of a veth pair to which the host routes.
+    Routed(Routed),
+    /// Further IP addresses of an interface of the host.
+    Ipvlan {
+        /// The interface.
+        parent: String,
+        /// What packets pass through.
+        mode: IpvlanMode,
+    },
+}
+
+/// A pair without a bridge: the host is the router, and the instance's only neighbour.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Routed {
+    /// The end on the host.
+    pub end: HostEnd,
+    /// What is routed, by family.
+    pub families: Vec<RoutedFamily>,
+    /// The VRF the host's end is a port of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vrf: Option<String>,
+}
+
+/// Addresses of a routed interface, all of one family.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutedFamily {
+    /// The host's own address on the pair, which is the instance's gateway.
+    pub host: IpAddr,
+    /// Addresses of the instance; there is one.
+    pub addresses: Vec<IpAddr>,
+    /// Networks behind the first of them.
+    pub routes: Vec<IpNet>,
+    /// Routing tables of the host; none is the main one, or the VRF's.
+    pub tables: Vec<u32>,
+}
+
+/// What packets of an ipvlan pass through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IpvlanMode {
+    /// Neighbour discovery inside the instance.
+    L2,
+    /// Routing and firewall of the host.
+    L3s,
 }
 
 impl Link {
@@ -45,6 +121,7 @@ impl Link {
     pub fn host_end(&self) -> Option<&HostEnd> {
         match self {
             Self::Veth(end) => Some(end),
+            Self::Routed(routed) => Some(&routed.end),
             _ => None,
         }
     }
@@ -82,6 +159,10 @@ impl Nic {
             if let Some(port) = &mut end.bridge {
                 port.isolated = false;
             }
+        }
+        // An end that goes down loses its routes, and they are more than those of a pair.
+        if let Link::Routed(routed) = &mut fixed.link {
+            routed.end = HostEnd { ingress: None, egress: None, ..routed.end.clone() };
         }
         fixed
     }
@@ -161,6 +242,7 @@ mod tests {
             hwaddr: Some([0x10, 0x66, 0x6a, 0, 0, 1]),
             mtu: None,
             link: Link::Veth(end.clone()),
+            inside: Inside::default(),
         };
         let old = nic(&end);
         let limited = HostEnd { ingress: Some(1000), connected: false, ..end.clone() };

@@ -17,8 +17,12 @@ use crate::fault;
 use crate::host::links::Links;
 use crate::model::diff::DeviceChanges;
 use crate::model::instance::{Device, Devices};
+use crate::model::keys::Key;
 use crate::model::keys::VOLATILE_DEVICE_HOST_NAME;
-use crate::model::keys::device::{device_type, nic::NETWORK};
+use crate::model::keys::device::{
+    device_type,
+    nic::{NETWORK, VLAN},
+};
 use crate::model::nic::Nic;
 use crate::store::Store;
 use crate::store::plugged::{Board, Plugged};
@@ -127,9 +131,10 @@ impl<'a> Live<'a> {
         for (name, nic) in wanted.iter().filter(|(name, _)| staying.iter().all(|p| p.nic.device != **name)) {
             let fail = || format!("Failed to start device \"{name}\"");
             let returns = |p: &Plugged| p.before.as_ref().is_some_and(|b| Some(b.name.as_str()) == nic.link.lent());
-            // A bridge of ours is made when it is needed.
-            let managed = loaded.expanded.devices.get(name).is_some_and(|d| NETWORK.get(d).is_some());
-            if !leaving.iter().any(returns) && !(managed && nic.link.host_end().is_some()) {
+            // A bridge of ours is made when it is needed, and so is the interface of a VLAN.
+            let says = |key: &Key| loaded.expanded.devices.get(name).is_some_and(|d| key.get(d).is_some());
+            let made = says(&NETWORK) || says(&VLAN);
+            if !leaving.iter().any(returns) && !made {
                 runtime::check(&mut self.host, nic).with_context(fail)?;
             }
             if !leaving.iter().any(|p| p.nic.name == nic.name) && !runtime::is_free(self.net.as_fd(), &nic.name)? {
@@ -209,6 +214,7 @@ impl<'a> Live<'a> {
 
     /// The link last: when it is there, it is filtered.
     fn put_in(&mut self, loaded: &Loaded, (device, options): (&str, &Device), new: &Nic) -> Result<()> {
+        nics::below(self.target.store, loaded, (device, options))?;
         let noted = runtime::noted(&mut self.host, new)?;
         let mut plugged = Plugged { filtered: network::filter::is_wanted(options)?, ..noted };
         self.board.set(plugged.clone())?;
@@ -217,6 +223,7 @@ impl<'a> Live<'a> {
         fault::point("live.nic.connected")?;
         runtime::plug(&mut self.host, self.net.as_fd(), &mut plugged)?;
         fault::point("live.nic.in")?;
+        nics::above(self.target.store, loaded, (device, options))?;
         self.board.set(plugged)
     }
 
@@ -235,6 +242,7 @@ impl<'a> Live<'a> {
         if let (Some(from), Some(to)) = (begun.nic.link.host_end(), new.link.host_end()) {
             runtime::adjust(&mut self.host, from, to)?;
         }
+        nics::above(self.target.store, loaded, (device, options))?;
         fault::point("live.nic.changed")?;
         self.board.set(Plugged { filtered, nic: new.clone(), ..old })
     }

@@ -5,6 +5,7 @@
 
 use super::load::{self, Loaded};
 use super::network::{self, dns::Port};
+use super::{nic_host, nic_vlan};
 use crate::base::mac;
 use crate::base::names::{InstanceName, ProjectName};
 use crate::container;
@@ -157,21 +158,25 @@ pub(super) fn identity(loaded: &Loaded, name: &str) -> Result<Identity> {
     })
 }
 
-/// The devices of an instance, those on managed networks with what these say.
+/// The devices of an instance, those on managed networks with what these say, those of VLANs on the VLAN's interface.
 ///
 /// # Errors
 /// There is no such network; a device sets what the network says.
 pub(super) fn resolved(store: &Store, loaded: &Loaded) -> Result<Devices> {
     let mut devices = loaded.expanded.devices.clone();
     for (name, options) in interfaces(loaded) {
-        let Some(network) = keys::NETWORK.get(options) else { continue };
-        let whole = network::need(store, &loaded.project, network)
-            .context(format!("Failed loading network \"{network}\""))
-            .and_then(|(found, record)| nic::resolve(options, &found, &record));
-        let whole = whole.with_context(|| format!("Failed to start device \"{name}\""))?;
-        devices.insert(name.clone(), whole);
+        let whole = on_network(store, loaded, options).and_then(|whole| nic_vlan::on_interface(&whole));
+        devices.insert(name.clone(), whole.with_context(|| format!("Failed to start device \"{name}\""))?);
     }
     Ok(devices)
+}
+
+/// An interface with what its managed network says, if it is on one.
+fn on_network(store: &Store, loaded: &Loaded, options: &Device) -> Result<Device> {
+    let Some(network) = keys::NETWORK.get(options) else { return Ok(options.clone()) };
+    network::need(store, &loaded.project, network)
+        .with_context(|| format!("Failed loading network \"{network}\""))
+        .and_then(|(found, record)| nic::resolve(options, &found, &record))
 }
 
 /// Sees to it that what interfaces of an instance are put on is there: managed networks are brought up, and interfaces of the
@@ -181,9 +186,19 @@ pub(super) fn resolved(store: &Store, loaded: &Loaded) -> Result<Devices> {
 /// As [`connect`].
 pub(super) fn begin(store: &Store, loaded: &Loaded) -> Result<()> {
     let connect = |(name, options): (&String, &Device)| {
-        connect(store, loaded, (name, options)).with_context(|| format!("Failed to start device \"{name}\""))
+        let begun = below(store, loaded, (name, options)).and_then(|()| connect(store, loaded, (name, options)));
+        begun.with_context(|| format!("Failed to start device \"{name}\""))
     };
     interfaces(loaded).try_for_each(connect)
+}
+
+/// Sets up what the interface of a device needs on the host before it is made.
+///
+/// # Errors
+/// As [`nic_host::begin`].
+pub(super) fn below(store: &Store, loaded: &Loaded, (name, options): (&str, &Device)) -> Result<()> {
+    let port = Port { project: &loaded.project, instance: &loaded.name, device: name };
+    nic_host::begin(store, port, &on_network(store, loaded, options)?, &identity(loaded, name)?)
 }
 
 /// The same for one: its network is brought up, and what the network has of it – rules, reservation – is set, anew if it is
@@ -217,10 +232,30 @@ pub(super) fn connect(store: &Store, loaded: &Loaded, (name, options): (&str, &D
 /// # Errors
 /// nft refuses; dnsmasq cannot be told.
 pub(super) fn disconnect(store: &Store, port: Port<'_>, filtered: bool) -> Result<()> {
+    nic_host::end(store, (port.project, port.instance), Some(port.device))?;
     if filtered {
         network::filter::end(store, port)?;
     }
     network::dns::remove(store, port)
+}
+
+/// Sets up what needs the interfaces of an instance to be there.
+///
+/// # Errors
+/// nft is missing or refuses.
+pub(super) fn started(store: &Store, loaded: &Loaded) -> Result<()> {
+    interfaces(loaded).try_for_each(|(name, options)| {
+        above(store, loaded, (name, options)).with_context(|| format!("Failed to start device \"{name}\""))
+    })
+}
+
+/// The same for one, again after its options have changed.
+///
+/// # Errors
+/// As [`started`].
+pub(super) fn above(store: &Store, loaded: &Loaded, (name, options): (&str, &Device)) -> Result<()> {
+    let port = Port { project: &loaded.project, instance: &loaded.name, device: name };
+    nic_host::started(store, port, options, &identity(loaded, name)?)
 }
 
 /// Ends what the host still has of the interfaces of an instance that ended; nothing left is fine.
@@ -228,6 +263,7 @@ pub(super) fn disconnect(store: &Store, port: Port<'_>, filtered: bool) -> Resul
 /// # Errors
 /// The kernel refuses; dnsmasq cannot be told.
 pub(super) fn end(store: &Store, who: (&ProjectName, &InstanceName)) -> Result<()> {
+    nic_host::end(store, who, None)?;
     if !store.instance_exists(who.0, who.1)? {
         return Ok(());
     }

@@ -157,6 +157,7 @@ fn execute(
         }
         other => other.map_err(|e| confine::explain(&loaded.expanded.config, e))?,
     };
+    nics::started(store, &loaded)?;
     lifecycle::record(&monitor, &plan, child.pid())?;
     drop(keeper);
     fault::point("run.running")?;

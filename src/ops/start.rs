@@ -123,7 +123,8 @@ fn record_and_run<T>(
         (record.join().unwrap_or_else(|_| Err(Error::internal("Recording ended early"))), started)
     });
     let started = started?;
-    match recorded.and_then(|()| fault::point("start.running")) {
+    let ready = recorded.and_then(|()| nics::started(store, loaded));
+    match ready.and_then(|()| fault::point("start.running")) {
         Ok(()) => Ok(started),
         Err(e) => {
             drop(started);

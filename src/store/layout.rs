@@ -28,6 +28,8 @@ pub(super) const SNAPSHOTS: &str = "snapshots";
 pub(super) const RUN_FILE: &str = "run.toml";
 pub(super) const MONITOR_LOCK: &str = "monitor.lock";
 pub(super) const WISH_FILE: &str = "wish";
+/// What the interfaces of an instance have on the host.
+pub(super) const NICS_FILE: &str = "nics.toml";
 
 impl Layout {
     /// Root's own places.

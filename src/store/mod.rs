@@ -23,6 +23,7 @@ mod lock_end;
 mod lock_keys;
 pub mod migrate;
 pub mod networks;
+pub mod nic_notes;
 mod objects;
 mod open;
 pub mod plugged;

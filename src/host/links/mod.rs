@@ -7,6 +7,7 @@
 pub mod address;
 mod clash;
 pub mod link;
+pub mod neighbour;
 pub mod route;
 pub mod spec;
 mod step;

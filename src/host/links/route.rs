@@ -75,6 +75,11 @@ impl Route {
         Self { via: Some(via), scope: libc::RT_SCOPE_UNIVERSE, ..Self::on(to, device) }
     }
 
+    /// It leads to ourselves.
+    pub fn is_local(&self) -> bool {
+        self.kind == LOCAL
+    }
+
     /// Somebody has a use for the subnet, and be it that nothing may go there; not one of the kernel's own routes for
     /// broadcast and multicast.
     pub fn is_routed(&self) -> bool {
@@ -196,7 +201,8 @@ pub(super) fn get(address: IpAddr) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetRoute(message)
 }
 
-fn neighbour(on: &Target, address: IpAddr) -> NeighbourMessage {
+/// A permanent entry that we answer for.
+pub(super) fn neighbour(on: &Target, address: IpAddr) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = family(address);
     message.header.ifindex = on.index;

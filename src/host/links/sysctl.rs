@@ -36,7 +36,8 @@ pub enum Setting {
 }
 
 impl Setting {
-    fn file(self) -> &'static str {
+    /// The kernel's name of it.
+    pub fn file(self) -> &'static str {
         match self {
             Setting::AcceptRa => "accept_ra",
             Setting::AcceptDad => "accept_dad",
@@ -64,6 +65,18 @@ pub fn has_ipv6() -> bool {
 pub fn get(family: Family, interface: &str, setting: Setting) -> Result<i32> {
     let what = || format!("Failed to read {} of interface \"{interface}\"", setting.file());
     open(family, interface, setting.file(), OFlags::RDONLY).and_then(read).with_context(what)
+}
+
+/// Reads the setting of a family that counts for all its interfaces.
+///
+/// # Errors
+/// As [`get`].
+pub fn of_all(family: Family, setting: Setting) -> Result<i32> {
+    let read_all = || -> Result<i32> {
+        let all = dir(conf(family)?.as_fd(), "all")?;
+        read(open_file(all.as_fd(), setting.file(), OFlags::RDONLY)?)
+    };
+    read_all().with_context(|| format!("Failed to read {} of all interfaces", setting.file()))
 }
 
 /// Gives an interface settings, in their order. What it has already is not written again: that costs more than to look, and

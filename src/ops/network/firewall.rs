@@ -8,6 +8,7 @@ use crate::network::nft::coexist::{self, Fix, Ruleset};
 use crate::network::nft::{Script, Tables, network};
 use crate::ops::load;
 use crate::store::Store;
+use crate::store::nic_notes::HostPart;
 use std::time::Duration;
 
 const NFT: Program = Program { name: "nft", package: "nftables" };
@@ -25,7 +26,8 @@ pub(super) fn program() -> Result<()> {
     Host::default().find(NFT).map(drop)
 }
 
-fn tables(store: &Store) -> Tables {
+/// Our tables.
+pub(in crate::ops) fn tables(store: &Store) -> Tables {
     Tables::new(load::tag(store.layout()).as_deref())
 }
 
@@ -45,7 +47,7 @@ pub(super) fn up(store: &Store, name: &NetworkName, bridge: &Bridge) -> Result<(
 /// nft refuses.
 pub(super) fn down(store: &Store, name: &NetworkName) -> Result<()> {
     let tables = tables(store);
-    let last = store.network_runs()?.iter().all(|other| other == name);
+    let last = store.network_runs()?.iter().all(|other| other == name) && !instances_have_rules(store)?;
     let gone = || if last { no_tables(&tables) } else { String::new() };
     let others = |there: &Ruleset| {
         let fix = coexist::down(&tables, name, there);
@@ -61,7 +63,7 @@ pub(super) fn down(store: &Store, name: &NetworkName) -> Result<()> {
 ///
 /// # Errors
 /// nft is missing or refuses: nothing has changed then.
-pub(super) fn set(store: &Store, script: &Script) -> Result<()> {
+pub(in crate::ops) fn set(store: &Store, script: &Script) -> Result<()> {
     if script.is_empty() { Ok(()) } else { apply(&script.text(&tables(store))) }
 }
 
@@ -69,8 +71,28 @@ pub(super) fn set(store: &Store, script: &Script) -> Result<()> {
 ///
 /// # Errors
 /// nft refuses.
-pub(super) fn unset(store: &Store, script: &Script) -> Result<()> {
+pub(in crate::ops) fn unset(store: &Store, script: &Script) -> Result<()> {
     match set(store, script) {
+        Err(e) if e.kind() == Kind::Unsupported => Ok(()),
+        other => other,
+    }
+}
+
+/// Do interfaces outside our networks have rules?
+fn instances_have_rules(store: &Store) -> Result<bool> {
+    let all = store.nic_notes_of_all()?;
+    Ok(all.iter().any(|(_, notes)| notes.devices.values().flatten().any(|part| *part == HostPart::Rules)))
+}
+
+/// Removes our tables if nobody has anything in them; no nft is fine.
+///
+/// # Errors
+/// nft refuses.
+pub(in crate::ops) fn tidy(store: &Store) -> Result<()> {
+    if !store.network_runs()?.is_empty() || instances_have_rules(store)? {
+        return Ok(());
+    }
+    match apply(&no_tables(&tables(store))) {
         Err(e) if e.kind() == Kind::Unsupported => Ok(()),
         other => other,
     }

@@ -8,7 +8,7 @@ pub mod attach;
 pub mod change;
 pub mod dns;
 pub mod filter;
-mod firewall;
+pub(super) mod firewall;
 pub mod leases;
 pub mod list;
 pub mod taken;
