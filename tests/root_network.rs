@@ -21,5 +21,7 @@ mod life;
 #[path = "root_lifecycle/support.rs"]
 #[allow(dead_code, reason = "the other test programs use the rest")]
 mod support;
+#[path = "root_network/types.rs"]
+mod types;
 #[path = "root_network/world.rs"]
 mod world;

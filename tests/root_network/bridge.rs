@@ -73,14 +73,12 @@ fn interfaces_are_what_their_devices_say() {
         assert!(host("ip -br link").contains(name), "{name} did not come back");
     }
     // What would not be heeded is refused, and so is what is not there.
-    for (device, option, said) in
-        [("p2p", "limits.priority=3", "limits.priority"), ("mac", "parent=nowhere0", "nowhere0")]
-    {
+    for (device, option, said) in [("p2p", "connected=false", "connected"), ("mac", "parent=nowhere0", "nowhere0")] {
         state.good(&["config", "device", "set", "c1", device, option]);
         let out = state.run(&["start", "c1"]);
         out.clean_failure().unwrap();
         assert!(out.stderr.contains(said), "{out}");
-        let before = if device == "mac" { "parent=low0" } else { "limits.priority=" };
+        let before = if device == "mac" { "parent=low0" } else { "connected=" };
         state.good(&["config", "device", "set", "c1", device, before]);
     }
     state.good(&["delete", "-f", "c1"]);

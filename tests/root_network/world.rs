@@ -16,10 +16,17 @@ pub struct World {
 
 /// Runs a command of the host, which must succeed; its output.
 pub fn host(words: &str) -> String {
-    let mut parts = words.split(' ');
+    host_try(words).unwrap_or_else(|e| panic!("{words}: {e}"))
+}
+
+/// The same, which may fail; then its complaint.
+pub fn host_try(words: &str) -> Result<String, String> {
+    let mut parts = words.split_whitespace();
     let out = Command::new(parts.next().unwrap()).args(parts).output().unwrap();
-    assert!(out.status.success(), "{words}: {}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8(out.stdout).unwrap()
+    match out.status.success() {
+        true => Ok(String::from_utf8(out.stdout).unwrap()),
+        false => Err(String::from_utf8_lossy(&out.stderr).into_owned()),
+    }
 }
 
 impl World {
@@ -57,6 +64,13 @@ impl World {
             inside(&["/bin/busybox", "httpd", "-f", "-p", &format!("{OUTSIDE}:80"), "-h", pages.to_str().unwrap()]);
         let server = { server }.stdin(Stdio::null()).spawn().unwrap();
         Self { space, server }
+    }
+}
+
+impl World {
+    /// Runs a command outside, which must succeed; its output.
+    pub fn sh(&self, words: &str) -> String {
+        host(&format!("nsenter -t {} -n {words}", self.space.id()))
     }
 }
 
