@@ -42,6 +42,7 @@ pub mod list;
 pub mod list_cells;
 pub mod network;
 mod network_list;
+mod network_more;
 mod network_use;
 pub mod profile;
 pub mod profile_assign;

@@ -3,6 +3,7 @@
 use super::complete;
 use super::edit::edit;
 use super::network_list::{List, ListLeases};
+use super::network_more::{ListAllocations, Rename};
 use super::network_use::{Attach, AttachProfile, Detach, DetachProfile};
 use super::output::yaml;
 use super::{Context, DONE, Outcome, kv, refuse_target};
@@ -34,7 +35,10 @@ pub enum Network {
     Info(Info),
     #[command(visible_alias = "ls")]
     List(List),
+    ListAllocations(ListAllocations),
     ListLeases(ListLeases),
+    #[command(visible_alias = "mv")]
+    Rename(Rename),
     Set(Set),
     Show(Show),
     Unset(Unset),
@@ -184,7 +188,9 @@ impl Network {
             Self::Get(get) => get.run(cx),
             Self::Info(info) => info.run(cx),
             Self::List(list) => list.run(cx),
+            Self::ListAllocations(allocations) => allocations.run(cx),
             Self::ListLeases(leases) => leases.run(cx),
+            Self::Rename(rename) => rename.run(cx),
             Self::Set(set) => {
                 refuse_target(set.target.as_deref())?;
                 let change = Change::Set(cx.values(kv::assignments(&set.values)?)?);

@@ -9,6 +9,7 @@ pub mod dev;
 pub mod limits;
 mod nic_inside;
 mod nic_routed;
+mod nic_vlans;
 pub mod nics;
 pub mod ops;
 pub mod plan;

@@ -5,7 +5,7 @@
 //! back by whoever ends the container. In a container that runs, `ops` plugs interfaces in and out one by one, here as well.
 
 use super::plan::Plan;
-use super::{nic_inside, nic_routed};
+use super::{nic_inside, nic_routed, nic_vlans};
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::host::links::{self, Change, End, IpVlan, Kind, LinkSpec, Links, MacVlan, Target, route, spec, sysctl, tc};
@@ -236,6 +236,7 @@ fn pair(host: &mut Links, inner: End<'_>, outer: &HostEnd) -> Result<()> {
         }
         let flags = links::Port { isolated: Some(port.isolated), ..links::Port::default() };
         steps.push(spec::change_port(&target, &flags));
+        steps.extend(nic_vlans::steps(host, &target, port)?);
     }
     steps.extend(limits(&target, outer));
     if outer.connected {

@@ -10,7 +10,7 @@ use crate::model::attach::{Attachment, Need, Supply};
 use crate::model::instance::Device as Options;
 use crate::model::keys::Key;
 use crate::model::keys::device::{TYPE, USER, nic as keys};
-use crate::model::nic::{self, HostEnd, Identity, Inside, Link, MacvlanMode, Port};
+use crate::model::nic::{self, HostEnd, Identity, Inside, Link, MacvlanMode, Port, PortVlans, Untagged};
 
 /// Options of every interface.
 const COMMON: &[&Key] =
@@ -36,6 +36,8 @@ const PORT: &[&Key] = &[
     &keys::SECURITY_MAC_FILTERING,
     &keys::SECURITY_IPV4_FILTERING,
     &keys::SECURITY_IPV6_FILTERING,
+    &keys::BRIDGE_VLAN,
+    &keys::VLAN_TAGGED,
 ];
 /// Options of one on an interface of the host. A VLAN of it is that interface by now.
 const LOWER: &[&Key] = &[&keys::PARENT];
@@ -129,7 +131,27 @@ impl Nic {
     }
 
     fn port(&self) -> Result<Port> {
-        Ok(Port { bridge: self.parent()?, isolated: keys::SECURITY_PORT_ISOLATION.bool(&self.options)? })
+        let isolated = keys::SECURITY_PORT_ISOLATION.bool(&self.options)?;
+        Ok(Port { bridge: self.parent()?, isolated, vlans: self.vlans()? })
+    }
+
+    fn vlans(&self) -> Result<PortVlans> {
+        let number = |text: &str| match text.trim().parse() {
+            Ok(0) => Err(Error::invalid("VLAN ID 0 is not allowed for native Linux bridges")),
+            Ok(id) => Ok(id),
+            Err(_) => Err(Error::invalid(format!("Invalid VLAN ID {text:?}"))),
+        };
+        let untagged = match keys::BRIDGE_VLAN.get(&self.options) {
+            None => None,
+            Some("none") => Some(Untagged::Nothing),
+            Some(text) => Some(Untagged::Vlan(number(text)?)),
+        };
+        let range = |item: &str| {
+            let (first, last) = item.split_once('-').unwrap_or((item, item));
+            Ok((number(first)?, number(last)?))
+        };
+        let tagged = keys::VLAN_TAGGED.list(&self.options).into_iter().map(range).collect::<Result<_>>()?;
+        Ok(PortVlans { untagged, tagged })
     }
 
     fn parent(&self) -> Result<String> {

@@ -194,6 +194,37 @@ pub struct Port {
     pub bridge: String,
     /// Sees no other isolated port.
     pub isolated: bool,
+    /// VLANs it is in, where that is said.
+    #[serde(default, skip_serializing_if = "PortVlans::is_empty")]
+    pub vlans: PortVlans,
+}
+
+/// VLANs of a bridge's port.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortVlans {
+    /// That of untagged packets; none leaves what the bridge gives its ports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untagged: Option<Untagged>,
+    /// Those whose packets have tags, first and last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tagged: Vec<(u16, u16)>,
+}
+
+impl PortVlans {
+    /// Nothing is said.
+    pub fn is_empty(&self) -> bool {
+        self.untagged.is_none() && self.tagged.is_empty()
+    }
+}
+
+/// What becomes of untagged packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Untagged {
+    /// They are dropped.
+    Nothing,
+    /// They belong to this VLAN.
+    Vlan(u16),
 }
 
 /// How macvlans of one interface see each other.

@@ -7,7 +7,7 @@ use super::network::firewall;
 use crate::base::names::{InstanceName, ProjectName};
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::host::links::{Change, Details, End, Kind, Link, LinkSpec, Links, spec};
+use crate::host::links::{Details, End, Kind, Link, LinkSpec, Links, spec};
 use crate::model::instance::Device;
 use crate::model::keys::device::nic as keys;
 use crate::store::Store;
@@ -103,10 +103,8 @@ pub(super) fn ensure(
     note(HostPart::Vlan { name: name.clone() })?;
     fault::point("nic.vlan")?;
     let kind = Kind::Vlan { id: wanted.id, gvrp: keys::GVRP.bool(options)? };
-    host.create(&LinkSpec { end: End { name: &name, ..End::default() }, kind, master: None, lower: Some(lower) })?;
-    let made = host.target(&name)?;
-    host.run(spec::change(&made, &Change { alias: Some(&mark), up: Some(true), ..Change::default() }))
-        .inspect_err(|_| drop(host.run(spec::delete(&name))))?;
+    let end = End { name: &name, ..End::default() };
+    host.create_marked(&LinkSpec { end, kind, master: None, lower: Some(lower) }, &mark)?;
     Ok(Outcome::Ours(true))
 }
 
@@ -125,10 +123,6 @@ pub(super) fn release(store: &Store, host: &mut Links, who: (&ProjectName, &Inst
     }
     match host.find(name)? {
         Some(link) if link.alias == mark(store) => host.run(spec::delete(name)),
-        // A start that was killed before it could name it; its VLAN is down and has nothing on it.
-        Some(link) if link.alias.is_empty() && matches!(link.details, Details::Vlan(_)) && !link.is_up() => {
-            host.run(spec::delete(name))
-        }
         _ => Ok(()),
     }
 }

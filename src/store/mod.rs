@@ -267,6 +267,27 @@ impl Store {
         self.lock(NetworkKey { project: p.clone(), name: n.clone() }, verb)
     }
 
+    /// Two networks of a project, alone, in the order they are named in.
+    ///
+    /// # Errors
+    /// See [`Store::lock`]. Internal: they are the same.
+    pub fn lock_networks(
+        &self,
+        p: &ProjectName,
+        names: [&NetworkName; 2],
+        verb: &str,
+    ) -> Result<[Held<NetworkKey, Exclusive>; 2]> {
+        let [a, b] = names.map(|n| NetworkKey { project: p.clone(), name: n.clone() });
+        match a.file_key().cmp(&b.file_key()) {
+            std::cmp::Ordering::Equal => Err(Error::internal("Two names give one lock")),
+            std::cmp::Ordering::Less => Ok([self.lock(a, verb)?, self.lock(b, verb)?]),
+            std::cmp::Ordering::Greater => {
+                let second = self.lock(b, verb)?;
+                Ok([self.lock(a, verb)?, second])
+            }
+        }
+    }
+
     /// What runs of a network, alone.
     ///
     /// # Errors

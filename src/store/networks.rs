@@ -74,6 +74,21 @@ impl Store {
         record::write(state, rel::network(project, name), network, Durability::Durable)
     }
 
+    /// Gives the records of a network another name, at once or not at all.
+    ///
+    /// # Errors
+    /// Exists: there are records of that name; or an I/O error.
+    pub fn rename_network(&self, from: &Held<NetworkKey, Exclusive>, to: &Held<NetworkKey, Exclusive>) -> Result<()> {
+        let (old, new) = (from.key(), to.key());
+        let fail = || format!("Failed renaming network \"{}\"", old.name);
+        let state = self.state_mut()?;
+        let (source, a) = (rel::network_dir(&old.project, &old.name), rel::network_dir(&new.project, &new.name));
+        let (folder, file) = state.parent(&source).with_context(fail)?;
+        let (target, name) = state.parent(&a).with_context(fail)?;
+        dir::rename(&folder, file, &target, name, false).with_context(fail)?;
+        target.sync().with_context(fail)
+    }
+
     /// Removes a network's records; its own goes first.
     ///
     /// # Errors

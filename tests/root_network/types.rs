@@ -287,3 +287,45 @@ fn a_vlan_lives_as_long_as_somebody_is_on_it() {
     drop(world);
     state.finish();
 }
+
+#[test]
+fn vlans_of_a_bridge_are_kept_apart() {
+    let test = "vlans_of_a_bridge_are_kept_apart";
+    let Some(state) = state(test) else { return };
+    state.good(&["network", "create", "testbr0", "ipv4.address=10.77.0.1/24", "ipv6.address=none"]);
+    let filters = kernel_has(test, "type bridge vlan_filtering 1");
+    for (name, options) in [("c1", "vlan=10"), ("c2", "vlan=10"), ("c3", ""), ("c4", "vlan=none vlan.tagged=10-12,20")]
+    {
+        state.good(&["create", "test", name, "-n", "testbr0"]);
+        for option in options.split_whitespace() {
+            state.good(&["config", "device", "set", name, "eth0", option]);
+        }
+    }
+    if !filters {
+        refused(&state, "c1", "VLAN filtering is not enabled in parent bridge \"testbr0\"");
+    } else {
+        state.good(&["start", "c1", "c2", "c3", "c4"]);
+        for (name, address) in [("c1", "10.77.0.11"), ("c2", "10.77.0.12"), ("c3", "10.77.0.13")] {
+            state.sh(name, &format!("ip addr add {address}/24 dev eth0"));
+        }
+        state.sh("c1", "ping -c 1 -W 5 10.77.0.12");
+        state.sh("c3", "ping -c 1 -W 5 10.77.0.1");
+        for other in ["10.77.0.13", "10.77.0.1"] {
+            assert!(!state.try_sh("c1", &format!("ping -c 1 -W 1 {other}")).ok(), "{other} is in another VLAN");
+        }
+        let end = state.good(&["config", "get", "c4", "volatile.eth0.host_name"]);
+        let vlans = host(&format!("bridge vlan show dev {}", end.trim()));
+        assert!(vlans.contains("10-12") || (vlans.contains("10") && vlans.contains("12")), "{vlans}");
+        assert!(vlans.contains("20") && !vlans.contains("PVID"), "{vlans}");
+    }
+    for (option, said) in
+        [("vlan=0", "VLAN ID 0 is not allowed"), ("vlan=4095", "vlan"), ("vlan.tagged=10", "Tagged VLAN ID")]
+    {
+        let out = state.run(&["config", "device", "set", "c1", "eth0", option]);
+        out.clean_failure().unwrap();
+        assert!(out.stderr.contains(said), "{out}");
+    }
+    state.good(&["delete", "-f", "c1", "c2", "c3", "c4"]);
+    state.good(&["network", "delete", "testbr0"]);
+    state.finish();
+}

@@ -21,7 +21,7 @@ pub use self::{
     clash::Clash,
     link::{Counters, Details, Link, PortVlan},
     route::Route,
-    spec::{Bridge, Change, End, IpVlan, Kind, LinkSpec, MacVlan, Port},
+    spec::{Bridge, Change, End, IpVlan, Kind, LinkSpec, MacVlan, Port, Vxlan},
     step::{Step, Target},
 };
 
@@ -91,6 +91,24 @@ impl Links {
         // By name, which is ours by now: had it been another's, the first step would have failed.
         let Some(second) = plan.second else { return Ok(()) };
         self.run(second).inspect_err(|_| drop(self.run(spec::delete(spec.end.name))))
+    }
+
+    /// Makes an interface, not a pair, that is up and has `alias` from the first moment on: one system call does both, so
+    /// nobody who is killed leaves one that is not known by it.
+    ///
+    /// # Errors
+    /// As [`Links::create`].
+    pub fn create_marked(&mut self, spec: &LinkSpec<'_>, alias: &str) -> Result<()> {
+        let plan = spec::create(spec);
+        // By name: if that is taken, what has it must not be touched.
+        if self.find(spec.end.name)?.is_some() {
+            return Err(Error::exists(format!("Network interface \"{}\" already exists", spec.end.name)));
+        }
+        let marked = spec::mark(spec.end.name, alias);
+        match self.run_all(vec![plan.first, marked]) {
+            Ok(()) => plan.second.map_or(Ok(()), |step| self.run(step)),
+            Err(e) => Err(e),
+        }
     }
 
     /// The interface `name`; `None` if there is none.

@@ -4,11 +4,12 @@ use super::link::PortVlan;
 use super::step::{Step, Target};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::link::{
-    AfSpecBridge, BridgeStpState, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData,
-    InfoIpVlan, InfoKind, InfoMacVlan, InfoPortData, InfoPortKind, InfoVeth, InfoVlan, InfoVrf, IpVlanMode,
-    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode, VlanFlags,
+    AfSpecBridge, BridgeStpState, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData, InfoGre,
+    InfoGre6, InfoIpVlan, InfoKind, InfoMacVlan, InfoPortData, InfoPortKind, InfoVeth, InfoVlan, InfoVrf, InfoVxlan,
+    IpVlanMode, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode, VlanFlags,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// An interface to be made.
@@ -59,6 +60,15 @@ pub enum Kind<'a> {
         /// Is registered with GVRP.
         gvrp: bool,
     },
+    /// A tunnel of Ethernet frames in GRE, between two addresses of one family.
+    GreTap {
+        /// Our address.
+        local: IpAddr,
+        /// The other's.
+        remote: IpAddr,
+    },
+    /// A tunnel of Ethernet frames in UDP.
+    Vxlan(Vxlan),
     /// An interface that drops what is sent.
     Dummy,
     /// Routing on its own.
@@ -66,6 +76,21 @@ pub enum Kind<'a> {
         /// Routing table.
         table: u32,
     },
+}
+
+/// A VXLAN (RFC 7348). Its lower interface is that of the multicast group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vxlan {
+    /// Its id, 24 bits.
+    pub id: u32,
+    /// Our address; the kernel chooses one if there is none.
+    pub local: Option<IpAddr>,
+    /// The other host, or the multicast group of all.
+    pub to: IpAddr,
+    /// UDP port; the kernel's own (8472) if there is none.
+    pub port: Option<u16>,
+    /// Time to live of its packets.
+    pub ttl: u8,
 }
 
 /// What is set of a bridge; the kernel's default where there is nothing.
@@ -146,22 +171,59 @@ impl Kind<'_> {
             Kind::MacVlan(_) => "macvlan",
             Kind::IpVlan(_) => "ipvlan",
             Kind::Vlan { .. } => "VLAN interface",
+            Kind::GreTap { .. } => "GRE tunnel",
+            Kind::Vxlan(_) => "VXLAN tunnel",
             Kind::Dummy => "dummy interface",
             Kind::Vrf { .. } => "VRF",
         }
     }
 
-    fn info(&self) -> Vec<LinkInfo> {
+    /// The lower interface stands in the attributes of the kind where that is how the kernel reads it.
+    fn info(&self, lower: Option<u32>) -> Vec<LinkInfo> {
         let (kind, data) = match self {
             Kind::Bridge(bridge) => (InfoKind::Bridge, Some(InfoData::Bridge(bridge.info(true)))),
             Kind::Veth(peer) => (InfoKind::Veth, Some(InfoData::Veth(InfoVeth::Peer(peer.message())))),
             Kind::MacVlan(mode) => (InfoKind::MacVlan, Some(InfoData::MacVlan(vec![InfoMacVlan::Mode(mode.number())]))),
             Kind::IpVlan(mode) => (InfoKind::IpVlan, Some(InfoData::IpVlan(vec![InfoIpVlan::Mode(mode.number())]))),
             Kind::Vlan { id, gvrp } => (InfoKind::Vlan, Some(InfoData::Vlan(vlan(*id, *gvrp)))),
+            Kind::GreTap { local, remote } => gre(*local, *remote),
+            Kind::Vxlan(vxlan) => (InfoKind::Vxlan, Some(InfoData::Vxlan(vxlan.info(lower)))),
             Kind::Dummy => (InfoKind::Dummy, None),
             Kind::Vrf { table } => (InfoKind::Vrf, Some(InfoData::Vrf(vec![InfoVrf::TableId(*table)]))),
         };
         std::iter::once(LinkInfo::Kind(kind)).chain(data.map(LinkInfo::Data)).collect()
+    }
+}
+
+fn gre(local: IpAddr, remote: IpAddr) -> (InfoKind, Option<InfoData>) {
+    match (local, remote) {
+        (IpAddr::V6(local), IpAddr::V6(remote)) => {
+            let info = vec![InfoGre6::Local(local), InfoGre6::Remote(remote)];
+            (InfoKind::GreTap6, Some(InfoData::GreTap6(info)))
+        }
+        (local, remote) => {
+            // Addresses of two families are refused by the kernel: one of them is missing then.
+            let v4 = |address| if let IpAddr::V4(a) = address { Some(a) } else { None };
+            let info = v4(local).map(InfoGre::Local).into_iter().chain(v4(remote).map(InfoGre::Remote));
+            (InfoKind::GreTap, Some(InfoData::GreTap(info.collect())))
+        }
+    }
+}
+
+impl Vxlan {
+    fn info(self, lower: Option<u32>) -> Vec<InfoVxlan> {
+        let mut info = vec![InfoVxlan::Id(self.id), InfoVxlan::Ttl(self.ttl)];
+        info.push(match self.to {
+            IpAddr::V4(a) => InfoVxlan::Group(a),
+            IpAddr::V6(a) => InfoVxlan::Group6(a),
+        });
+        info.extend(self.local.map(|local| match local {
+            IpAddr::V4(a) => InfoVxlan::Local(a),
+            IpAddr::V6(a) => InfoVxlan::Local6(a),
+        }));
+        info.extend(self.port.map(InfoVxlan::Port));
+        info.extend(lower.map(InfoVxlan::Link));
+        info
     }
 }
 
@@ -279,14 +341,21 @@ pub(super) fn create(spec: &LinkSpec<'_>) -> Creation {
     }
     let what = format!("Failed to create {} \"{}\"", spec.kind.word(), spec.end.name);
     let mut message = first.end.message();
-    message.attributes.extend(first.lower.map(LinkAttribute::Link));
+    let below = first.lower.filter(|_| !matches!(first.kind, Kind::Vxlan(_)));
+    message.attributes.extend(below.map(LinkAttribute::Link));
     message.attributes.extend(first.master.map(LinkAttribute::Controller));
-    message.attributes.push(LinkAttribute::LinkInfo(first.kind.info()));
+    message.attributes.push(LinkAttribute::LinkInfo(first.kind.info(first.lower)));
     let first = Step::new(what.clone(), RouteNetlinkMessage::NewLink(message)).flags(NLM_F_CREATE | NLM_F_EXCL);
     let mut message = later.message();
     let second = later.mtu.is_some() || later.up.is_some() || later.master.is_some();
     message.attributes.push(LinkAttribute::IfName(spec.end.name.into()));
     Creation { first, second: second.then(|| Step::new(what, RouteNetlinkMessage::SetLink(message))) }
+}
+
+/// Names what was just made as ours and sets it up; to be run together with what makes it.
+pub(super) fn mark(name: &str, alias: &str) -> Step {
+    let change = Change { name: Some(name), alias: Some(alias), up: Some(true), ..Change::default() };
+    Step::new(format!("Failed to mark interface \"{name}\""), RouteNetlinkMessage::SetLink(change.message()))
 }
 
 /// Ends the interface `name`, and with it the other end of a pair. One that is not there is no error.

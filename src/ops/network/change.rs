@@ -215,7 +215,7 @@ pub fn delete(store: &Store, project: &ProjectName, name: &NetworkName) -> Resul
 }
 
 /// Appends a lifecycle event; a log that cannot be written stops nothing.
-fn note(store: &Store, project: &ProjectName, name: &NetworkName, action: &str) {
+pub(super) fn note(store: &Store, project: &ProjectName, name: &NetworkName, action: &str) {
     let event = Event::lifecycle(action, &format!("/1.0/networks/{name}"), project.as_str(), serde_json::Value::Null);
     let _ = events::append(store, &event);
 }

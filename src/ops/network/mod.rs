@@ -4,6 +4,7 @@
 //! needs it first and found from its record by everybody after that ([`up`]). It has a lock of its own, held for a moment by
 //! whoever changes it, records that the network is used, or deletes the network; each reads the record again under it.
 
+pub mod allocations;
 pub mod attach;
 pub mod change;
 pub mod dns;
@@ -11,6 +12,8 @@ pub mod filter;
 pub(super) mod firewall;
 pub mod leases;
 pub mod list;
+mod members;
+pub mod rename;
 pub mod taken;
 pub mod up;
 

@@ -4,14 +4,14 @@
 //! from one small file and the number of the bridge. Each part may be done again at any time; what is there already stays.
 //! All of it happens under the lock of what runs of the network.
 
-use super::{dns, firewall};
+use super::{dns, firewall, members};
 use crate::base::mac;
 use crate::base::names::NetworkName;
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
 use crate::fault;
 use crate::host::boot_id;
 use crate::host::links::sysctl::{self, Family as SysctlFamily, Setting};
-use crate::host::links::{self, AddressOptions, Change, Details, End, Kind, Link, LinkSpec, Links, Route, Target};
+use crate::host::links::{self, AddressOptions, Change, Details, End, Kind, LinkSpec, Links, Route, Target};
 use crate::host::links::{address, route, spec};
 use crate::model::instance::Config;
 use crate::model::keys::network::{Part, bridge as keys};
@@ -82,7 +82,15 @@ pub(in crate::ops) fn ensure_locked(
         return Ok(());
     }
     let plan = Plan::of(store, name, &network.config)?;
-    let all = BTreeSet::from([Part::Link, Part::Members, Part::Addresses, Part::Sysctl, Part::Routes, Part::Firewall]);
+    let all = BTreeSet::from([
+        Part::Link,
+        Part::Members,
+        Part::Tunnels,
+        Part::Addresses,
+        Part::Sysctl,
+        Part::Routes,
+        Part::Firewall,
+    ]);
     apply(store, lock, &plan, &all).with_context(|| format!("Failed to bring up network \"{name}\""))
 }
 
@@ -113,16 +121,22 @@ pub(super) fn apply(
         }
     };
     fault::point("network.made")?;
-    let old = store.network_run(&plan.name)?.filter(|run| run.index == bridge.index);
+    let mut old = store.network_run(&plan.name)?.filter(|run| run.index == bridge.index);
+    if let Some(run) = old.as_mut().filter(|_| parts.contains(&Part::Members)) {
+        // Whoever goes on after a failure or a kill has to know of those that are about to be put in.
+        members::add_to(&mut run.config, &plan.config);
+        store.save_network_run(lock, run)?;
+    }
     for part in parts {
         match part {
             Part::Link => link(&mut host, &bridge, plan)?,
-            Part::Members => members(&mut host, &bridge, plan)?,
+            Part::Members => members::attach(store, &mut host, &bridge, plan, old.as_ref().map(|run| &run.config))?,
+            Part::Tunnels => members::tunnels(&mut host, &bridge, plan)?,
             Part::Addresses => addresses(&mut host, &bridge, plan)?,
             Part::Sysctl => settings(plan)?,
             Part::Routes => routes(&mut host, &bridge, plan, old.as_ref().map(|run| &run.config))?,
             Part::Firewall => firewall::up(store, &plan.name, &plan.bridge)?,
-            Part::Dnsmasq | Part::Acls | Part::Zones | Part::Tunnels => {}
+            Part::Dnsmasq | Part::Acls | Part::Zones => {}
         }
     }
     host.run(spec::change(&bridge, &Change { up: Some(true), ..Change::default() }))?;
@@ -162,38 +176,6 @@ fn make(host: &mut Links, plan: &Plan) -> Result<Target> {
 fn link(host: &mut Links, bridge: &Target, plan: &Plan) -> Result<()> {
     let change = Change { mac: Some(plan.mac), mtu: Some(plan.bridge.mtu), ..Change::default() };
     host.run_all(vec![spec::change_bridge(bridge, &kernel_bridge(plan)?), spec::change(bridge, &change)])
-}
-
-/// Interfaces of the host in the bridge. Those it no longer has are let go.
-fn members(host: &mut Links, bridge: &Target, plan: &Plan) -> Result<()> {
-    for name in keys::EXTERNAL_INTERFACES.list(&plan.config) {
-        let link = member(host, name)?;
-        if link.master != Some(bridge.index) {
-            let into = Change { master: Some(bridge.index), up: Some(true), ..Change::default() };
-            host.run(spec::change(&link.target(), &into))?;
-        }
-    }
-    Ok(())
-}
-
-/// `name`, or `name/parent/vlan`, which is made if it is not there.
-fn member(host: &mut Links, text: &str) -> Result<Link> {
-    let parts: Vec<&str> = text.split('/').collect();
-    if let [name, parent, vlan] = parts[..] {
-        if host.find(name)?.is_none() {
-            let lower = host.target(parent)?.index;
-            let id = vlan.parse().map_err(|_| Error::invalid(format!("Invalid VLAN ID {vlan:?}")))?;
-            let end = End { name, ..End::default() };
-            host.create(&LinkSpec { end, kind: Kind::Vlan { id, gvrp: false }, master: None, lower: Some(lower) })?;
-        }
-        return host.get(name);
-    }
-    let link = host.get(text)?;
-    let configured = host.addresses_of(link.index)?.iter().any(|a| a.scope_name() == "global");
-    match configured && link.master.is_none() {
-        true => Err(Error::conflict("Only unconfigured network interfaces can be bridged").context(text.to_string())),
-        false => Ok(link),
-    }
 }
 
 /// Both addresses of the bridge, and no other global ones.
@@ -263,7 +245,12 @@ pub(super) fn down(store: &Store, lock: &Held<NetworkRunKey, Exclusive>) -> Resu
     let mut host = Links::open()?;
     match host.find(name.as_str())? {
         // One that we did not make stays.
-        Some(link) if matches!(link.details, Details::Bridge(_)) => host.run(spec::delete(name.as_str()))?,
+        Some(link) if matches!(link.details, Details::Bridge(_)) => {
+            let config = store.network_run(name)?.map(|run| run.config).unwrap_or_default();
+            members::detach(store, &mut host, &link, &config)?;
+            fault::point("network.detached")?;
+            host.run(spec::delete(name.as_str()))?;
+        }
         _ => {}
     }
     fault::point("network.removed")?;
