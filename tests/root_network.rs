@@ -18,6 +18,8 @@ mod first_use;
 mod hotplug;
 #[path = "root_network/life.rs"]
 mod life;
+#[path = "root_network/members.rs"]
+mod members;
 #[path = "root_lifecycle/support.rs"]
 #[allow(dead_code, reason = "the other test programs use the rest")]
 mod support;

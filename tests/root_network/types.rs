@@ -6,7 +6,7 @@ use crate::support::{self, Ask};
 use crate::world::{HOST, OUTSIDE, World, host, host_try};
 
 /// A state whose instances have no interfaces but those the test gives them.
-fn state(test: &str) -> Option<State> {
+pub fn state(test: &str) -> Option<State> {
     let state = support::state(test)?;
     state.good(&["create", "test", "first"]);
     state.good(&["delete", "first"]);
@@ -19,7 +19,7 @@ fn state(test: &str) -> Option<State> {
 }
 
 /// True if the kernel makes an interface with these words behind `ip link add`; it is removed again.
-fn kernel_has(test: &str, words: &str) -> bool {
+pub fn kernel_has(test: &str, words: &str) -> bool {
     let made = host_try(&format!("ip link add kind0 {words}"));
     if made.is_err() {
         skip(test, &format!("the kernel has no {words}"));
