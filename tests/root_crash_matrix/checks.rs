@@ -296,3 +296,24 @@ pub fn network(state: &State, _: bool) -> Result<(), String> {
     }
     state.run(&["network", "delete", "matrixbr0"]).good().map(drop)
 }
+
+/// `matrixbr0` became `matrixbr1`: one of them is there, and whole.
+pub fn network_renamed(state: &State, done: bool) -> Result<(), String> {
+    let networks = state.run(&["network", "list", "-f", "csv", "-c", "nm"]).good()?;
+    let there = |name: &str| networks.lines().any(|l| l == format!("{name},YES"));
+    want(there("matrixbr0") != there("matrixbr1"), &format!("neither or both are there: {networks}"))?;
+    want(!done || there("matrixbr1"), "it was reported renamed and is not")?;
+    if there("matrixbr1") {
+        state.run(&["network", "rename", "matrixbr1", "matrixbr0"]).good()?;
+    }
+    network(state, done)
+}
+
+/// As [`created`], with an interface whose address the host answers for as long as it runs.
+pub fn created_routed(state: &State, done: bool) -> Result<(), String> {
+    created(state, done)?;
+    let neighbours = std::process::Command::new("ip").args(["neigh", "show", "proxy"]).output();
+    let left = neighbours.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
+    want(left.is_empty(), &format!("still answered for: {left}"))?;
+    network(state, done)
+}

@@ -99,6 +99,10 @@ const LENT: &[&str] = &[
     "config device add c2 lends nic nictype=p2p host_name=vethlent0",
     "config device add c1 phys nic nictype=physical parent=vethlent0",
 ];
+/// A bridge is as good a parent as any.
+const BEHIND: &[&str] = &["network create matrixbr0 ipv4.address=10.99.0.1/24"];
+const ROUTED: &str =
+    "launch img c1 -d eth0,type=nic -d eth0,nictype=routed -d eth0,parent=matrixbr0 -d eth0,ipv4.address=10.99.0.9";
 const STARTED: &[&str] = &["start c1"];
 
 /// All rows.
@@ -243,6 +247,12 @@ pub const ALL: &[Scenario] = &[
             checks::created,
         )
     },
+    Scenario {
+        needs: NETWORKS,
+        before: NETWORK,
+        ..scenario("network rename", "network rename matrixbr0 matrixbr1", checks::network_renamed)
+    },
+    Scenario { needs: NETWORKS, before: BEHIND, ..scenario("launch, routed", ROUTED, checks::created_routed) },
     Scenario { needs: NETWORKS, before: ON_NETWORK, ..scenario("stop -f, network", "stop -f c1", checks::stopped) },
     Scenario {
         needs: NETWORKS,

@@ -1,7 +1,7 @@
 //! What a bridge has besides instances: interfaces of the host, tunnels to other hosts; and networks under another name.
 
-use crate::support::Ask;
-use crate::types::{kernel_has, state};
+use crate::support::{Ask, state};
+use crate::types::kernel_has;
 use crate::world::{World, host};
 
 /// What the kernel says of an interface.
@@ -76,7 +76,7 @@ fn tunnels_to_other_hosts() {
         world.sh("ip link add vx0 type vxlan id 7 local 203.0.113.2 remote 203.0.113.1 dstport 4789");
         world.sh("ip addr add 10.77.0.9/24 dev vx0");
         world.sh("ip link set vx0 up");
-        world.sh("ping -c 1 -W 5 10.77.0.1");
+        world.sh("busybox ping -c 1 -W 5 10.77.0.1");
         world.sh("ip link del vx0");
         for key in ["protocol", "id", "port", "local", "remote"] {
             state.good(&["network", "unset", "testbr0", &format!("tunnel.x.{key}")]);
@@ -89,7 +89,7 @@ fn tunnels_to_other_hosts() {
         world.sh("ip link add gr0 type gretap local 203.0.113.2 remote 203.0.113.1");
         world.sh("ip addr add 10.77.0.9/24 dev gr0");
         world.sh("ip link set gr0 up");
-        world.sh("ping -c 1 -W 5 10.77.0.1");
+        world.sh("busybox ping -c 1 -W 5 10.77.0.1");
     }
     state.good(&["network", "delete", "testbr0"]);
     assert!(!host("ip -br link").contains("testbr0-"));

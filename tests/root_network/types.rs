@@ -2,21 +2,8 @@
 //! aloud; the kernel is asked.
 
 use crate::common_root::{State, skip};
-use crate::support::{self, Ask};
+use crate::support::{Ask, state};
 use crate::world::{HOST, OUTSIDE, World, host, host_try};
-
-/// A state whose instances have no interfaces but those the test gives them.
-pub fn state(test: &str) -> Option<State> {
-    let state = support::state(test)?;
-    state.good(&["create", "test", "first"]);
-    state.good(&["delete", "first"]);
-    if state.good(&["profile", "device", "list", "default"]).contains("eth0") {
-        let network = state.good(&["profile", "device", "get", "default", "eth0", "network"]);
-        state.good(&["profile", "device", "remove", "default", "eth0"]);
-        state.good(&["network", "delete", network.trim()]);
-    }
-    Some(state)
-}
 
 /// True if the kernel makes an interface with these words behind `ip link add`; it is removed again.
 pub fn kernel_has(test: &str, words: &str) -> bool {
@@ -96,7 +83,7 @@ fn routed_into_the_world() {
     assert_eq!(state.sh("c1", &format!("wget -qO- http://{OUTSIDE}/cgi-bin/who")), "seen as 203.0.113.50");
     // Nobody there has a route to it: the host answers for it.
     for address in ["203.0.113.50", "203.0.113.51", "fd42:113::50"] {
-        world.sh(&format!("ping -c 1 -W 5 {address}"));
+        world.sh(&format!("busybox ping -c 1 -W 5 {address}"));
     }
     state.sh("c1", "ping -c 1 -W 5 169.254.0.1");
     assert!(host("ip route show").contains("10.66.0.0/24 via 203.0.113.50"), "{}", host("ip route show"));
@@ -106,7 +93,7 @@ fn routed_into_the_world() {
     assert!(!state.try_sh("c1", "ping -c 1 -W 1 -I fd42:113::77 fd42:113::2").ok());
     assert!(host("nft list ruleset").contains("chain prert.c1.eth0"));
     state.good(&["restart", "-f", "c1"]);
-    world.sh("ping -c 1 -W 5 203.0.113.50");
+    world.sh("busybox ping -c 1 -W 5 203.0.113.50");
     state.good(&["stop", "-f", "c1"]);
     assert_eq!(traces(), before, "something is left");
     state.good(&["delete", "c1"]);
@@ -141,7 +128,7 @@ fn routed_addresses_are_nobody_elses() {
     assert!(proxies.contains("203.0.113.50 dev up0"), "{proxies}");
     refused(&state, "c2", "IP address \"203.0.113.50\" already defined on another NIC");
     assert_eq!(host("ip neigh show proxy"), proxies, "the first one's is still there");
-    world.sh("ping -c 1 -W 5 203.0.113.50");
+    world.sh("busybox ping -c 1 -W 5 203.0.113.50");
     // Asked for not to look: then it is taken.
     set("c2", &format!("ipv4.address={OUTSIDE}"));
     set("c2", "ipv4.neighbor_probe=false");
@@ -178,7 +165,7 @@ fn routed_without_a_parent_and_with_tables() {
     }
     let rules = host("nft list ruleset");
     assert!(rules.contains("chain egress.netprio.c1.eth0") && rules.contains("meta priority set 0:3"), "{rules}");
-    host("ping -c 1 -W 5 10.66.0.2");
+    host("busybox ping -c 1 -W 5 10.66.0.2");
     state.good(&["stop", "-f", "c1"]);
     assert_eq!(host("nft list ruleset"), "");
     assert!(!host("ip -br link").contains("mine0"));
@@ -201,7 +188,7 @@ fn routed_in_a_vrf() {
     assert!(host("ip -o link show mine0").contains("master red0"));
     assert!(host("ip route show table 77").contains("10.66.0.2 dev mine0"));
     assert!(!host("ip route show").contains("10.66.0.2"));
-    host("ping -I red0 -c 1 -W 5 10.66.0.2");
+    host("busybox ping -I red0 -c 1 -W 5 10.66.0.2");
     state.good(&["delete", "-f", "c1"]);
     state.finish();
 }
@@ -225,7 +212,7 @@ fn an_ipvlan_shares_the_parents_address() {
     let inside = state.sh("c1", "ip addr show dev eth0; ip route");
     assert!(inside.contains("inet 203.0.113.60/32") && inside.contains("default dev eth0"), "{inside}");
     assert_eq!(state.sh("c1", &format!("wget -qO- http://{OUTSIDE}/cgi-bin/who")), "seen as 203.0.113.60");
-    world.sh("ping -c 1 -W 5 203.0.113.60");
+    world.sh("busybox ping -c 1 -W 5 203.0.113.60");
     assert!(host("ip route show table 100").contains("203.0.113.60 dev lo"));
     state.good(&["stop", "-f", "c1"]);
     assert_eq!(traces(), before, "something is left");
@@ -269,7 +256,7 @@ fn a_vlan_lives_as_long_as_somebody_is_on_it() {
     }
     assert!(host("ip -d link show up0.5").contains("vlan protocol 802.1Q id 5"));
     state.sh("c1", "ip addr add 10.5.0.11/24 dev eth0; ping -c 1 -W 5 10.5.0.1");
-    world.sh("ping -c 1 -W 5 10.5.0.22");
+    world.sh("busybox ping -c 1 -W 5 10.5.0.22");
     assert!(state.sh("c3", "ip -d link show eth0").contains("vlan"));
     state.good(&["stop", "-f", "c1"]);
     assert!(host("ip -br link").contains("up0.5@"), "c2 is still on it");
