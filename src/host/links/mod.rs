@@ -15,14 +15,16 @@ pub mod sysctl;
 pub mod tc;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 pub use self::{
     address::{Address, AddressOptions},
     clash::Clash,
     link::{Counters, Details, Link, PortVlan},
     route::Route,
-    spec::{Bridge, Change, End, IpVlan, Kind, LinkSpec, MacVlan, Port, Vxlan},
+    spec::{Bridge, Change, End, IpVlan, Kind, LinkSpec, MacVlan, Port},
     step::{Step, Target},
+    tunnel::Vxlan,
 };
 
 use crate::error::{Context, Error, Result};
