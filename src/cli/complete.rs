@@ -5,6 +5,7 @@
 //! [`super::generate`] only. A completer never fails and never writes: it offers nothing instead.
 
 use super::complete_names as names;
+use crate::model::network::acl::AclRule;
 use clap_complete::CompletionCandidate;
 use std::ffi::OsStr;
 
@@ -51,6 +52,21 @@ pub fn profiles(typed: &OsStr) -> Vec<CompletionCandidate> {
 /// Managed networks.
 pub fn networks(typed: &OsStr) -> Vec<CompletionCandidate> {
     matching(names::networks(), typed)
+}
+
+/// Network ACLs.
+pub fn acls(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::acls(), typed)
+}
+
+/// Fields of the rules of ACLs, with their `=`.
+pub fn acl_rule_fields(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(AclRule::FIELDS.iter().map(|name| format!("{name}=")), typed)
+}
+
+/// Address sets.
+pub fn address_sets(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::address_sets(), typed)
 }
 
 /// Keys of networks.

@@ -87,6 +87,26 @@ pub fn networks() -> Vec<String> {
     list().unwrap_or_default()
 }
 
+/// Network ACLs of the project.
+pub fn acls() -> Vec<String> {
+    let list = || {
+        let (store, project) = open()?;
+        let owner = network::project_of(&store, &project).ok()?;
+        Some(store.acls(&owner).ok()?.into_iter().map(|(name, _)| name.to_string()).collect())
+    };
+    list().unwrap_or_default()
+}
+
+/// Address sets of the project.
+pub fn address_sets() -> Vec<String> {
+    let list = || {
+        let (store, project) = open()?;
+        let owner = network::project_of(&store, &project).ok()?;
+        Some(store.address_sets(&owner).ok()?.into_iter().map(|(name, _)| name.to_string()).collect())
+    };
+    list().unwrap_or_default()
+}
+
 /// Keys of bridges, which have most of them.
 pub fn network_keys() -> Vec<String> {
     let all = registry::network::all(NetworkType::Bridge).map(|key| key.key.name);

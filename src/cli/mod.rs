@@ -22,6 +22,7 @@ mod unit;
 pub mod usage;
 
 pub mod action;
+pub mod address_set;
 pub mod admin;
 pub mod config;
 pub mod console;
@@ -41,6 +42,8 @@ pub mod info;
 pub mod list;
 pub mod list_cells;
 pub mod network;
+pub mod network_acl;
+mod network_acl_rule;
 mod network_list;
 mod network_more;
 mod network_use;

@@ -1,7 +1,9 @@
 //! `network`: managed networks, and interfaces of the host beside them.
 
+use super::address_set::AddressSet;
 use super::complete;
 use super::edit::edit;
+use super::network_acl::Acl;
 use super::network_list::{List, ListLeases};
 use super::network_more::{ListAllocations, Rename};
 use super::network_use::{Attach, AttachProfile, Detach, DetachProfile};
@@ -22,6 +24,16 @@ use clap_complete::engine::ArgValueCompleter;
 /// Manage and attach instances to networks
 #[derive(Debug, Subcommand)]
 pub enum Network {
+    /// Manage network ACLs
+    ///
+    /// Manage network ACLs
+    #[command(subcommand)]
+    Acl(Acl),
+    /// Manage network address sets
+    ///
+    /// Manage network address sets
+    #[command(subcommand)]
+    AddressSet(AddressSet),
     Attach(Attach),
     AttachProfile(AttachProfile),
     #[command(visible_alias = "add")]
@@ -178,6 +190,8 @@ impl Network {
     /// See `ops`.
     pub fn run(self, cx: &Context) -> Outcome {
         match self {
+            Self::Acl(acl) => acl.run(cx),
+            Self::AddressSet(set) => set.run(cx),
             Self::Attach(attach) => attach.run(cx),
             Self::AttachProfile(attach) => attach.run(cx),
             Self::Create(create) => create.run(cx),

@@ -38,6 +38,11 @@ const PORT: &[&Key] = &[
     &keys::SECURITY_IPV6_FILTERING,
     &keys::BRIDGE_VLAN,
     &keys::VLAN_TAGGED,
+    &keys::SECURITY_ACLS,
+    &keys::SECURITY_ACLS_DEFAULT_INGRESS_ACTION,
+    &keys::SECURITY_ACLS_DEFAULT_EGRESS_ACTION,
+    &keys::SECURITY_ACLS_DEFAULT_INGRESS_LOGGED,
+    &keys::SECURITY_ACLS_DEFAULT_EGRESS_LOGGED,
 ];
 /// Options of one on an interface of the host. A VLAN of it is that interface by now.
 const LOWER: &[&Key] = &[&keys::PARENT];

@@ -4,6 +4,7 @@ pub mod cgroup;
 pub mod command;
 pub mod controllers;
 pub mod cpus;
+pub mod kmsg;
 pub mod links;
 pub mod lsm;
 pub mod notify;

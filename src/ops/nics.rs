@@ -271,15 +271,11 @@ pub(super) fn end(store: &Store, who: (&ProjectName, &InstanceName)) -> Result<(
     let on_host = volatile.iter().filter_map(|(key, name)| Some((VOLATILE_DEVICE_HOST_NAME.device_in(key)?, name)));
     let (mut devices, mut names): (BTreeSet<String>, BTreeSet<String>) =
         on_host.map(|(d, n)| (d.to_string(), n.clone())).unzip();
-    let mut filtered = BTreeSet::new();
     // One whose plugging in was broken off stands in the run file only. What cannot be read has none.
     if let Ok(board) = Board::read(&store.layout().instance_run_dir(who.0, who.1)) {
         for plugged in board.all() {
             devices.insert(plugged.nic.device.clone());
             names.extend(plugged.nic.link.host_end().map(|end| end.name.clone()));
-            if plugged.filtered {
-                filtered.insert(plugged.nic.device.clone());
-            }
         }
     }
     if devices.is_empty() && store.network_runs()?.is_empty() {
@@ -288,16 +284,11 @@ pub(super) fn end(store: &Store, who: (&ProjectName, &InstanceName)) -> Result<(
     container::nics::remove(names.iter().map(String::as_str)).context("Failed removing network interfaces")?;
     // A start that was killed had not noted the names yet. What cannot be read has none but those.
     if let Ok(loaded) = load::load(store, who.0, who.1) {
-        for (name, options) in interfaces(&loaded) {
-            devices.insert(name.clone());
-            if network::filter::is_wanted(options).unwrap_or(false) {
-                filtered.insert(name.clone());
-            }
-        }
+        devices.extend(interfaces(&loaded).map(|(name, _)| name.clone()));
     }
     for device in devices {
         let port = Port { project: who.0, instance: who.1, device: &device };
-        disconnect(store, port, filtered.contains(&device))?;
+        disconnect(store, port, true)?;
     }
     Ok(())
 }

@@ -4,7 +4,9 @@
 //! neither the disk nor the environment; a front hands the environment in. Names are parsed types, so no path here can
 //! leave its folder.
 
-use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProfileName, ProjectName, SnapshotName};
+use crate::base::names::{
+    AclName, AddressSetName, Fingerprint, InstanceName, NetworkName, PoolName, ProfileName, ProjectName, SnapshotName,
+};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -323,6 +325,21 @@ pub(super) mod rel {
     }
     pub fn network(p: &ProjectName, n: &NetworkName) -> PathBuf {
         format!("projects/{p}/networks/{n}/network.toml").into()
+    }
+    pub fn acls(p: &ProjectName) -> PathBuf {
+        format!("projects/{p}/network-acls").into()
+    }
+    pub fn acl(p: &ProjectName, n: &AclName) -> PathBuf {
+        format!("projects/{p}/network-acls/{n}.toml").into()
+    }
+    pub fn address_sets(p: &ProjectName) -> PathBuf {
+        format!("projects/{p}/network-address-sets").into()
+    }
+    pub fn address_set(p: &ProjectName, n: &AddressSetName) -> PathBuf {
+        format!("projects/{p}/network-address-sets/{n}.toml").into()
+    }
+    pub fn network_filters(n: &NetworkName) -> PathBuf {
+        format!("networks/{n}/filters").into()
     }
     pub fn network_run_dir(n: &NetworkName) -> PathBuf {
         format!("networks/{n}").into()

@@ -40,6 +40,9 @@ pub struct NetworkKey {
     /// Its name.
     pub name: NetworkName,
 }
+/// The ACLs and address sets of a project, all of them: rules name sets, and networks and interfaces name ACLs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AclsKey(pub ProjectName);
 /// What runs of a network: its bridge, its rules, dnsmasq, the list of its ports. Held while these change, a moment as a
 /// rule, and by whoever holds an instance already: it comes last, and nothing is locked after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +87,9 @@ pub enum Allocator {
     Aliases,
     /// CPUs of running instances.
     Cpu,
+    /// Rules of ACLs and of filters in the kernel, with what is noted of them in the run folders of networks. Comes after
+    /// what runs of a network, and is held while nft runs.
+    Firewall,
     /// Host id ranges.
     Ids,
     /// IP addresses.
@@ -101,6 +107,8 @@ impl Allocator {
         match self {
             Self::Aliases => "aliases",
             Self::Cpu => "cpu",
+            // Sorts behind `network_…`.
+            Self::Firewall => "nft",
             Self::Ids => "ids",
             Self::Ip => "ip",
             Self::Mac => "mac",
@@ -154,6 +162,20 @@ impl Key for NetworkKey {
     }
     fn records(&self) -> KeptBy {
         [Some(rel::network(&self.project, &self.name)), None]
+    }
+}
+
+/// `+` sorts before the names of networks.
+impl Key for AclsKey {
+    const RANK: Rank = Rank::Network;
+    fn file_key(&self) -> String {
+        format!("+acls:{}", self.0)
+    }
+    fn busy_subject(&self) -> String {
+        format!("The set of network ACLs of project \"{}\"", self.0)
+    }
+    fn subject(&self) -> String {
+        format!("network ACLs {}", self.0)
     }
 }
 
@@ -272,6 +294,14 @@ mod tests {
         let source = SourceKey { protocol: "bootstrap".into(), alias: "debian/12".into() };
         assert_eq!(source.file_key(), "+bootstrap:debian%2f12");
         assert!(source.file_key() < "0".repeat(64));
+    }
+
+    #[test]
+    fn rules_come_between_networks_and_after_what_runs() {
+        let name = NetworkName::parse("net0").expect("name");
+        let network = NetworkKey { project: ProjectName::default(), name: name.clone() };
+        assert!(AclsKey(ProjectName::default()).file_key() < network.file_key());
+        assert!(NetworkRunKey(name).file_key() < Allocator::Firewall.file_key());
     }
 
     #[test]

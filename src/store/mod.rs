@@ -10,6 +10,7 @@
 //! The files: `layout` every path, `open` the trust checks and first use, `lock`, `atomic`, `record`, then the typed
 //! records (`instances`, `images`, `objects`), `journal` with `undo` and `recover`, `runfile`, `trash`, `events`.
 
+pub mod acls;
 pub mod atomic;
 pub mod cpus;
 mod dir;
@@ -42,8 +43,8 @@ pub use journal::Journal;
 use layout::Layout;
 pub use lock::Held;
 use lock::{
-    Allocator, Exclusive, FileLock, ImageKey, InstanceKey, Key, Mode, NetworkKey, NetworkRunKey, Order, PoolKey,
-    ProjectKey, ServerKey, Shared, VolumeKey,
+    AclsKey, Allocator, Exclusive, FileLock, ImageKey, InstanceKey, Key, Mode, NetworkKey, NetworkRunKey, Order,
+    PoolKey, ProjectKey, ServerKey, Shared, VolumeKey,
 };
 use lock_end::Ending;
 pub use recover::Settled;
@@ -286,6 +287,22 @@ impl Store {
                 Ok([self.lock(a, verb)?, second])
             }
         }
+    }
+
+    /// The ACLs and address sets of a project, with others: those that are there stay.
+    ///
+    /// # Errors
+    /// See [`Store::lock`].
+    pub fn lock_acls_shared(&self, p: &ProjectName) -> Result<Held<AclsKey, Shared>> {
+        self.lock(AclsKey(p.clone()), "")
+    }
+
+    /// The ACLs and address sets of a project, alone.
+    ///
+    /// # Errors
+    /// See [`Store::lock`].
+    pub fn lock_acls(&self, p: &ProjectName, verb: &str) -> Result<Held<AclsKey, Exclusive>> {
+        self.lock(AclsKey(p.clone()), verb)
     }
 
     /// What runs of a network, alone.

@@ -161,6 +161,12 @@ pub enum Action {
         /// Their devices.
         devices: Vec<String>,
     },
+    /// Has what the records of a project's ACLs and address sets say count for its networks and interfaces. For the
+    /// [`Undoer`].
+    RenewAcls {
+        /// Project.
+        project: String,
+    },
     /// Takes down a network that has no ports. For the [`Undoer`].
     StopNetwork {
         /// Project.
@@ -266,6 +272,7 @@ impl Store {
             | Action::FreeCpus { .. }
             | Action::RenewLimits { .. }
             | Action::RenewNics { .. }
+            | Action::RenewAcls { .. }
             | Action::StopNetwork { .. } => self.undoer.perform(self, action),
         }
     }

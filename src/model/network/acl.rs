@@ -45,6 +45,21 @@ macro_rules! rule_fields {
             #[serde(default = "enabled")]
             pub state: String,
         }
+
+        impl AclRule {
+            /// The names of the fields.
+            pub const FIELDS: &[&str] = &["action", $(stringify!($name),)* "state"];
+
+            /// The field `name`.
+            pub fn field(&mut self, name: &str) -> Option<&mut String> {
+                match name {
+                    "action" => Some(&mut self.action),
+                    $(stringify!($name) => Some(&mut self.$name),)*
+                    "state" => Some(&mut self.state),
+                    _ => None,
+                }
+            }
+        }
     };
 }
 
@@ -187,6 +202,12 @@ impl AclRule {
             description: self.description.trim().into(),
             state: self.state.trim().into(),
         }
+    }
+
+    /// Names of the address sets it mentions.
+    pub fn sets(&self) -> impl Iterator<Item = &str> {
+        let items = self.source.split(',').chain(self.destination.split(','));
+        items.filter_map(|item| item.trim().strip_prefix('$'))
     }
 
     /// Is it in force?
@@ -335,6 +356,11 @@ impl Acl {
             Direction::Ingress => &self.ingress,
             Direction::Egress => &self.egress,
         }
+    }
+
+    /// Does a rule mention this address set?
+    pub fn mentions(&self, set: &str) -> bool {
+        self.egress.iter().chain(&self.ingress).any(|rule| rule.sets().any(|name| name == set))
     }
 
     /// Checks the whole. `set_exists` says whether there is an address set of that name.

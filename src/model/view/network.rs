@@ -215,10 +215,10 @@ pub struct AclPut {
     #[serde(default, deserialize_with = "yaml::text")]
     pub description: String,
     /// Rules for traffic out of instances.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "yaml::list")]
     pub egress: Vec<AclRule>,
     /// Rules for traffic into instances.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "yaml::list")]
     pub ingress: Vec<AclRule>,
     /// Configuration.
     #[serde(default, deserialize_with = "yaml::config")]
@@ -257,7 +257,7 @@ impl AclView {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AddressSetPut {
     /// Addresses, subnets and ranges.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "yaml::list")]
     pub addresses: Vec<String>,
     /// Configuration.
     #[serde(default, skip_serializing_if = "Config::is_empty", deserialize_with = "yaml::config")]

@@ -6,6 +6,7 @@ use crate::base::names::{AddressSetName, ProjectName};
 use crate::error::{Context, Result};
 use crate::model::network::acl::{Acl, AclAction, AclProtocol, Direction, ParsedRule, Subject};
 use crate::model::network::address_set::AddressSet;
+use std::collections::BTreeSet;
 
 /// What happens to packets of one direction that no rule is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,20 @@ impl Policy {
         }
         rules.sort_by_key(|(_, _, rule)| rank(rule.action));
         Ok(Self { project: project.clone(), rules, ingress, egress })
+    }
+
+    /// Names of the address sets that the rules need.
+    pub fn sets(&self) -> BTreeSet<&str> {
+        let subjects = self.rules.iter().flat_map(|(_, _, rule)| rule.source.iter().chain(&rule.destination));
+        subjects
+            .filter_map(|subject| if let Subject::Set(name) = subject { Some(name.as_str()) } else { None })
+            .collect()
+    }
+
+    /// Nothing in it lets answers through by itself, so it can be held without tracking connections.
+    pub fn is_stateless(&self) -> bool {
+        let defaults = [self.ingress.action, self.egress.action];
+        self.rules.iter().map(|(_, _, rule)| rule.action).chain(defaults).all(|action| action != AclAction::Allow)
     }
 
     /// The default of a direction.
@@ -218,6 +233,22 @@ fn set_name(project: &ProjectName, name: &str, ip: Ip) -> Name {
 }
 
 const SET_KINDS: [(Ip, &str); 2] = [(Ip::V4, "ipv4_addr"), (Ip::V6, "ipv6_addr")];
+
+/// The kind of a set, by its name; none if it is no address set.
+pub(super) fn set_family(name: &str) -> Option<&'static str> {
+    let version = name.strip_prefix("set.")?.rsplit('_').next()?;
+    let ip = match version {
+        "ipv4" => Ip::V4,
+        "ipv6" => Ip::V6,
+        _ => return None,
+    };
+    SET_KINDS.iter().find(|(own, _)| *own == ip).map(|(_, kind)| *kind)
+}
+
+/// What nft calls the sets of an address set.
+pub fn set_names(project: &ProjectName, name: &AddressSetName) -> [String; 2] {
+    [Ip::V4, Ip::V6].map(|ip| set_name(project, name.as_str(), ip).to_string())
+}
 
 /// Puts an address set in place, for rules of networks and of NICs. To be applied before rules that name it.
 ///

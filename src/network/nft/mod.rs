@@ -29,6 +29,7 @@
 pub mod acl;
 pub mod coexist;
 pub mod forward;
+pub mod listing;
 pub mod network;
 pub mod nic;
 pub mod rule;

@@ -66,15 +66,17 @@ const IP6: Match = Match::Protocol(&["ip6"]);
 /// The rules of a NIC; replaces whatever rules it had.
 ///
 /// # Errors
-/// Unsupported: the kernel cannot track connections on bridges, and the NIC has ACLs.
+/// Unsupported: the kernel cannot track connections on bridges, and an ACL of the NIC needs that.
 pub fn up(port: &Port<'_>, kernel: Kernel) -> Result<Script> {
-    if port.acls.is_some() && !kernel.conntrack {
-        return Err(Error::unsupported("ACLs on NICs need connection tracking for bridges, which the kernel has not")
-            .hint("The module is called nf_conntrack_bridge; ACLs on the network do without"));
+    if port.acls.is_some_and(|policy| !policy.is_stateless()) && !kernel.conntrack {
+        return Err(Error::unsupported("ACLs on NICs need connection tracking for bridges, which the kernel has not").hint(
+            "The module is called nf_conntrack_bridge; ACLs on the network, and on NICs those with \"allow-stateless\" in \
+             place of \"allow\", do without",
+        ));
     }
     let mut script = Script::default();
     let guarded = port.spoof_rules();
-    let chains = [port.input(&guarded, kernel.reject), port.forward(&guarded), port.output()];
+    let chains = [port.input(&guarded, kernel), port.forward(&guarded, kernel), port.output(kernel)];
     for (prefix, rules) in CHAINS.into_iter().zip(chains) {
         let priority = if prefix == "out" { 0 } else { PRIORITY };
         let hook = match prefix {
@@ -151,7 +153,7 @@ impl Port<'_> {
     }
 
     /// From the instance to the host.
-    fn input(&self, guarded: &[Rule], rejects: bool) -> Vec<Rule> {
+    fn input(&self, guarded: &[Rule], kernel: Kernel) -> Vec<Rule> {
         if guarded.is_empty() && self.acls.is_none() {
             return Vec::new();
         }
@@ -166,16 +168,16 @@ impl Port<'_> {
         }
         rules.extend(guarded.iter().filter(|r| is_source_check(r)).cloned());
         let Some(policy) = self.acls else { return rules };
-        rules.push(Rule::new([Match::Established], Action::Accept));
+        rules.extend(answers(kernel));
         rules.extend(self.neighbours(&self.iif()));
-        rules.extend(self.dns.iter().flat_map(|a| dns(*a)));
+        rules.extend(self.dns.iter().flat_map(|a| dns(*a, Side::Destination)));
         let link = |d| self.link(d);
-        rules.extend(policy.rules_of(&[Direction::Egress], self.device, Family::Bridge, rejects, &link));
+        rules.extend(policy.rules_of(&[Direction::Egress], self.device, Family::Bridge, kernel.reject, &link));
         rules
     }
 
     /// Between the instance and others of the bridge.
-    fn forward(&self, guarded: &[Rule]) -> Vec<Rule> {
+    fn forward(&self, guarded: &[Rule], kernel: Kernel) -> Vec<Rule> {
         if guarded.is_empty() && self.acls.is_none() {
             return Vec::new();
         }
@@ -186,7 +188,7 @@ impl Port<'_> {
             Rule::new(matches, r.action.clone())
         }));
         let Some(policy) = self.acls else { return rules };
-        rules.push(Rule::new([Match::Established], Action::Accept));
+        rules.extend(answers(kernel));
         rules.extend(self.neighbours(&self.iif()));
         rules.extend(self.neighbours(&self.oif()));
         // The forward hook of a bridge cannot answer.
@@ -195,12 +197,13 @@ impl Port<'_> {
     }
 
     /// From the host, and from elsewhere through it, to the instance.
-    fn output(&self) -> Vec<Rule> {
+    fn output(&self, kernel: Kernel) -> Vec<Rule> {
         let Some(policy) = self.acls else { return Vec::new() };
-        let mut rules = vec![
-            Rule::new([Match::NotOif(Quoted::new(self.host_name))], Action::Accept),
-            Rule::new([Match::Established], Action::Accept),
-        ];
+        let mut rules = vec![Rule::new([Match::NotOif(Quoted::new(self.host_name))], Action::Accept)];
+        rules.extend(answers(kernel));
+        if !kernel.conntrack {
+            rules.extend(self.dns.iter().flat_map(|a| dns(*a, Side::Source)));
+        }
         rules.extend(self.neighbours(&self.oif()));
         let link_local = || Match::Address(Ip::V6, Side::Source, one(link_local(10)));
         let udp = || Match::Transport("udp");
@@ -329,11 +332,17 @@ fn ipv6_clients() -> [Rule; 2] {
     [Rule::new(dhcp, Action::Accept), Rule::new(solicitation, Action::Accept)]
 }
 
-fn dns(server: IpAddr) -> [Rule; 2] {
+/// Answers and what belongs to a connection that was let through, if the kernel knows.
+fn answers(kernel: Kernel) -> Option<Rule> {
+    kernel.conntrack.then(|| Rule::new([Match::Established], Action::Accept))
+}
+
+/// To a name server, or from one.
+fn dns(server: IpAddr, side: Side) -> [Rule; 2] {
     let ip = Ip::of(server);
     ["tcp", "udp"].map(|protocol| {
-        let to = Match::Address(ip, Side::Destination, host(server));
-        let matches = [of_family(Family::Bridge, ip), to, Match::Transport(protocol), port(Side::Destination, 53)];
+        let at = Match::Address(ip, side, host(server));
+        let matches = [of_family(Family::Bridge, ip), at, Match::Transport(protocol), port(side, 53)];
         Rule::new(matches, Action::Accept)
     })
 }

@@ -3,6 +3,7 @@
 //!
 //! It runs beside other commands: an object that somebody works on is locked and passed over.
 
+mod acls;
 mod host;
 mod images;
 mod instances;
@@ -107,6 +108,7 @@ pub fn state(store: &Store, fix: bool) -> Result<Report> {
     images::check(store, fix, &mut report)?;
     instances::check(store, fix, &mut report)?;
     networks::check(store, fix, &mut report)?;
+    acls::check(store, fix, &mut report)?;
     limits::check(store, &mut report);
     if report.healthy() {
         report.ok("state", format!("records, disk and kernel agree in {}", store.layout().state.display()));

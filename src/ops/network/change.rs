@@ -3,7 +3,7 @@
 //! The record decides: a network whose record is there is brought up by the next who needs it, whatever a killed command has
 //! done of it, and one whose record has gone is taken down by whoever deletes it again or by `doctor`.
 
-use super::{dns, not_found, project_of, up, users};
+use super::{dns, not_found, project_of, rules, up, users};
 use crate::base::inet::IpNet;
 use crate::base::names::{NetworkName, ProjectName};
 use crate::error::{Context, Error, Result};
@@ -39,6 +39,7 @@ pub struct Request {
 pub fn create(store: &Store, request: &Request) -> Result<()> {
     let project = project_of(store, &request.project)?;
     let name = &request.name;
+    let _acls = store.lock_acls_shared(&project)?;
     let lock = store.lock_network_exclusive(&project, name, "create")?;
     if store.network(&project, name)?.is_some() {
         return Err(Error::exists("The network already exists"));
@@ -49,6 +50,7 @@ pub fn create(store: &Store, request: &Request) -> Result<()> {
         network::complete_new(&mut config, sysctl::has_ipv6());
     }
     network::validate(name, request.kind, &config)?;
+    rules::check(store, &project, &config)?;
     check_host(name, request.kind, &config)?;
     choose(store, (&project, name), &mut config)?;
     let network = Network { format: 1, kind: request.kind, description: request.description.clone(), config };
@@ -142,12 +144,14 @@ pub fn update(
     edit: &mut dyn FnMut(&mut NetworkPut) -> Result<()>,
 ) -> Result<()> {
     let project = project_of(store, project)?;
+    let _acls = store.lock_acls_shared(&project)?;
     let lock = store.lock_network_exclusive(&project, name, "update")?;
     let old = store.network(&project, name)?.ok_or_else(not_found)?;
     let mut put = NetworkPut { description: old.description.clone(), config: old.config.clone() };
     edit(&mut put)?;
     put.config.retain(|_, value| !value.is_empty());
     network::validate(name, old.kind, &put.config)?;
+    rules::check(store, &project, &put.config)?;
     let mut new = Network { description: put.description, config: put.config, ..old.clone() };
     let mut changes = network::diff(old.kind, &old.config, &new.config);
     if !users(store, &project, name)?.is_empty() {

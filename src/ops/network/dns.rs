@@ -57,7 +57,7 @@ impl Port<'_> {
         Host { project: self.project, instance: self.instance, device, hwaddr, addresses: Vec::new() }
     }
 
-    fn file_name(&self) -> Result<String> {
+    pub(super) fn file_name(&self) -> Result<String> {
         let device = DeviceName::parse(self.device)?;
         Ok(self.host(&device, [0; 6]).file_name())
     }
@@ -82,7 +82,7 @@ pub fn add(
     let addresses = addresses(store, (project, &plan), &port, hwaddr, options)?;
     let host = Host { addresses, ..port.host(&device, hwaddr) };
     if filter::is_wanted(options)? {
-        filter::begin(store, &plan.bridge, port, identity, (options, &host.addresses))?;
+        filter::begin(store, (project, name), port, identity, (options, &host.addresses))?;
         fault::point("network.filter")?;
     }
     let (mode, domain) = (plan.bridge.dns_mode, &plan.bridge.domain);

@@ -1,19 +1,22 @@
 //! What an interface on a managed bridge may send: its own MAC address, its own addresses (`security.mac_filtering`,
-//! `security.ipv4_filtering`, `security.ipv6_filtering`). Rules of nft at the bridge, set before the interface is there and
-//! taken away after it has gone.
+//! `security.ipv4_filtering`, `security.ipv6_filtering`), and what its ACLs say (`security.acls`). Rules of nft at the bridge,
+//! set before the interface is there and taken away after it has gone.
 
-use super::{dns, firewall};
+use super::{dns, rules as force};
 use crate::base::inet::IpNet;
-use crate::base::names::DeviceName;
+use crate::base::mac;
+use crate::base::names::{DeviceName, InstanceName, NetworkName, ProjectName};
 use crate::error::{Error, Result};
 use crate::model::instance::Device;
 use crate::model::keys::Key;
 use crate::model::keys::device::nic as keys;
 use crate::model::network::bridge::{Bridge, Family, eui64};
 use crate::model::nic::Identity;
-use crate::network::nft::nic::{self as rules, Allowed, Kernel};
-use crate::network::nft::{self};
+use crate::network::nft::acl::Policy;
+use crate::network::nft::nic::{self as nft_nic, Allowed, Kernel};
+use crate::network::nft::{self, Script};
 use crate::store::Store;
+use crate::store::acls::{Filter, FilteredNic};
 use std::net::IpAddr;
 
 /// The options that take rules.
@@ -25,55 +28,90 @@ const OPTIONS: [&Key; 3] =
 /// # Errors
 /// An option is wrong.
 pub fn is_wanted(options: &Device) -> Result<bool> {
-    OPTIONS.iter().try_fold(false, |found, key| Ok(found || key.bool(options)?))
+    OPTIONS.iter().try_fold(force::has_acls(options), |found, key| Ok(found || key.bool(options)?))
 }
 
-/// Sets the rules of an interface that is about to be on a bridge; `addresses` are reserved for it.
+/// Sets the rules of an interface that is about to be on the network `on`, `project`'s, in the place of those it has;
+/// `addresses` are reserved for it.
 ///
 /// # Errors
-/// nft is missing or refuses.
+/// An ACL is missing; the kernel cannot hold the rules; nft is missing or refuses.
 pub fn begin(
     store: &Store,
-    bridge: &Bridge,
+    (project, on): (&ProjectName, &NetworkName),
     port: dns::Port<'_>,
     identity: &Identity,
     (options, addresses): (&Device, &[IpAddr]),
 ) -> Result<()> {
     let hwaddr = identity.hwaddr.ok_or_else(|| Error::internal("An interface on a bridge has no MAC address"))?;
+    let nic = FilteredNic {
+        project: port.project.to_string(),
+        instance: port.instance.to_string(),
+        device: port.device.to_string(),
+        host_name: identity.host_name.clone(),
+        hwaddr: mac::format(hwaddr),
+        addresses: addresses.to_vec(),
+    };
+    let filter = Filter { format: 1, project: project.to_string(), options: options.clone(), nic: Some(nic) };
+    force::set(store, project, &(on.clone(), port.file_name()?), &filter)
+}
+
+/// The rules of an interface on `bridge`.
+///
+/// # Errors
+/// Unsupported: the kernel cannot hold them.
+pub(super) fn rules(
+    bridge: &Bridge,
+    (nic, options): (&FilteredNic, &Device),
+    policy: Option<&Policy>,
+    kernel: Kernel,
+) -> Result<Script> {
+    let hwaddr = mac::parse(&nic.hwaddr)?;
     let allowed = |filtering: &Key, v4: bool| -> Result<Allowed> {
         match filtering.bool(options)? {
-            true => Ok(Allowed::Only(nets(bridge, hwaddr, (options, addresses), v4)?)),
+            true => Ok(Allowed::Only(nets(bridge, hwaddr, (options, &nic.addresses), v4)?)),
             false => Ok(Allowed::Any),
         }
     };
-    let rules = rules::up(
-        &rules::Port {
-            label: label(port)?,
-            device: port.device,
-            host_name: &identity.host_name,
-            hwaddr,
-            mac_filtering: keys::SECURITY_MAC_FILTERING.bool(options)?,
-            v4: allowed(&keys::SECURITY_IPV4_FILTERING, true)?,
-            v6: allowed(&keys::SECURITY_IPV6_FILTERING, false)?,
-            acls: None,
-            dns: Vec::new(),
-        },
-        // Asked for by rules of ACLs only.
-        Kernel { conntrack: false, reject: false },
-    )?;
-    firewall::set(store, &rules)
+    let own = bridge.families().into_iter().filter_map(|family| family.address).map(|net| net.address());
+    let port = nft_nic::Port {
+        label: label(nic)?,
+        device: &nic.device,
+        host_name: &nic.host_name,
+        hwaddr,
+        mac_filtering: keys::SECURITY_MAC_FILTERING.bool(options)?,
+        v4: allowed(&keys::SECURITY_IPV4_FILTERING, true)?,
+        v6: allowed(&keys::SECURITY_IPV6_FILTERING, false)?,
+        acls: policy,
+        dns: bridge.nameservers.iter().copied().chain(own).collect(),
+    };
+    nft_nic::up(&port, kernel)
 }
 
-/// Takes the rules of an interface away; none being there is fine.
+/// What takes them away.
+///
+/// # Errors
+/// A name is wrong.
+pub(super) fn rules_down(nic: &FilteredNic) -> Result<Script> {
+    Ok(nft_nic::down(&label(nic)?))
+}
+
+/// Takes the rules of an interface away, whatever network it was on; none being there is fine.
 ///
 /// # Errors
 /// nft refuses.
 pub fn end(store: &Store, port: dns::Port<'_>) -> Result<()> {
-    firewall::unset(store, &rules::down(&label(port)?))
+    let file = port.file_name()?;
+    store.network_runs()?.iter().try_for_each(|network| force::unset(store, (network, &file)))
 }
 
-fn label(port: dns::Port<'_>) -> Result<nft::rule::Name> {
-    Ok(nft::label(port.project, port.instance, &DeviceName::parse(port.device)?))
+/// What the chains of an interface are named after.
+///
+/// # Errors
+/// A name is wrong.
+pub(super) fn label(nic: &FilteredNic) -> Result<nft::rule::Name> {
+    let (project, instance) = (ProjectName::parse(&nic.project)?, InstanceName::parse(&nic.instance)?);
+    Ok(nft::label(&project, &instance, &DeviceName::parse(&nic.device)?))
 }
 
 /// The addresses of a family that it may send from: those reserved, what is routed to it, and the one it gives itself from

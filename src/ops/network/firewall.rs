@@ -5,6 +5,8 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::host::command::{Cmd, Host, Program, Runner, Stdin};
 use crate::model::network::bridge::Bridge;
 use crate::network::nft::coexist::{self, Fix, Ruleset};
+use crate::network::nft::listing::Listing;
+use crate::network::nft::nic::Kernel;
 use crate::network::nft::{Script, Tables, network};
 use crate::ops::load;
 use crate::store::Store;
@@ -96,6 +98,40 @@ pub(in crate::ops) fn tidy(store: &Store) -> Result<()> {
         Err(e) if e.kind() == Kind::Unsupported => Ok(()),
         other => other,
     }
+}
+
+/// What of nftables for bridges the kernel has: it is asked to check a rule each, and loads what it needs for them.
+///
+/// # Errors
+/// nft is missing.
+pub(super) fn kernel(store: &Store) -> Result<Kernel> {
+    let name = format!("{}-probe", tables(store).name());
+    let takes = |rule: &str| -> Result<bool> {
+        let text = format!(
+            "add table bridge {name}\nadd chain bridge {name} c {{ type filter hook input priority 0; }}\n\
+             add rule bridge {name} c {rule}\n"
+        );
+        let command = Cmd::new(NFT).args(["-c", "-f", "-"]).stdin(Stdin::Bytes(text.into_bytes())).timeout(PATIENCE);
+        Ok(Host::default().run_with(command, None)?.status.success())
+    };
+    Ok(Kernel { conntrack: takes("ct state established accept")?, reject: takes("reject")? })
+}
+
+/// What of ACLs and filters stands in our tables; none where nft is missing or may not be asked.
+///
+/// # Errors
+/// Its output is not understood.
+pub(super) fn listing(store: &Store) -> Result<Option<Listing>> {
+    let tables = tables(store);
+    let mut all = Listing::default();
+    for what in ["chains", "sets"] {
+        let command = Cmd::new(NFT).args(["-j", "list", what]).timeout(PATIENCE);
+        match Host::default().run_with(command, None) {
+            Ok(out) if out.status.success() => all.read(&tables, &String::from_utf8_lossy(&out.stdout))?,
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(all))
 }
 
 /// Removes our tables with all that is in them, whether they are there or not: nft before 1.0.8 knows no `destroy`.

@@ -4,8 +4,11 @@
 //! needs it first and found from its record by everybody after that ([`up`]). It has a lock of its own, held for a moment by
 //! whoever changes it, records that the network is used, or deletes the network; each reads the record again under it.
 
+pub mod acl;
+pub mod address_set;
 pub mod allocations;
 pub mod attach;
+pub mod audit;
 pub mod change;
 pub mod dns;
 pub mod filter;
@@ -14,6 +17,7 @@ pub mod leases;
 pub mod list;
 mod members;
 pub mod rename;
+pub mod rules;
 pub mod taken;
 pub mod up;
 
@@ -46,6 +50,19 @@ pub fn project_of(store: &Store, project: &ProjectName) -> Result<ProjectName> {
     Ok(if own { project.clone() } else { ProjectName::default() })
 }
 
+/// The project that a managed network belongs to; a name stands for one interface of the host, so there is one.
+///
+/// # Errors
+/// Not found; the state folder cannot be read.
+fn owner(store: &Store, name: &NetworkName) -> Result<ProjectName> {
+    for (project, _) in store.projects()? {
+        if store.network(&project, name).is_ok_and(|found| found.is_some()) {
+            return Ok(project);
+        }
+    }
+    Err(not_found())
+}
+
 /// The network that an instance of `project` calls `name`.
 ///
 /// # Errors
@@ -70,7 +87,8 @@ pub fn check_devices(
         let checked = match nic::NETWORK.get(options) {
             Some(network) => need(store, project, network)
                 .with_context(|| format!("Failed loading network {network:?}"))
-                .and_then(|(found, record)| check_on(options, &found, &record, kind)),
+                .and_then(|(found, record)| check_on(options, &found, &record, kind))
+                .and_then(|()| rules::check(store, &project_of(store, project)?, options)),
             None if nic::NICTYPE.get(options) == Some("bridged") => check_unmanaged_bridge(options),
             None => Ok(()),
         };

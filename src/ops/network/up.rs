@@ -4,7 +4,7 @@
 //! from one small file and the number of the bridge. Each part may be done again at any time; what is there already stays.
 //! All of it happens under the lock of what runs of the network.
 
-use super::{dns, firewall, members};
+use super::{dns, firewall, members, rules};
 use crate::base::mac;
 use crate::base::names::NetworkName;
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
@@ -18,6 +18,7 @@ use crate::model::keys::network::{Part, bridge as keys};
 use crate::model::network::bridge::Bridge;
 use crate::model::network::{Network, NetworkType};
 use crate::store::Store;
+use crate::store::acls::NETWORK_FILTER;
 use crate::store::lock::{Exclusive, Held, NetworkRunKey};
 use crate::store::networks::NetworkRun;
 use sha2::{Digest, Sha256};
@@ -90,6 +91,7 @@ pub(in crate::ops) fn ensure_locked(
         Part::Sysctl,
         Part::Routes,
         Part::Firewall,
+        Part::Acls,
     ]);
     apply(store, lock, &plan, &all).with_context(|| format!("Failed to bring up network \"{name}\""))
 }
@@ -136,7 +138,8 @@ pub(super) fn apply(
             Part::Sysctl => settings(plan)?,
             Part::Routes => routes(&mut host, &bridge, plan, old.as_ref().map(|run| &run.config))?,
             Part::Firewall => firewall::up(store, &plan.name, &plan.bridge)?,
-            Part::Dnsmasq | Part::Acls | Part::Zones => {}
+            Part::Acls => rules::set_network(store, &plan.name, &plan.config)?,
+            Part::Dnsmasq | Part::Zones => {}
         }
     }
     host.run(spec::change(&bridge, &Change { up: Some(true), ..Change::default() }))?;
@@ -241,6 +244,7 @@ pub(super) fn down(store: &Store, lock: &Held<NetworkRunKey, Exclusive>) -> Resu
     let name = &lock.key().0;
     dns::stop(store, lock)?;
     fault::point("network.stopped")?;
+    rules::unset(store, (name, NETWORK_FILTER))?;
     firewall::down(store, name)?;
     let mut host = Links::open()?;
     match host.find(name.as_str())? {
