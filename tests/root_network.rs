@@ -7,6 +7,12 @@
     reason = "a test: its files are no records"
 )]
 
+#[path = "root_network/acl.rs"]
+mod acl;
+#[path = "root_network/acl_nic.rs"]
+mod acl_nic;
+#[path = "root_network/acl_words.rs"]
+mod acl_words;
 #[path = "root_network/bridge.rs"]
 mod bridge;
 mod common_root;
@@ -20,6 +26,8 @@ mod hotplug;
 mod life;
 #[path = "root_network/members.rs"]
 mod members;
+#[path = "root_network/packets.rs"]
+mod packets;
 #[path = "root_lifecycle/support.rs"]
 #[allow(dead_code, reason = "the other test programs use the rest")]
 mod support;

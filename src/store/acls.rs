@@ -275,3 +275,105 @@ impl Store {
         self.run_mut()?.unlink(filter(n, port)).with_context(fail)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::layout::Layout;
+    use super::super::lock::AclsKey;
+    use super::super::{Access, Journal};
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = Store::open(&Layout::under(dir.path()), Access::Write).expect("open");
+        (dir, store)
+    }
+
+    fn acl(description: &str) -> Acl {
+        let (config, egress, ingress) = (Config::new(), Vec::new(), Vec::new());
+        Acl { format: 1, description: description.into(), config, egress, ingress }
+    }
+
+    fn set(address: &str) -> AddressSet {
+        let (description, config) = (String::new(), Config::new());
+        AddressSet { format: 1, description, config, addresses: vec![address.into()] }
+    }
+
+    #[test]
+    fn records_come_and_go() {
+        let (_dir, store) = store();
+        let (p, web, www) =
+            (ProjectName::default(), AclName::parse("web").expect("n"), AclName::parse("www").expect("n"));
+        assert_eq!((store.acl(&p, &web).expect("read"), store.acls(&p).expect("list").len()), (None, 0));
+        let lock = store.lock_acls(&p, "create").expect("lock");
+        store.save_acl(&lock, &web, &acl("one")).expect("save");
+        store.save_acl(&lock, &www, &acl("two")).expect("save");
+        assert!(store.rename_acl(&lock, &web, &www).is_err(), "nothing is overwritten");
+        store.delete_acl(&lock, &www).expect("delete");
+        store.rename_acl(&lock, &web, &www).expect("rename");
+        assert_eq!(store.acl(&p, &www).expect("read"), Some(acl("one")));
+        let hosts = AddressSetName::parse("hosts").expect("name");
+        store.save_address_set(&lock, &hosts, &set("10.0.0.1")).expect("save");
+        let names: Vec<String> = store.address_sets(&p).expect("list").iter().map(|(n, _)| n.to_string()).collect();
+        assert_eq!(names, ["hosts"]);
+        store.delete_address_set(&lock, &hosts).expect("delete");
+        store.delete_address_set(&lock, &hosts).expect("again");
+        assert_eq!(store.address_set(&p, &hosts).expect("read"), None);
+        let nobody = store.lock_acls(&ProjectName::parse("nobody").expect("name"), "create");
+        assert!(nobody.is_err() || store.save_acl(&nobody.expect("lock"), &web, &acl("x")).is_err());
+    }
+
+    #[test]
+    fn one_that_is_damaged_stops_no_other() {
+        let (dir, store) = store();
+        let (p, web, www) =
+            (ProjectName::default(), AclName::parse("web").expect("n"), AclName::parse("www").expect("n"));
+        let lock = store.lock_acls(&p, "create").expect("lock");
+        store.save_acl(&lock, &web, &acl("one")).expect("save");
+        store.save_acl(&lock, &www, &acl("two")).expect("save");
+        let at = dir.path().join("state/projects/default/network-acls/web.toml");
+        #[expect(clippy::disallowed_methods, reason = "a test damages it")]
+        std::fs::write(at, "format = 1\nnonsense = 2\n").expect("write");
+        let all = store.acls(&p).expect("list");
+        assert!(all[0].1.is_err() && all[1].1.is_ok());
+        assert!(store.acl(&p, &web).is_err());
+    }
+
+    /// An update that is not committed leaves the old record.
+    #[test]
+    fn an_update_goes_back() {
+        let (_dir, store) = store();
+        let (p, web) = (ProjectName::default(), AclName::parse("web").expect("name"));
+        let lock: Held<AclsKey, Exclusive> = store.lock_acls(&p, "update").expect("lock");
+        store.save_acl(&lock, &web, &acl("old")).expect("save");
+        let mut journal = Journal::begin(&store, "update", &[&lock]).expect("journal");
+        journal.undo(store.restore_acl(&p, &web).expect("restore")).expect("undo");
+        store.save_acl(&lock, &web, &acl("new")).expect("save");
+        drop(journal);
+        assert_eq!(store.acl(&p, &web).expect("read"), Some(acl("old")));
+    }
+
+    #[test]
+    fn filters_are_noted_by_port() {
+        let (_dir, store) = store();
+        let net0 = NetworkName::parse("net0").expect("name");
+        let lock = store.lock_allocator(Allocator::Firewall).expect("lock");
+        let nic = FilteredNic {
+            project: "default".into(),
+            instance: "c1".into(),
+            device: "eth0".into(),
+            host_name: "veth0".into(),
+            hwaddr: "10:66:6a:00:00:01".into(),
+            addresses: vec!["10.0.0.9".parse().expect("address")],
+        };
+        let filter = Filter { format: 1, project: "default".into(), options: Config::new(), nic: Some(nic) };
+        let own = Filter { nic: None, ..filter.clone() };
+        store.save_network_filter(&lock, &net0, "default_c1.eth0", &filter).expect("save");
+        store.save_network_filter(&lock, &net0, NETWORK_FILTER, &own).expect("save");
+        let all = store.network_filters(&net0).expect("list");
+        assert_eq!(all, [("default_c1.eth0".to_string(), filter), (NETWORK_FILTER.to_string(), own)]);
+        assert!(store.remove_network_filter(&lock, &net0, "default_c1.eth0").expect("remove"));
+        assert!(!store.remove_network_filter(&lock, &net0, "default_c1.eth0").expect("again"));
+        assert_eq!(store.network_filter(&net0, "default_c1.eth0").expect("read"), None);
+    }
+}

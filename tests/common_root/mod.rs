@@ -223,7 +223,7 @@ impl State {
         Ok(text.lines().map(str::to_string).collect())
     }
 
-    /// Deletes all instances and images.
+    /// Deletes all instances, images, networks and what belongs to these.
     pub fn delete_all(&self) -> Result<(), String> {
         for (name, _) in self.instances()? {
             self.run(&["delete", "-f", &name]).good()?;
@@ -236,6 +236,12 @@ impl State {
         let networks = self.run(&["network", "list", "-f", "csv", "-c", "nm"]).good()?;
         for name in networks.lines().filter_map(|l| l.strip_suffix(",YES")) {
             self.run(&["network", "delete", name]).good()?;
+        }
+        for kind in ["acl", "address-set"] {
+            let all = self.run(&["network", kind, "list", "-f", "csv"]).good()?;
+            for name in all.lines().filter_map(|l| l.split(',').next()).filter(|name| !name.ends_with('"')) {
+                self.run(&["network", kind, "delete", name]).good()?;
+            }
         }
         Ok(())
     }

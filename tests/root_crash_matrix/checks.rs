@@ -317,3 +317,71 @@ pub fn created_routed(state: &State, done: bool) -> Result<(), String> {
     want(left.is_empty(), &format!("still answered for: {left}"))?;
     network(state, done)
 }
+
+/// Names of all ACLs or address sets.
+fn names(state: &State, kind: &str) -> Result<Vec<String>, String> {
+    let all = state.run(&["network", kind, "list", "-f", "csv"]).good()?;
+    Ok(all.lines().filter_map(|l| l.split(',').next()).map(str::to_string).collect())
+}
+
+/// It is there under one of the names, whole, and if the verb said so under the new one; or under none if it may be so.
+fn there(state: &State, kind: &str, before: &[&str], after: &[&str], done: bool) -> Result<(), String> {
+    let all = names(state, kind)?;
+    want(all == before || all == after, &format!("there: {all:?}"))?;
+    want(all == after || !done, "it was reported done and is not")?;
+    for name in &all {
+        state.run(&["network", kind, "show", name]).good()?;
+        state.run(&["network", kind, "delete", name]).good()?;
+    }
+    state.run(&["network", kind, "create", "a1"]).good().map(drop)
+}
+
+/// The ACL was made.
+pub fn acl_made(state: &State, done: bool) -> Result<(), String> {
+    there(state, "acl", &[], &["a1"], done)
+}
+
+/// The ACL has another name.
+pub fn acl_renamed(state: &State, done: bool) -> Result<(), String> {
+    there(state, "acl", &["a1"], &["a2"], done)
+}
+
+/// The ACL was deleted.
+pub fn acl_deleted(state: &State, done: bool) -> Result<(), String> {
+    there(state, "acl", &["a1"], &[], done)
+}
+
+/// The address set was made.
+pub fn set_made(state: &State, done: bool) -> Result<(), String> {
+    there(state, "address-set", &[], &["s1"], done)
+}
+
+/// The address set has another name.
+pub fn set_renamed(state: &State, done: bool) -> Result<(), String> {
+    there(state, "address-set", &["s1"], &["s2"], done)
+}
+
+/// The address set was deleted.
+pub fn set_deleted(state: &State, done: bool) -> Result<(), String> {
+    there(state, "address-set", &["s1"], &[], done)
+}
+
+/// What the records of `a1`, `s1` and `matrixbr0` say is in the kernel, no more and no less.
+pub fn acl_agrees(state: &State, _: bool) -> Result<(), String> {
+    let show = |what: &[&str]| state.run(&[&["network"], what].concat()).good();
+    let (network, acl, set) =
+        (show(&["show", "matrixbr0"])?, show(&["acl", "show", "a1"])?, show(&["address-set", "show", "s1"])?);
+    let nft = std::process::Command::new("nft").args(["list", "ruleset"]).output().map_err(|e| e.to_string())?;
+    let rules = String::from_utf8_lossy(&nft.stdout).into_owned();
+    let used = network.contains("security.acls: a1");
+    for (record, rule, text) in [
+        (used, "chain acl.matrixbr0", &network),
+        (used && acl.contains("protocol: tcp"), "daddr @set.s1_ipv4", &acl),
+        (used && acl.contains("protocol: tcp"), "set set.s1_ipv4", &acl),
+        (used && acl.contains("protocol: udp"), "meta l4proto udp accept", &acl),
+        (used && acl.contains("protocol: tcp") && set.contains("10.9.9.9"), "10.9.9.9", &set),
+    ] {
+        want(rules.contains(rule) == record, &format!("{rule:?}: record {record}: {text}{rules}"))?;
+    }
+    Ok(())
+}

@@ -103,6 +103,15 @@ const LENT: &[&str] = &[
 const BEHIND: &[&str] = &["network create matrixbr0 ipv4.address=10.99.0.1/24"];
 const ROUTED: &str =
     "launch img c1 -d eth0,type=nic -d eth0,nictype=routed -d eth0,parent=matrixbr0 -d eth0,ipv4.address=10.99.0.9";
+const ACL: &[&str] = &["network acl create a1"];
+const ACL_UNUSED: &[&str] = &[
+    "network address-set create s1 addresses=10.1.2.3",
+    "network acl create a1",
+    "network acl rule add a1 egress action=allow protocol=tcp destination=$s1",
+    "network create matrixbr0",
+];
+const ACL_IN_USE: &[&str] =
+    &[ACL_UNUSED[0], ACL_UNUSED[1], ACL_UNUSED[2], ACL_UNUSED[3], "network set matrixbr0 security.acls=a1"];
 const STARTED: &[&str] = &["start c1"];
 
 /// All rows.
@@ -305,5 +314,42 @@ pub const ALL: &[Scenario] = &[
             "profile device add default lan nic network=matrixbr0",
             nics::added_by_profile,
         )
+    },
+    scenario("acl create", "network acl create a1", checks::acl_made),
+    Scenario { before: ACL, ..scenario("acl rename", "network acl rename a1 a2", checks::acl_renamed) },
+    Scenario { before: ACL, ..scenario("acl delete", "network acl delete a1", checks::acl_deleted) },
+    Scenario {
+        needs: NETWORKS,
+        before: ACL_IN_USE,
+        ..scenario("acl rule add, used", "network acl rule add a1 egress action=allow protocol=udp", checks::acl_agrees)
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: ACL_IN_USE,
+        ..scenario("acl rule remove, used", "network acl rule remove a1 egress action=allow", checks::acl_agrees)
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: ACL_UNUSED,
+        ..scenario("network set, acl", "network set matrixbr0 security.acls=a1", checks::acl_agrees)
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: ACL_IN_USE,
+        ..scenario("network delete, acl", "network delete matrixbr0", checks::network)
+    },
+    scenario("address-set create", "network address-set create s1 addresses=10.1.2.3", checks::set_made),
+    Scenario {
+        before: &["network address-set create s1"],
+        ..scenario("address-set rename", "network address-set rename s1 s2", checks::set_renamed)
+    },
+    Scenario {
+        before: &["network address-set create s1"],
+        ..scenario("address-set delete", "network address-set delete s1", checks::set_deleted)
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: ACL_IN_USE,
+        ..scenario("address-set add-addr, used", "network address-set add-addr s1 10.9.9.9", checks::acl_agrees)
     },
 ];

@@ -65,6 +65,11 @@ impl World {
         let server = { server }.stdin(Stdio::null()).spawn().unwrap();
         Self { space, server }
     }
+
+    /// A process in it.
+    pub fn pid(&self) -> i32 {
+        self.space.id() as i32
+    }
 }
 
 impl World {

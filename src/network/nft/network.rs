@@ -135,13 +135,20 @@ impl Chains {
         self.chain("aclout", Hook::filter("output", 0), rules)
     }
 
+    /// Packets within the bridge, which come here as well if br_netfilter is loaded, are not at its border.
     fn acl_forward(&self) -> Chain {
-        let rules = vec![self.to_acl(self.iif()), self.to_acl(self.oif())];
+        let out = [self.iif(), Match::NotOif(self.link.clone())];
+        let into = [self.oif(), Match::NotIif(self.link.clone())];
+        let rules = [out, into].into_iter().map(|matches| Rule::new(matches, self.acl())).collect();
         self.chain("aclfwd", Hook::filter("forward", 0), rules)
     }
 
     fn to_acl(&self, link: Match) -> Rule {
-        Rule::new([link], Action::Jump(self.label.under("acl")))
+        Rule::new([link], self.acl())
+    }
+
+    fn acl(&self) -> Action {
+        Action::Jump(self.label.under("acl"))
     }
 
     fn acl_rules(&self, name: &NetworkName, policy: &Policy) -> Chain {

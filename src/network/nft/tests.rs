@@ -232,6 +232,29 @@ fn a_kernel_without_tracking_on_bridges() {
     assert_eq!(e.kind(), crate::error::Kind::Unsupported);
     let text = nic::up(&port, Kernel { conntrack: true, reject: false }).expect("rules").text(&Tables::new(None));
     assert!(!text.contains("reject"));
+    // What lets nothing back in by itself is held by the rules alone.
+    let stateless = Acl {
+        egress: vec![rule("allow-stateless", "", "tcp", "80", "enabled"), rule("drop", "$hosts", "", "", "enabled")],
+        ingress: Vec::new(),
+        ..Acl { format: 1, description: String::new(), config: Config::new(), egress: Vec::new(), ingress: Vec::new() }
+    };
+    let of = |action| {
+        let fallback = Fallback { action, logged: false };
+        Policy::new(&ProjectName::default(), &[&stateless], fallback, fallback).expect("policy")
+    };
+    assert_eq!(of(AclAction::Drop).sets().into_iter().collect::<Vec<_>>(), ["hosts"]);
+    let none = Kernel { conntrack: false, reject: false };
+    for (action, held) in [
+        (AclAction::Drop, true),
+        (AclAction::Reject, true),
+        (AclAction::AllowStateless, true),
+        (AclAction::Allow, false),
+    ] {
+        let policy = of(action);
+        let rules = nic::up(&Port { acls: Some(&policy), ..port.clone() }, none);
+        assert_eq!(rules.is_ok(), held, "{action:?}");
+        assert!(rules.is_err() || !rules.expect("rules").text(&Tables::new(None)).contains("ct state"));
+    }
 }
 
 #[test]

@@ -173,8 +173,11 @@ fn set_up(store: &Store, project: &ProjectName, name: &str) -> Result<Script> {
 /// An ACL is missing; the kernel cannot hold the rules; nft is missing or refuses: all is as before then.
 pub(super) fn set(store: &Store, project: &ProjectName, whose: &Whose, filter: &Filter) -> Result<()> {
     let lock = store.lock_allocator(Allocator::Firewall)?;
-    let mut others = in_force(store, project)?;
-    let old = others.remove(whose);
+    let old = store.network_filter(&whose.0, &whose.1)?;
+    // Only ACLs name address sets, which others may need as well.
+    let with_acls = old.iter().chain([filter]).any(|filter| has_acls(&filter.options));
+    let mut others = if with_acls { in_force(store, project)? } else { BTreeMap::new() };
+    others.remove(whose);
     let before = sets_of(store, project, old.iter())?;
     let force = sets_of(store, project, others.values())?;
     let mut change = Change::new(store, project);

@@ -1,0 +1,150 @@
+//! ACLs of interfaces: within a network too, together with what keeps an interface from forging.
+
+use crate::acl::{C1, C2, Lan};
+use crate::common_root;
+use crate::packets::{Fate, Open, Refused, Servers, Silent, tcp, udp};
+use crate::support::Ask;
+use crate::world::{OUTSIDE, host};
+
+/// Can the kernel track connections on bridges, and answer there?
+fn kernel_has(rule: &str) -> bool {
+    let text = format!(
+        "add table bridge probe\nadd chain bridge probe c {{ type filter hook input priority 0; }}\nadd rule bridge probe c {rule}\n"
+    );
+    let mut nft = std::process::Command::new("nft")
+        .args(["-c", "-f", "-"])
+        .stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut nft.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    nft.wait().unwrap().success()
+}
+
+fn device(lan: &Lan, name: &str, options: &[&str]) {
+    lan.state.good(&[&["config", "device", "set", name, "eth0"][..], options].concat());
+}
+
+/// Stateful rules: the answers of what was let out come in. A kernel that cannot know them refuses such rules.
+#[test]
+fn an_interface_with_state() {
+    const NAME: &str = "an_interface_with_state";
+    let Some(mut lan) = Lan::new(NAME, &["ipv4.nat=false"]) else { return };
+    lan.acl("create web");
+    lan.acl("rule add web egress action=allow protocol=tcp destination_port=80");
+    device(&lan, "c1", &["security.acls=web", "ipv4.address=10.77.0.11", "security.mac_filtering=true"]);
+    if !kernel_has("ct state established accept") {
+        common_root::skip(NAME, "the kernel tracks no connections on bridges; only the refusal is looked at");
+        let out = lan.state.run(&["start", "c1"]);
+        out.clean_failure().unwrap();
+        assert!(out.stderr.contains("ACLs on NICs need connection tracking for bridges"), "{out}");
+        assert!(!host("ip -br link").contains("veth") && !host("nft list ruleset").contains("c1.eth0"));
+        return lan.finish();
+    }
+    lan.start();
+    let outside = lan.world.pid();
+    let _in = Servers::new(lan.c1, &[80, 8080], &[]);
+    let _near = Servers::new(lan.c2, &[80, 81], &[]);
+    // The forward hook of a bridge cannot answer.
+    let no = if kernel_has("reject") { Refused } else { Silent };
+    assert_eq!([tcp(lan.c1, OUTSIDE, 80), tcp(lan.c1, OUTSIDE, 81)], [Open, no]);
+    assert_eq!([tcp(lan.c1, C2, 80), tcp(lan.c1, C2, 81)], [Open, Silent], "within the network");
+    assert_eq!([tcp(lan.c2, C1, 80), tcp(outside, C1, 80)], [Silent, Silent]);
+    lan.acl("rule add web ingress action=allow protocol=tcp destination_port=8080 source=10.77.0.0/24");
+    assert_eq!([tcp(lan.c2, C1, 8080), tcp(lan.c2, C1, 80), tcp(outside, C1, 8080)], [Open, Silent, Silent]);
+    // One that forges is not helped by rules that allow all.
+    lan.acl("rule add web egress action=allow");
+    lan.state.sh("c1", "ip link set eth0 down; ip link set eth0 address 10:66:6a:99:99:99; ip link set eth0 up");
+    assert!(!lan.ping("c1", C2) && !lan.ping("c1", "10.77.0.1"), "a forged MAC address");
+    lan.finish();
+}
+
+/// Rules without state need nothing of the kernel, and what they do not allow is closed, answers included.
+#[test]
+fn an_interface_without_state() {
+    let Some(mut lan) = Lan::new("an_interface_without_state", &["ipv4.nat=false"]) else { return };
+    lan.set("create hosts addresses=203.0.113.2");
+    lan.acl("create web");
+    lan.acl("rule add web egress action=allow-stateless protocol=tcp destination_port=80");
+    lan.acl("rule add web ingress action=allow-stateless protocol=tcp source_port=80 source=$hosts");
+    let filters = ["security.mac_filtering=true", "security.ipv4_filtering=true", "security.ipv6_filtering=true"];
+    device(&lan, "c1", &[&["security.acls=web", "ipv4.address=10.77.0.11"][..], &filters[..]].concat());
+    lan.start();
+    let outside = lan.world.pid();
+    let _in = Servers::new(lan.c1, &[80], &[5000]);
+    let _near = Servers::new(lan.c2, &[80], &[5000]);
+    let _out = Servers::new(outside, &[81], &[5000]);
+    let shown = lan.acl("show web");
+    assert!(shown.contains("used_by:\n- /1.0/instances/c1\n"), "{shown}");
+    let closed = |fate: Fate| fate != Open;
+    assert_eq!(tcp(lan.c1, OUTSIDE, 80), Open);
+    assert!(closed(tcp(lan.c1, OUTSIDE, 81)) && closed(udp(lan.c1, OUTSIDE, 5000, 0)));
+    assert!(closed(tcp(lan.c2, C1, 80)) && closed(tcp(outside, C1, 80)) && closed(udp(lan.c2, C1, 5000, 0)));
+    let answers = closed(tcp(lan.c1, C2, 80));
+    let stateful = kernel_has("ct state established accept");
+    assert_eq!(answers, !stateful, "without state the answers of others stay outside");
+    assert!(!lan.ping("c1", C2) && !lan.ping("c2", C1));
+    // A rule and a set count at once; the other interface is free.
+    lan.acl("rule add web egress action=allow-stateless protocol=icmp4");
+    lan.acl("rule add web ingress action=allow-stateless protocol=icmp4 source=10.77.0.12");
+    assert!(lan.ping("c1", C2) && lan.ping("c2", C1));
+    assert!(lan.ping("c2", "10.77.0.1"));
+    if !stateful {
+        lan.set("add hosts 10.77.0.12");
+        assert_eq!(tcp(lan.c1, C2, 80), Open);
+        lan.set("remove hosts 203.0.113.2");
+        assert!(closed(tcp(lan.c1, OUTSIDE, 80)));
+        lan.set("add hosts 203.0.113.2");
+    }
+    // What it forges is dropped whatever its rules allow.
+    lan.acl("rule add web egress action=allow-stateless");
+    lan.acl("rule add web ingress action=allow-stateless");
+    assert!(lan.ping("c1", "10.77.0.1") && lan.ping("c1", C2));
+    lan.state.sh("c1", "ip addr add 10.77.0.99/24 dev eth0");
+    for to in ["10.77.0.1", C2] {
+        assert!(
+            !lan.state.try_sh("c1", &format!("ping -c 1 -W 1 -I 10.77.0.99 {to}")).ok(),
+            "a forged address to {to}"
+        );
+    }
+    // A rule that needs state is refused while the kernel has none, and nothing is changed by that.
+    if !stateful {
+        let before = (host("nft list ruleset"), lan.acl("show web"));
+        let out = lan.state.run(&["network", "acl", "rule", "add", "web", "egress", "action=allow", "protocol=udp"]);
+        out.clean_failure().unwrap();
+        assert!(out.stderr.contains("connection tracking for bridges"), "{out}");
+        assert_eq!(before, (host("nft list ruleset"), lan.acl("show web")));
+    }
+    lan.state.good(&["stop", "-f", "c1"]);
+    let left = host("nft list ruleset");
+    assert!(!left.contains("c1.eth0") && !left.contains("set.hosts"), "{left}");
+    lan.finish();
+}
+
+#[test]
+fn an_acl_that_is_not_there() {
+    let Some(lan) = Lan::new("an_acl_that_is_not_there", &[]) else { return };
+    lan.acl("create web");
+    for (words, said) in [
+        ("config device set c1 eth0 security.acls=nowhere", "Network ACL \"nowhere\" does not exist"),
+        ("config device set c1 eth0 security.acls=web,web", "Network ACL \"web\" specified multiple times"),
+        ("network set testbr0 security.acls=nowhere", "Network ACL \"nowhere\" does not exist"),
+        ("network set testbr0 security.acls=web,web", "Network ACL \"web\" specified multiple times"),
+        ("network create testbr1 security.acls=nowhere", "Network ACL \"nowhere\" does not exist"),
+        (
+            "profile device add default eth0 nic network=testbr0 security.acls=nowhere",
+            "Network ACL \"nowhere\" does not exist",
+        ),
+    ] {
+        let out = lan.state.run(&words.split(' ').collect::<Vec<_>>());
+        out.clean_failure().unwrap();
+        assert!(out.stderr.contains(said), "{out}");
+    }
+    assert!(!host("ip -br link").contains("testbr1"));
+    device(&lan, "c1", &["security.acls=web"]);
+    let out = lan.state.run(&["network", "acl", "delete", "web"]);
+    out.clean_failure().unwrap();
+    device(&lan, "c1", &["security.acls="]);
+    lan.acl("delete web");
+    lan.finish();
+}
