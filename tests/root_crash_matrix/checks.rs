@@ -385,3 +385,11 @@ pub fn acl_agrees(state: &State, _: bool) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// The same once somebody needs the network.
+pub fn acl_agrees_when_needed(state: &State, done: bool) -> Result<(), String> {
+    state.run(&["create", "img", "n1", "-n", "matrixbr0"]).good()?;
+    state.run(&["start", "n1"]).good()?;
+    acl_agrees(state, done)?;
+    state.run(&["delete", "-f", "n1"]).good().map(drop)
+}

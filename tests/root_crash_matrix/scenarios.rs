@@ -331,12 +331,21 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         needs: NETWORKS,
         before: ACL_UNUSED,
-        ..scenario("network set, acl", "network set matrixbr0 security.acls=a1", checks::acl_agrees)
+        ..scenario("network set, acl", "network set matrixbr0 security.acls=a1", checks::acl_agrees_when_needed)
     },
     Scenario {
         needs: NETWORKS,
         before: ACL_IN_USE,
         ..scenario("network delete, acl", "network delete matrixbr0", checks::network)
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: &[
+            "network create matrixbr0",
+            "network acl create a1",
+            "create img c1 -n matrixbr0 -d eth0,security.acls=a1 -d eth0,security.mac_filtering=true",
+        ],
+        ..scenario("start, acl", "start c1", checks::runs)
     },
     scenario("address-set create", "network address-set create s1 addresses=10.1.2.3", checks::set_made),
     Scenario {

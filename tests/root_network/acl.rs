@@ -49,7 +49,7 @@ impl Lan {
             host(&format!("{ip} addr add 10.77.0.{last}/24 dev eth0"));
             host(&format!("{ip} addr add fd42:77::{last}/64 dev eth0 nodad"));
             host(&format!("{ip} route add default via {GATEWAY}"));
-            host(&format!("{ip} -6 route add default via fd42:77::1"));
+            host(&format!("{ip} -6 route replace default via fd42:77::1"));
         }
     }
 

@@ -132,7 +132,7 @@ fn an_acl_that_is_not_there() {
         ("network set testbr0 security.acls=web,web", "Network ACL \"web\" specified multiple times"),
         ("network create testbr1 security.acls=nowhere", "Network ACL \"nowhere\" does not exist"),
         (
-            "profile device add default eth0 nic network=testbr0 security.acls=nowhere",
+            "profile device add default eth7 nic network=testbr0 security.acls=nowhere",
             "Network ACL \"nowhere\" does not exist",
         ),
     ] {

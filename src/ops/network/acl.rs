@@ -111,7 +111,10 @@ impl Change<'_> {
         journal.undo(Action::RenewAcls { project: self.project.to_string() })?;
         journal.undo(self.restore)?;
         match rules::renew(store, self.project, self.part, save) {
-            Ok(()) => journal.finish(),
+            Ok(()) => {
+                fault::point("acl.applied")?;
+                journal.finish()
+            }
             Err(e) => match back() {
                 Ok(()) => Err(journal.finish().err().into_iter().fold(e, Error::and)),
                 Err(_) => Err(journal.abort(e)),

@@ -1,6 +1,6 @@
 //! Do the rules in the kernel agree with what is noted of them? For `doctor`.
 
-use super::{dns::Port, filter, firewall, rules};
+use super::{dns::Port, filter, firewall, rules, up};
 use crate::base::names::{AddressSetName, InstanceName, NetworkName, ProjectName};
 use crate::error::{Kind, Result};
 use crate::network::nft::Script;
@@ -50,7 +50,12 @@ pub fn look(store: &Store) -> Result<Audit> {
         let lost = match &filter.nic {
             None => {
                 expected.networks.push(network.clone());
-                (!there.has_network(&network)).then(|| format!("network {network}"))
+                // One that a killed command left half done is set up anew by whoever needs it next.
+                let record = store.network(&project, &network).ok().flatten();
+                let whole = record.is_some_and(|r| {
+                    rules::has_acls(&r.config) && up::is_carried_out(store, &network, &r.config).unwrap_or(false)
+                });
+                (whole && !there.has_network(&network)).then(|| format!("network {network}"))
             }
             Some(nic) => {
                 let label = filter::label(nic)?;

@@ -271,8 +271,7 @@ pub(super) fn renew(store: &Store, project: &ProjectName, part: Part<'_>, save: 
         Part::Acl(name) => concerned(&mut change, &force, &|filter| acls_of(&filter.options).contains(&name.as_str()))?,
         Part::All => concerned(&mut change, &force, &|_| true)?,
     }
-    change.carry_out(&before, &needed)?;
-    fault::point("acl.applied")
+    change.carry_out(&before, &needed)
 }
 
 fn concerned(change: &mut Change<'_>, force: &BTreeMap<Whose, Filter>, wanted: &dyn Fn(&Filter) -> bool) -> Result<()> {

@@ -96,10 +96,19 @@ pub(in crate::ops) fn ensure_locked(
     apply(store, lock, &plan, &all).with_context(|| format!("Failed to bring up network \"{name}\""))
 }
 
+/// Is it noted that this configuration was carried out since the boot?
+///
+/// # Errors
+/// The run file is damaged.
+pub(super) fn is_carried_out(store: &Store, name: &NetworkName, config: &Config) -> Result<bool> {
+    let Some(run) = store.network_run(name)? else { return Ok(false) };
+    Ok(run.boot_id == boot_id::current()? && run.config == *config)
+}
+
 fn is_up(store: &Store, name: &NetworkName, config: &Config) -> Result<bool> {
     let Some(run) = store.network_run(name)? else { return Ok(false) };
-    let same = run.boot_id == boot_id::current()? && run.config == *config;
-    Ok(same && Links::open()?.find(name.as_str())?.is_some_and(|link| link.index == run.index))
+    Ok(is_carried_out(store, name, config)?
+        && Links::open()?.find(name.as_str())?.is_some_and(|link| link.index == run.index))
 }
 
 /// Does these parts of a plan, and notes it.
@@ -242,6 +251,10 @@ pub fn take_down(store: &Store, name: &NetworkName) -> Result<()> {
 /// The kernel refuses.
 pub(super) fn down(store: &Store, lock: &Held<NetworkRunKey, Exclusive>) -> Result<()> {
     let name = &lock.key().0;
+    if let Some(run) = store.network_run(name)? {
+        // Whoever finds it half taken down brings it up again, its rules too.
+        store.save_network_run(lock, &NetworkRun { boot_id: String::new(), ..run })?;
+    }
     dns::stop(store, lock)?;
     fault::point("network.stopped")?;
     rules::unset(store, (name, NETWORK_FILTER))?;
