@@ -76,6 +76,52 @@ fn address_sets_made_shown_and_changed() {
     state.finish();
 }
 
+/// Rules for what comes in, and what is said of them.
+const RULES: &[(&str, &str)] = &[
+    ("action=allow source=10.0.0.0/33", "Invalid ingress rule 0: Invalid Source: Invalid subject \"10.0.0.0/33\""),
+    ("action=allow source=10.0.0.9-10.0.0.1", "Invalid ingress rule 0: Invalid Source: Invalid subject"),
+    ("action=allow source=$nowhere", "Network address set not found"),
+    ("action=allow source=@internal", "Subject \"@internal\" is not supported by this version"),
+    ("action=allow destination=@internal", "Named subjects not allowed in \"Destination\" for \"ingress\" rules"),
+    ("action=allow source=10.0.0.1 destination=fd42::1", "Conflicting IP family types used for Source and Destination"),
+    ("action=allow protocol=tcp destination_port=90-80", "Start port 90 must be lower than end port 80"),
+    ("action=allow protocol=tcp destination_port=http", "Invalid Destination port"),
+    ("action=allow destination_port=80", "Destination port cannot be used without specifying protocol"),
+    ("action=allow protocol=icmp4 destination_port=80", "Destination port cannot be used with \"icmp4\" protocol"),
+    ("action=allow protocol=icmp4 icmp_type=256", "Invalid ICMP type: Invalid value for an integer \"256\""),
+    ("action=allow protocol=icmp6 source=10.0.0.1", "Cannot use IPv4 source addresses with \"icmp6\" protocol"),
+    ("action=allow protocol=udp icmp_type=8", "ICMP type cannot be used with non-ICMP protocol"),
+    ("action=allow protocol=sctp", "Protocol must be one of: icmp4, icmp6, tcp, udp"),
+    ("action=pass", "Action must be one of: allow, allow-stateless, drop, reject"),
+    ("action=allow state=on", "State must be one of: enabled, disabled, logged"),
+    ("port=80", "Unknown key: port"),
+];
+
+/// Commands, and what is said of them.
+const WORDS: &[(&str, &str)] = &[
+    ("network acl create a", "The network ACL already exists"),
+    ("network acl create 1.2.3.4", "Name"),
+    ("network acl create @a", "Name cannot start with reserved character"),
+    ("network acl create b ipv4.x=1", "Invalid config option \"ipv4.x\""),
+    ("network acl rule add a sideways action=allow", "sideways"),
+    ("network acl rule remove a egress action=allow", "No matching rule(s) found"),
+    ("network acl rule add b ingress action=allow", "Network ACL not found"),
+    ("network acl show b", "Network ACL not found"),
+    ("network acl delete b", "Network ACL not found"),
+    ("network acl rename b c", "Network ACL not found"),
+    ("network acl rename a a", "An ACL by that name exists already"),
+    ("network address-set create s", "The network address set already exists"),
+    (
+        "network address-set create t addresses=10.0.0.300",
+        "Invalid addresses: Unsupported address format \"10.0.0.300\" at index 0",
+    ),
+    ("network address-set add s 10.0.0.1", "Duplicate address \"10.0.0.1\" found at index 1"),
+    ("network address-set add s 10.0.0.0/40", "Unsupported address format \"10.0.0.0/40\" at index 1"),
+    ("network address-set remove s 10.0.0.7", "One or more provided address isn't currently in the set"),
+    ("network address-set add t 10.0.0.1", "Network address set not found"),
+    ("network address-set create $x", "Name"),
+];
+
 /// One clear line each, in Incus's words, and nothing is changed.
 #[test]
 fn what_makes_no_sense() {
@@ -84,53 +130,8 @@ fn what_makes_no_sense() {
     good("network acl create a");
     good("network address-set create s addresses=10.0.0.1");
     let before = (good("network acl show a"), good("network address-set show s"));
-    let rules = [
-        ("action=allow source=10.0.0.0/33", "Invalid ingress rule 0: Invalid Source: Invalid subject \"10.0.0.0/33\""),
-        ("action=allow source=10.0.0.9-10.0.0.1", "Invalid ingress rule 0: Invalid Source: Invalid subject"),
-        ("action=allow source=$nowhere", "Network address set not found"),
-        ("action=allow source=@internal", "Subject \"@internal\" is not supported by this version"),
-        ("action=allow destination=@internal", "Named subjects not allowed in \"Destination\" for \"ingress\" rules"),
-        (
-            "action=allow source=10.0.0.1 destination=fd42::1",
-            "Conflicting IP family types used for Source and Destination",
-        ),
-        ("action=allow protocol=tcp destination_port=90-80", "Start port 90 must be lower than end port 80"),
-        ("action=allow protocol=tcp destination_port=http", "Invalid Destination port"),
-        ("action=allow destination_port=80", "Destination port cannot be used without specifying protocol"),
-        ("action=allow protocol=icmp4 destination_port=80", "Destination port cannot be used with \"icmp4\" protocol"),
-        ("action=allow protocol=icmp4 icmp_type=256", "Invalid ICMP type: Invalid value for an integer \"256\""),
-        ("action=allow protocol=icmp6 source=10.0.0.1", "Cannot use IPv4 source addresses with \"icmp6\" protocol"),
-        ("action=allow protocol=udp icmp_type=8", "ICMP type cannot be used with non-ICMP protocol"),
-        ("action=allow protocol=sctp", "Protocol must be one of: icmp4, icmp6, tcp, udp"),
-        ("action=pass", "Action must be one of: allow, allow-stateless, drop, reject"),
-        ("action=allow state=on", "State must be one of: enabled, disabled, logged"),
-        ("port=80", "Unknown key: port"),
-    ];
-    let rules = rules.iter().map(|(words, said)| (format!("network acl rule add a ingress {words}"), *said));
-    let others = [
-        ("network acl create a", "The network ACL already exists"),
-        ("network acl create 1.2.3.4", "Name"),
-        ("network acl create @a", "Name cannot start with reserved character"),
-        ("network acl create b ipv4.x=1", "Invalid config option \"ipv4.x\""),
-        ("network acl rule add a sideways action=allow", "sideways"),
-        ("network acl rule remove a egress action=allow", "No matching rule(s) found"),
-        ("network acl rule add b ingress action=allow", "Network ACL not found"),
-        ("network acl show b", "Network ACL not found"),
-        ("network acl delete b", "Network ACL not found"),
-        ("network acl rename b c", "Network ACL not found"),
-        ("network acl rename a a", "An ACL by that name exists already"),
-        ("network address-set create s", "The network address set already exists"),
-        (
-            "network address-set create t addresses=10.0.0.300",
-            "Invalid addresses: Unsupported address format \"10.0.0.300\" at index 0",
-        ),
-        ("network address-set add s 10.0.0.1", "Duplicate address \"10.0.0.1\" found at index 1"),
-        ("network address-set add s 10.0.0.0/40", "Unsupported address format \"10.0.0.0/40\" at index 1"),
-        ("network address-set remove s 10.0.0.7", "One or more provided address isn't currently in the set"),
-        ("network address-set add t 10.0.0.1", "Network address set not found"),
-        ("network address-set create $x", "Name"),
-    ];
-    let others = others.iter().map(|(words, said)| ((*words).to_string(), *said));
+    let rules = RULES.iter().map(|(words, said)| (format!("network acl rule add a ingress {words}"), *said));
+    let others = WORDS.iter().map(|(words, said)| ((*words).to_string(), *said));
     for (words, said) in rules.chain(others) {
         let out = state.run(&words.split(' ').collect::<Vec<_>>());
         out.clean_failure().unwrap();
