@@ -20,6 +20,8 @@ mod common_root;
 mod filter;
 #[path = "root_network/first_use.rs"]
 mod first_use;
+#[path = "root_network/forward.rs"]
+mod forward;
 #[path = "root_network/hotplug.rs"]
 mod hotplug;
 #[path = "root_network/life.rs"]

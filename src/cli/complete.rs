@@ -6,6 +6,7 @@
 
 use super::complete_names as names;
 use crate::model::network::acl::AclRule;
+use crate::ops::network;
 use clap_complete::CompletionCandidate;
 use std::ffi::OsStr;
 
@@ -67,6 +68,21 @@ pub fn acl_rule_fields(typed: &OsStr) -> Vec<CompletionCandidate> {
 /// Address sets.
 pub fn address_sets(typed: &OsStr) -> Vec<CompletionCandidate> {
     matching(names::address_sets(), typed)
+}
+
+/// Forwards of the network that stands on the command line.
+pub fn forwards(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::forwards(), typed)
+}
+
+/// Keys of forwards.
+pub fn forward_keys(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(vec![network::forwards::TARGET.to_string()], typed)
+}
+
+/// Protocols of ports.
+pub fn protocols(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(vec!["tcp".to_string(), "udp".to_string()], typed)
 }
 
 /// Keys of networks.

@@ -4,7 +4,7 @@
 //! the environment, for what the command line says is not parsed yet.
 
 use super::env::Env;
-use crate::base::names::{InstanceName, ProfileName, ProjectName};
+use crate::base::names::{InstanceName, NetworkName, ProfileName, ProjectName};
 use crate::image::bootstrap as recipes;
 use crate::model::keys as registry;
 use crate::model::network::NetworkType;
@@ -103,6 +103,19 @@ pub fn address_sets() -> Vec<String> {
         let (store, project) = open()?;
         let owner = network::project_of(&store, &project).ok()?;
         Some(store.address_sets(&owner).ok()?.into_iter().map(|(name, _)| name.to_string()).collect())
+    };
+    list().unwrap_or_default()
+}
+
+/// Forwards of the networks that stand on the command line.
+pub fn forwards() -> Vec<String> {
+    let list = || {
+        let (store, project) = open()?;
+        let owner = network::project_of(&store, &project).ok()?;
+        let words = words();
+        let named = words.iter().filter_map(|w| NetworkName::parse(w.strip_prefix("local:").unwrap_or(w)).ok());
+        let all = named.flat_map(|n| store.forwards(&owner, &n).unwrap_or_default());
+        Some(all.map(|(listen, _)| listen.to_string()).collect())
     };
     list().unwrap_or_default()
 }

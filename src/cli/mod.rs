@@ -44,6 +44,7 @@ pub mod list_cells;
 pub mod network;
 pub mod network_acl;
 mod network_acl_rule;
+mod network_forward;
 mod network_list;
 mod network_more;
 mod network_use;

@@ -4,6 +4,7 @@ use super::address_set::AddressSet;
 use super::complete;
 use super::edit::edit;
 use super::network_acl::Acl;
+use super::network_forward::Forward;
 use super::network_list::{List, ListLeases};
 use super::network_more::{ListAllocations, Rename};
 use super::network_use::{Attach, AttachProfile, Detach, DetachProfile};
@@ -43,6 +44,8 @@ pub enum Network {
     Detach(Detach),
     DetachProfile(DetachProfile),
     Edit(Edit),
+    #[command(subcommand)]
+    Forward(Forward),
     Get(Get),
     Info(Info),
     #[command(visible_alias = "ls")]
@@ -199,6 +202,7 @@ impl Network {
             Self::Detach(detach) => detach.run(cx),
             Self::DetachProfile(detach) => detach.run(cx),
             Self::Edit(edit) => edit.run(cx),
+            Self::Forward(forward) => forward.run(cx),
             Self::Get(get) => get.run(cx),
             Self::Info(info) => info.run(cx),
             Self::List(list) => list.run(cx),

@@ -234,7 +234,8 @@ fn pair(host: &mut Links, inner: End<'_>, outer: &HostEnd) -> Result<()> {
         if sysctl::has_ipv6() {
             sysctl::set(sysctl::Family::V6, &outer.name, &[(sysctl::Setting::DisableIpv6, 1)])?;
         }
-        let flags = links::Port { isolated: Some(port.isolated), ..links::Port::default() };
+        let flags =
+            links::Port { isolated: Some(port.isolated), hairpin: Some(port.hairpin), ..links::Port::default() };
         steps.push(spec::change_port(&target, &flags));
         steps.extend(nic_vlans::steps(host, &target, port)?);
     }

@@ -137,7 +137,7 @@ impl Nic {
 
     fn port(&self) -> Result<Port> {
         let isolated = keys::SECURITY_PORT_ISOLATION.bool(&self.options)?;
-        Ok(Port { bridge: self.parent()?, isolated, vlans: self.vlans()? })
+        Ok(Port { bridge: self.parent()?, isolated, hairpin: false, vlans: self.vlans()? })
     }
 
     fn vlans(&self) -> Result<PortVlans> {

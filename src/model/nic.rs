@@ -194,6 +194,9 @@ pub struct Port {
     pub bridge: String,
     /// Sees no other isolated port.
     pub isolated: bool,
+    /// Packets may leave where they came in.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hairpin: bool,
     /// VLANs it is in, where that is said.
     #[serde(default, skip_serializing_if = "PortVlans::is_empty")]
     pub vlans: PortVlans,

@@ -1,7 +1,7 @@
 //! `start`: from records to a running container.
 
 use super::load::{self, Loaded, group_name};
-use super::{confine, cpus, idmap, lifecycle, nics, pool, settings, spawn, templates, wiring};
+use super::{confine, cpus, idmap, lifecycle, network, nics, pool, settings, spawn, templates, wiring};
 use crate::base::idmap::IdMap;
 use crate::base::names::{InstanceName, ProjectName};
 use crate::base::time;
@@ -305,7 +305,10 @@ fn parts(store: &Store, loaded: &Loaded, root: &Rootfs) -> Result<Parts> {
     let identity = |device: &str| nics::identity(loaded, device);
     for attachment in wiring::attachments(&devices, loaded.instance.kind, root, &identity)? {
         match attachment {
-            Attachment::Nic(nic) => parts.nics.push(nic),
+            Attachment::Nic(mut nic) => {
+                network::hairpin::settle(store, &devices, &mut nic)?;
+                parts.nics.push(nic);
+            }
             Attachment::Root { readonly, .. } => parts.readonly = readonly,
             Attachment::Mount(m) => parts.mounts.push(m),
         }

@@ -2,7 +2,7 @@
 //! no lock of the store but an allocator's.
 
 use super::{cpus, live, network, nic_live, nics, pool};
-use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName};
+use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName};
 use crate::error::{Error, Result};
 use crate::storage::{Driver, ImageFate, Staging, Trash, Volume, VolumeKind};
 use crate::store::layout::Layout;
@@ -57,6 +57,9 @@ impl Undoer for OpsUndoer {
                 nics::end(store, who)?;
                 nics::release(store, who);
                 Ok(())
+            }
+            Action::RenewForwards { project, name } => {
+                network::forwards::renew(store, &ProjectName::parse(project)?, &NetworkName::parse(name)?)
             }
             other => Err(Error::internal(format!("Nobody here can undo {other:?}"))),
         }

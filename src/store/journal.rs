@@ -401,6 +401,7 @@ mod tests {
             Action::StopDevices { project: project.clone(), name: name.clone() },
             Action::FreeCpus { project: project.clone(), name: name.clone() },
             Action::RenewLimits { project: project.clone(), name },
+            Action::RenewForwards { project: project.clone(), name: "br0".into() },
             Action::StopNetwork { project, name: "br0".into() },
         ] {
             let line = encode(&Line::Undo(action.clone())).expect("encode");

@@ -158,6 +158,10 @@ impl Layout {
     pub fn network_dir(&self, project: &ProjectName, network: &NetworkName) -> PathBuf {
         self.networks_dir(project).join(network.as_str())
     }
+    /// The record of a network's forward.
+    pub fn forward_record(&self, p: &ProjectName, n: &NetworkName, listen: std::net::IpAddr) -> PathBuf {
+        self.state.join(rel::forward(p, n, listen))
+    }
     /// Records of custom volumes.
     pub fn volumes_dir(&self, project: &ProjectName, pool: &PoolName) -> PathBuf {
         self.project_dir(project).join("volumes").join(pool.as_str())
@@ -340,6 +344,12 @@ pub(super) mod rel {
     }
     pub fn network_filters(n: &NetworkName) -> PathBuf {
         format!("networks/{n}/filters").into()
+    }
+    pub fn forwards(p: &ProjectName, n: &NetworkName) -> PathBuf {
+        format!("projects/{p}/networks/{n}/forwards").into()
+    }
+    pub fn forward(p: &ProjectName, n: &NetworkName, listen: std::net::IpAddr) -> PathBuf {
+        format!("projects/{p}/networks/{n}/forwards/{listen}.toml").into()
     }
     pub fn network_run_dir(n: &NetworkName) -> PathBuf {
         format!("networks/{n}").into()

@@ -15,6 +15,7 @@ pub mod atomic;
 pub mod cpus;
 mod dir;
 pub mod events;
+mod forwards;
 mod images;
 mod instances;
 pub mod journal;

@@ -70,6 +70,10 @@ impl Store {
             return Err(Error::not_found("Project not found"));
         }
         let folder = rel::network_dir(project, name);
+        if self.network(project, name).is_ok_and(|found| found.is_none()) {
+            // What a killed deletion left of one of the same name.
+            self.clear_network(lock)?;
+        }
         state.make_all(folder, 0o700).with_context(|| format!("Failed writing network \"{name}\""))?;
         record::write(state, rel::network(project, name), network, Durability::Durable)
     }
@@ -96,8 +100,18 @@ impl Store {
     pub fn delete_network(&self, lock: &Held<NetworkKey, Exclusive>) -> Result<()> {
         let NetworkKey { project, name } = lock.key();
         let fail = || format!("Failed deleting network \"{name}\"");
-        let (state, at) = (self.state_mut()?, rel::network_dir(project, name));
+        let state = self.state_mut()?;
         state.unlink_durable(rel::network(project, name)).with_context(fail)?;
+        self.clear_network(lock)
+    }
+
+    fn clear_network(&self, lock: &Held<NetworkKey, Exclusive>) -> Result<()> {
+        let NetworkKey { project, name } = lock.key();
+        let fail = || format!("Failed deleting network \"{name}\"");
+        let (state, at) = (self.state_mut()?, rel::network_dir(project, name));
+        if !state.exists(&at).with_context(fail)? {
+            return Ok(());
+        }
         let (above, file) = state.parent(&at).with_context(fail)?;
         trash::remove_tree(&above, file).map(drop).with_context(fail)
     }

@@ -167,6 +167,13 @@ pub enum Action {
         /// Project.
         project: String,
     },
+    /// Has the forwards of a network that is up be those its records say. For the [`Undoer`].
+    RenewForwards {
+        /// Project.
+        project: String,
+        /// Network.
+        name: String,
+    },
     /// Takes down a network that has no ports. For the [`Undoer`].
     StopNetwork {
         /// Project.
@@ -273,6 +280,7 @@ impl Store {
             | Action::RenewLimits { .. }
             | Action::RenewNics { .. }
             | Action::RenewAcls { .. }
+            | Action::RenewForwards { .. }
             | Action::StopNetwork { .. } => self.undoer.perform(self, action),
         }
     }

@@ -1,6 +1,6 @@
 //! What must hold for an object after a crash: it is whole, or it is not there.
 
-use super::common_root::State;
+use super::common_root::{self, State};
 use std::time::{Duration, Instant};
 
 /// The list works and says that nothing is broken. An instance whose monitor was killed is dying with it for a moment, and is
@@ -281,6 +281,48 @@ pub fn image_deleted(state: &State, done: bool) -> Result<(), String> {
 pub fn image_deleted_in_use(state: &State, done: bool) -> Result<(), String> {
     kept(state, done)?;
     image_deleted(state, done)
+}
+
+/// What nft has of the forward is what its record says; it can be made, used and deleted.
+pub fn forward(state: &State, done: bool) -> Result<(), String> {
+    let forward = |words: &str| {
+        let words: Vec<&str> = ["network", "forward"].into_iter().chain(words.split(' ')).collect();
+        state.run(&words).good()
+    };
+    // Settles what the killed command left.
+    state.run(&["network", "set", "matrixbr0", "user.settled=1"]).good()?;
+    let listed = forward("list matrixbr0 -f csv")?;
+    let rules = common_root::run(nft(), None, std::time::Duration::from_secs(20)).good()?;
+    let (target, port) = (listed.contains("10.99.0.8"), listed.trim_end().ends_with(",1"));
+    want(!done || target || !listed.is_empty(), "it was reported done and is not there")?;
+    want(rules.contains("dnat ip to 10.99.0.8") == target, "the rules are not the record's")?;
+    want(rules.contains("dnat ip to 10.99.0.7") == port, "the rules of ports are not the record's")?;
+    if listed.is_empty() {
+        forward("create matrixbr0 192.0.2.7")?;
+    }
+    forward("delete matrixbr0 192.0.2.7")?;
+    network(state, done)
+}
+
+/// It has gone with its rules, or is whole.
+pub fn forward_deleted(state: &State, done: bool) -> Result<(), String> {
+    state.run(&["network", "set", "matrixbr0", "user.settled=1"]).good()?;
+    let listed = state.run(&["network", "forward", "list", "matrixbr0", "-f", "csv"]).good()?;
+    want(!done || listed.is_empty(), "it was reported deleted and is there")?;
+    match listed.is_empty() {
+        false => forward(state, false),
+        true => {
+            let rules = common_root::run(nft(), None, std::time::Duration::from_secs(20)).good()?;
+            want(!rules.contains("10.99.0.8"), "its rules are left")?;
+            network(state, done)
+        }
+    }
+}
+
+fn nft() -> std::process::Command {
+    let mut command = std::process::Command::new("nft");
+    command.args(["list", "ruleset"]);
+    command
 }
 
 /// The network can be used and deleted, or its name is free.

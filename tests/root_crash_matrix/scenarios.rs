@@ -78,6 +78,10 @@ fn with_spare_profile(state: &State) {
 /// Made by the runner if dnsmasq and nft are there.
 const NETWORKS: &str = "networks";
 const NETWORK: &[&str] = &["network create matrixbr0"];
+const FORWARD: &[&str] = &[
+    "network create matrixbr0 ipv4.address=10.99.0.1/24",
+    "network forward create matrixbr0 192.0.2.7 target_address=10.99.0.8",
+];
 const ON_NETWORK: &[&str] = &["network create matrixbr0", "launch img c1 -n matrixbr0 -c user.x=old"];
 /// With a second interface.
 const ON_TWO: &[&str] = &[
@@ -241,6 +245,21 @@ pub const ALL: &[Scenario] = &[
         needs: NETWORKS,
         before: NETWORK,
         ..scenario("network delete", "network delete matrixbr0", checks::network)
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: NETWORK,
+        ..scenario("forward create", "network forward create matrixbr0 192.0.2.7 user.x=1", checks::forward)
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: FORWARD,
+        ..scenario("forward port add", "network forward port add matrixbr0 192.0.2.7 tcp 80 10.99.0.7", checks::forward)
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: FORWARD,
+        ..scenario("forward delete", "network forward delete matrixbr0 192.0.2.7", checks::forward_deleted)
     },
     Scenario {
         needs: NETWORKS,

@@ -2,7 +2,10 @@
 //! a web server, reached through an interface of the host.
 
 use crate::common_root::State;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// The host's address towards the world, and the world's.
 pub const HOST: &str = "203.0.113.1";
@@ -76,6 +79,66 @@ impl World {
     /// Runs a command outside, which must succeed; its output.
     pub fn sh(&self, words: &str) -> String {
         host(&format!("nsenter -t {} -n {words}", self.space.id()))
+    }
+}
+
+/// Does something in the network of a process.
+fn in_network<T: Send>(pid: &str, what: impl FnOnce() -> T + Send) -> T {
+    let space = std::fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
+    std::thread::scope(|scope| {
+        let there = scope.spawn(|| {
+            nix::sched::setns(&space, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            what()
+        });
+        there.join().unwrap()
+    })
+}
+
+/// Does something in the network of an instance.
+pub fn inside<T: Send>(state: &State, instance: &str, what: impl FnOnce() -> T + Send) -> T {
+    in_network(state.good(&["list", instance, "-f", "csv", "-c", "p"]).trim(), what)
+}
+
+/// Sends `words` to a server and returns what it says until it closes; nothing if there is none within two seconds.
+pub fn ask(address: &str, port: u16, words: &str) -> String {
+    let patience = Duration::from_secs(2);
+    let to = SocketAddr::new(address.parse().unwrap(), port);
+    let talk = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&to, patience)?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.write_all(words.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    talk().unwrap_or_default()
+}
+
+/// The page `name` of a web server.
+pub fn get(address: &str, port: u16) -> String {
+    let answer = ask(address, port, "GET /name HTTP/1.0\r\n\r\n");
+    answer.rsplit("\r\n\r\n").next().unwrap_or_default().trim().to_string()
+}
+
+/// Answers the next UDP packet that comes to the socket with itself.
+pub fn echo_once(socket: UdpSocket) -> std::thread::JoinHandle<()> {
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    std::thread::spawn(move || {
+        let mut packet = [0; 2048];
+        let (n, from) = socket.recv_from(&mut packet).unwrap();
+        socket.send_to(&packet[..n], from).unwrap();
+    })
+}
+
+impl World {
+    /// Does something outside.
+    pub fn outside<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
+        in_network(&self.space.id().to_string(), what)
+    }
+
+    /// What a web server says to the outside.
+    pub fn get(&self, address: &str, port: u16) -> String {
+        self.outside(|| get(address, port))
     }
 }
 

@@ -58,6 +58,15 @@ pub fn has_ipv6() -> bool {
     openat(CWD, "/proc/sys/net/ipv6/conf/all", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).is_ok()
 }
 
+/// Packets between the ports of a bridge go through the host's address translation (br_netfilter).
+pub fn translates_in_bridges() -> bool {
+    ["iptables", "ip6tables"].iter().any(|name| {
+        let file = openat(CWD, format!("/proc/sys/net/bridge/bridge-nf-call-{name}"), OFlags::CLOEXEC, Mode::empty());
+        let mut text = [0; 1];
+        file.is_ok_and(|file| rustix::io::read(file, &mut text).is_ok()) && text != *b"0"
+    })
+}
+
 /// Reads a setting of an interface.
 ///
 /// # Errors

@@ -77,6 +77,19 @@ fn wrong<T>(message: impl Into<String>) -> Result<T> {
 }
 
 impl Forward {
+    /// Takes away what does not matter: white space, and other ways to write an address.
+    pub fn normalise(&mut self) {
+        self.description = self.description.trim().to_string();
+        for port in &mut self.ports {
+            port.description = port.description.trim().to_string();
+            port.protocol = port.protocol.trim().to_string();
+            let address = port.target_address.trim();
+            port.target_address = address.parse::<IpAddr>().map_or(address.to_string(), |a| a.to_string());
+            port.listen_port.retain(|c| !c.is_whitespace());
+            port.target_port.retain(|c| !c.is_whitespace());
+        }
+    }
+
     /// Reads a forward. `network`: configuration of its network, a bridge.
     ///
     /// # Errors

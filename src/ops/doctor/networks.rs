@@ -14,6 +14,11 @@ pub(super) fn check(store: &Store, fix: bool, report: &mut Report) -> Result<()>
             if let Err(e) = network {
                 report.broken(&format!("network {project}/{name}"), &e);
             }
+            for (listen, forward) in store.forwards(&project, &name)? {
+                if let Err(e) = forward {
+                    report.broken(&format!("forward {listen} of network {project}/{name}"), &e);
+                }
+            }
             owners.insert(name, project.clone());
         }
     }

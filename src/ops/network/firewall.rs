@@ -39,7 +39,9 @@ pub(in crate::ops) fn tables(store: &Store) -> Tables {
 /// nft is missing or refuses: nothing has changed then.
 pub(super) fn up(store: &Store, name: &NetworkName, bridge: &Bridge) -> Result<()> {
     let tables = tables(store);
-    together(&tables, &network::up(name, bridge), &|there| coexist::up(&tables, name, bridge, there))
+    let mut script = network::up(name, bridge);
+    script.append(super::forwards::script(store, name, bridge)?);
+    together(&tables, &script, &|there| coexist::up(&tables, name, bridge, there))
         .with_context(|| format!("Failed setting the firewall rules of network \"{name}\""))
 }
 

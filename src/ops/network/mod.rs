@@ -13,6 +13,8 @@ pub mod change;
 pub mod dns;
 pub mod filter;
 pub(super) mod firewall;
+pub mod forwards;
+pub mod hairpin;
 pub mod leases;
 pub mod list;
 mod members;

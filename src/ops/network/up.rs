@@ -111,6 +111,16 @@ fn is_up(store: &Store, name: &NetworkName, config: &Config) -> Result<bool> {
         && Links::open()?.find(name.as_str())?.is_some_and(|link| link.index == run.index))
 }
 
+/// Is a bridge of this network there that we brought up?
+///
+/// # Errors
+/// The run file is damaged.
+pub(super) fn runs(store: &Store, name: &NetworkName) -> Result<bool> {
+    let Some(run) = store.network_run(name)? else { return Ok(false) };
+    let here = run.boot_id == boot_id::current()?;
+    Ok(here && Links::open()?.find(name.as_str())?.is_some_and(|link| link.index == run.index))
+}
+
 /// Does these parts of a plan, and notes it.
 ///
 /// # Errors
