@@ -93,3 +93,4 @@ pub mod ops;
 
 pub mod cli;
 pub mod monitor;
+pub mod proxy;

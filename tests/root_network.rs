@@ -30,6 +30,8 @@ mod life;
 mod members;
 #[path = "root_network/packets.rs"]
 mod packets;
+#[path = "root_network/proxy.rs"]
+mod proxy;
 #[path = "root_lifecycle/support.rs"]
 #[allow(dead_code, reason = "the other test programs use the rest")]
 mod support;

@@ -51,6 +51,7 @@ mod network_use;
 pub mod profile;
 pub mod profile_assign;
 pub mod project;
+mod publish;
 pub mod rename;
 pub mod run;
 pub mod storage;

@@ -3,7 +3,7 @@
 use super::complete;
 use super::create::{CreateOptions, resolve};
 use super::exec::{FORWARDED, status, streams};
-use super::{Context, Outcome, kv};
+use super::{Context, Outcome, kv, publish};
 use crate::base::names::InstanceName;
 use crate::base::user::UserSpec;
 use crate::error::{Error, Result};
@@ -26,7 +26,10 @@ use clap_complete::engine::ArgValueCompleter;
     Run one command in a fresh Debian
 
 stapes run -it --mount .:/src --workdir /src mine -- make test
-    Run the tests of this folder in the local image \"mine\""
+    Run the tests of this folder in the local image \"mine\"
+
+stapes run --publish 8080:80 mine -- httpd -f
+    Run a web server that the host answers for at port 8080"
 )]
 pub struct Run {
     /// Image
@@ -52,6 +55,9 @@ pub struct Run {
     /// Name of the instance
     #[arg(long, value_name = "name")]
     pub name: Option<String>,
+    /// Port of the host for one of the instance (may be passed multiple times)
+    #[arg(long, value_name = "[address:]host-port:port[/udp]")]
+    pub publish: Vec<String>,
     /// End the command after this time (seconds, or with a unit as in 10m)
     #[arg(long, value_name = "time")]
     pub timeout: Option<String>,
@@ -128,6 +134,9 @@ impl Run {
         create.name = self.name.as_deref().map(InstanceName::parse).transpose()?;
         for (i, word) in self.mount.iter().enumerate() {
             create.devices.insert(format!("mount{i}"), Mount::parse(word)?.device()?);
+        }
+        for (i, word) in self.publish.iter().enumerate() {
+            create.devices.insert(format!("publish{i}"), publish::device(word)?);
         }
         let timeout = self.timeout.as_deref().map(timeout).transpose()?;
         let (user, group) = self.user.as_deref().map_or(Ok((0, None)), |u| UserSpec::parse(u)?.ids())?;

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::model::attach::{Mount, Rootfs, Shift};
 use crate::model::cpus::CpuWish;
 use crate::model::nic::Nic;
+use crate::model::proxy::Proxy;
 use oci_spec::runtime::{LinuxIdMapping, Spec};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -33,6 +34,9 @@ pub struct Plan {
     /// Network interfaces besides the loopback.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nics: Vec<Nic>,
+    /// Processes beside it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proxies: Vec<Proxy>,
     /// What of the host's own is bound in: sysfs folders, lxcfs files.
     pub host_binds: Vec<Bind>,
     /// Runs without a user namespace.

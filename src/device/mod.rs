@@ -5,6 +5,7 @@ mod disk;
 mod nic;
 mod nic_ipvlan;
 mod nic_routed;
+mod proxy;
 
 use crate::error::{Error, Result};
 use crate::model::attach::{Attachment, Need, Supply};
@@ -36,6 +37,7 @@ pub fn load(name: &str, options: &Options, kind: InstanceType) -> Result<Option<
         Some("none") => Ok(None),
         Some("disk") => disk::Disk::load(name, options).map(|d| Some(Box::new(d) as Box<dyn Device>)),
         Some("nic") => nic::Nic::load(name, options).map(|d| d.map(|d| Box::new(d) as Box<dyn Device>)),
+        Some("proxy") => proxy::Proxy::load(name, options).map(|d| d.map(|d| Box::new(d) as Box<dyn Device>)),
         Some(other) => Err(Error::unsupported(format!(
             "Failed to start device \"{name}\": Devices of type \"{other}\" are not supported by this version for {}s",
             kind.as_str()

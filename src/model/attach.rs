@@ -4,6 +4,7 @@
 //! [`Attachment`]s; `container` and `vm` translate those with one exhaustive match each.
 
 use super::nic::{Identity, Nic};
+use super::proxy::Proxy;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -81,6 +82,8 @@ pub enum Attachment {
     Mount(Mount),
     /// A network interface.
     Nic(Nic),
+    /// A process beside the instance.
+    Proxy(Proxy),
 }
 
 /// A mount inside the instance.

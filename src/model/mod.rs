@@ -11,5 +11,6 @@ pub mod nic;
 pub mod pool;
 pub mod profile;
 pub mod project;
+pub mod proxy;
 pub mod status;
 pub mod view;

@@ -12,7 +12,7 @@ use crate::fault;
 use crate::ops::keep::{self, Keep};
 use crate::ops::lifecycle::{self, End, Monitored, Told};
 use crate::ops::spawn::{LOCK, PLAN, READY};
-use crate::ops::templates;
+use crate::ops::{proxies, templates};
 use crate::sys::{memfd, process};
 use nix::sys::signalfd::SignalFd;
 use std::io::Write;
@@ -69,6 +69,7 @@ fn begin(plan: OwnedFd) -> Result<(Monitored, Keep, SignalFd)> {
     let started = start::start(&plan, None, &|root| templates::write(&plan, root))?;
     fault::point("monitor.started")?;
     let keep = Keep::new(&plan, started, None)?;
+    proxies::start(&plan, keep.pid())?;
     monitored.record_start(&plan, keep.pid())?;
     fault::point("monitor.recorded")?;
     Ok((monitored, keep, orders))

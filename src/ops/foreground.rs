@@ -8,7 +8,7 @@
 use super::keep::Keep;
 use super::lifecycle::{self, Monitored, Next, Told};
 use super::start::{self, Starter};
-use super::{load, templates, undo};
+use super::{load, proxies, templates, undo};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::container::plan::Plan;
 use crate::container::start as runtime;
@@ -124,6 +124,7 @@ impl Place {
             fault::point("foreground.started")?;
             let copy = output.try_clone().context("Failed copying standard output")?;
             let keep = Keep::new(plan, started, Some(copy))?;
+            proxies::start(plan, keep.pid())?;
             monitored.record_start(plan, keep.pid())?;
             fault::point("foreground.recorded")?;
             Ok(Up { monitored, keep })

@@ -3,7 +3,7 @@
 //! The monitor holds no lock while it waits; here it takes the instance's lock to record the exit, waiting for whoever has
 //! it. The same clean-up serves commands that find the monitor dead ([`clean_up`]).
 
-use super::{confine, cpus, delete, load, nics, power, start, undo};
+use super::{confine, cpus, delete, load, network, nics, power, start, undo};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::base::time;
 use crate::container::plan::{Places, Plan};
@@ -204,6 +204,8 @@ pub fn exited<T>(monitored: Monitored, end: End, again: Again<'_, T>) -> Result<
         After::Restart | After::AutoRestart => {
             let times = if after == After::AutoRestart { push_time(&restarted) } else { restarted };
             remove_processes(&store, &project, &name)?;
+            store.end_proxies(&project, &name)?;
+            network::nat::end(&store, (&project, &name))?;
             nics::end(&store, (&project, &name))?;
             fault::point("exit.restart")?;
             let options = start::Options { restarted: times };
@@ -294,7 +296,10 @@ fn clean_up_with(store: &Store, held: &Held<InstanceKey, Exclusive>, power: Powe
     // While a process is left, its profile stays: the kernel would let it go on unconfined.
     errors.extend(remove_processes(store, p, n).and_then(|()| confine::unload(store, held)).err());
     errors.extend(fault::point("cleanup.processes").err());
+    errors.extend(store.end_proxies(p, n).err());
+    errors.extend(fault::point("cleanup.proxies").err());
     errors.extend(cpus::release(store, (p, n)).err());
+    errors.extend(network::nat::end(store, (p, n)).err());
     errors.extend(nics::end(store, (p, n)).err());
     errors.extend(fault::point("cleanup.network").err());
     let ephemeral = store.instance(p, n).ok().flatten().is_some_and(|i| i.ephemeral);

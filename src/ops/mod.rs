@@ -40,6 +40,7 @@ pub mod power;
 pub mod profile;
 mod profile_change;
 pub mod project;
+pub mod proxies;
 pub mod relay;
 pub mod rename;
 pub mod run;

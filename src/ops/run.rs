@@ -7,7 +7,9 @@
 use super::exec::{self, Process, Session};
 use super::load::{self, Loaded};
 use super::relay::Ended;
-use super::{confine, create, idmap, image_import, lifecycle, nics, pool, settings, start, templates};
+use super::{
+    confine, create, idmap, image_import, lifecycle, network, nics, pool, proxies, settings, start, templates,
+};
 use crate::container::build::{self, Settings};
 use crate::container::plan::{Init, Plan};
 use crate::container::start::{self as runtime, Started};
@@ -142,6 +144,7 @@ fn execute(
         store.save_volatile(held, &loaded.volatile)?;
         nics::begin(store, &loaded)?;
     }
+    network::nat::begin(store, &loaded)?;
     let monitor = MonitorLock::take(&plan.run_dir)?;
     let owner = (!plan.privileged).then(|| plan.host_uid(request.process.user));
     let session = Session::plain(&request.process.streams, request.process.terminal.is_some(), owner)?;
@@ -158,6 +161,7 @@ fn execute(
         other => other.map_err(|e| confine::explain(&loaded.expanded.config, e))?,
     };
     nics::started(store, &loaded)?;
+    proxies::start(&plan, child.pid())?;
     lifecycle::record(&monitor, &plan, child.pid())?;
     drop(keeper);
     fault::point("run.running")?;

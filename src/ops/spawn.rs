@@ -42,14 +42,15 @@ pub fn monitor(held: &Held<InstanceKey, Exclusive>, plan: &Plan, cgroups: &Tree)
         .context("Failed opening the monitor's log")?;
     let null = std::fs::File::open("/dev/null").context("Failed opening \"/dev/null\"")?;
     let exe = our_binary(plan).context("Failed opening ourselves")?;
-    let program =
-        program(plan, [null.as_raw_fd(), log.as_raw_fd()], [data.as_fd(), theirs.as_fd(), held.as_fd()], exe.as_fd())?;
+    let words = [ROLE.to_string(), format!("{}/{}", plan.project, plan.name)];
+    let handed = [data.as_fd(), theirs.as_fd(), held.as_fd()];
+    let program = role([null.as_raw_fd(), log.as_raw_fd()], &handed, exe.as_fd(), words)?;
     let mut child = into_tree(cgroups, &program).context("Failed starting the monitor")?;
     drop(theirs);
     if let Err(failure) = child.wait_exec().context("Failed starting the monitor")? {
         return Err(Error::failed(format!("Failed starting the monitor: error {}", failure.errno)));
     }
-    await_ready(ready, child)
+    await_ready(ready, child, "The monitor ended before the instance was running")
 }
 
 /// Straight into the monitors' group, as a rule; if it is not there, or is going away with the last instance, it is made.
@@ -67,41 +68,47 @@ fn into_tree(cgroups: &Tree, program: &[Op]) -> Result<Child> {
     }
 }
 
-/// What the monitor runs from: a protected view where the instance's root could write to the binary itself.
-fn our_binary(plan: &Plan) -> crate::sys::Result<OwnedFd> {
+/// What the monitor, and what it starts itself, runs from: a protected view where the instance's root could write to the binary itself.
+pub(super) fn our_binary(plan: &Plan) -> crate::sys::Result<OwnedFd> {
     if plan.holds_uid(selfexe::owner()?) { selfexe::sealed() } else { selfexe::plain() }
 }
 
-fn program(plan: &Plan, io: [i32; 2], handed: [BorrowedFd<'_>; 3], exe: BorrowedFd<'_>) -> Result<Vec<Op>> {
+/// Our binary as a role of these two first words: in a session of its own, with `handed` at the descriptors from 3 on.
+pub(super) fn role(
+    io: [i32; 2],
+    handed: &[BorrowedFd<'_>],
+    exe: BorrowedFd<'_>,
+    words: [String; 2],
+) -> Result<Vec<Op>> {
     let text = |s: String| CString::new(s).map_err(|_| Error::internal("A name has a NUL byte"));
     let [null, log] = io;
     // Moved out of the way of the fixed numbers first, to numbers above all that are read here: where several instances are
     // started side by side, there may be many.
-    let given = handed.iter().map(AsRawFd::as_raw_fd).chain([null, log, exe.as_raw_fd(), LOCK]);
-    let spare = given.max().unwrap_or(LOCK) + 1;
-    Ok(vec![
-        Op::NewSession,
-        Op::Dup { from: Fd::Num(exe.as_raw_fd()), to: spare },
-        Op::Dup { from: Fd::Num(handed[0].as_raw_fd()), to: spare + 1 },
-        Op::Dup { from: Fd::Num(handed[1].as_raw_fd()), to: spare + 2 },
-        Op::Dup { from: Fd::Num(handed[2].as_raw_fd()), to: spare + 3 },
-        Op::Dup { from: Fd::Num(log), to: spare + 4 },
+    let count = i32::try_from(handed.len()).unwrap_or(i32::MAX);
+    let given = handed.iter().map(AsRawFd::as_raw_fd).chain([null, log, exe.as_raw_fd(), PLAN + count]);
+    let spare = given.max().unwrap_or(PLAN) + 1;
+    let mut ops = vec![Op::NewSession, Op::Dup { from: Fd::Num(exe.as_raw_fd()), to: spare }];
+    ops.extend((spare + 2..).zip(handed).map(|(to, fd)| Op::Dup { from: Fd::Num(fd.as_raw_fd()), to }));
+    ops.extend([
+        Op::Dup { from: Fd::Num(log), to: spare + 1 },
         Op::Dup { from: Fd::Num(null), to: 0 },
-        Op::Dup { from: Fd::Num(spare + 4), to: 1 },
-        Op::Dup { from: Fd::Num(spare + 4), to: 2 },
+        Op::Dup { from: Fd::Num(spare + 1), to: 1 },
+        Op::Dup { from: Fd::Num(spare + 1), to: 2 },
         Op::CloexecFrom(3),
-        Op::Dup { from: Fd::Num(spare + 1), to: PLAN },
-        Op::Dup { from: Fd::Num(spare + 2), to: READY },
-        Op::Dup { from: Fd::Num(spare + 3), to: LOCK },
+    ]);
+    ops.extend((0..count).map(|i| Op::Dup { from: Fd::Num(spare + 2 + i), to: PLAN + i }));
+    let [role, subject] = words;
+    ops.extend([
         Op::ResetSignals,
         Op::Umask(0o077),
         Op::WorkDir { path: text("/".into())?, or_root: false },
         Op::ExecFd {
             fd: Fd::Num(spare),
-            argv: CArray::new(vec![text(ROLE.into())?, text(format!("{}/{}", plan.project, plan.name))?]),
+            argv: CArray::new(vec![text(role)?, text(subject)?]),
             envp: CArray::new(environment()?),
         },
-    ])
+    ]);
+    Ok(ops)
 }
 
 /// Nothing, but for the faults of a test build.
@@ -110,16 +117,17 @@ fn environment() -> Result<Vec<CString>> {
     variable.into_iter().map(|v| CString::new(v).map_err(|_| Error::internal("A fault has a NUL byte"))).collect()
 }
 
-fn await_ready(ready: OwnedFd, child: Child) -> Result<()> {
+/// Waits for what a role reports; `silent`: what it means that it ended without a word.
+pub(super) fn await_ready(ready: OwnedFd, child: Child, silent: &str) -> Result<()> {
     let mut report = Vec::new();
     let mut pipe = std::fs::File::from(ready);
-    Read::by_ref(&mut pipe).take(64 << 10).read_to_end(&mut report).context("Failed waiting for the monitor")?;
+    Read::by_ref(&mut pipe).take(64 << 10).read_to_end(&mut report).context("Failed waiting for a process of ours")?;
     match report.first() {
         Some(b'+') => {
             child.detach()?;
             Ok(())
         }
         Some(_) => Err(lifecycle::decode_failure(&report)),
-        None => Err(Error::failed("The monitor ended before the instance was running")),
+        None => Err(Error::failed(silent)),
     }
 }

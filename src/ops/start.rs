@@ -17,6 +17,7 @@ use crate::model::cpus::CpuWish;
 use crate::model::instance::{Config, InstanceType};
 use crate::model::keys::{self, volatile_value};
 use crate::model::nic::Nic;
+use crate::model::proxy::Proxy;
 use crate::store::Store;
 use crate::store::lock::{Exclusive, Held, InstanceKey};
 use crate::store::runfile::Wish;
@@ -95,6 +96,7 @@ pub(super) fn locked_with<T>(
         .and_then(|()| confine::prepare(store, &loaded))
         .and_then(|()| fault::point("start.confined"))
         .and_then(|()| nics::begin(store, &loaded))
+        .and_then(|()| network::nat::begin(store, &loaded))
         .and_then(|()| fault::point("start.connected"))
         .and_then(|()| {
             mark_running(&mut loaded, &plan, starter.returns_with_host);
@@ -247,6 +249,7 @@ pub fn plan(store: &Store, loaded: &Loaded, cgroups: &Tree) -> Result<Plan> {
         shift: root.shift,
         mounts: parts.mounts,
         nics: parts.nics,
+        proxies: parts.proxies,
         host_binds: settings::host_binds(privileged),
         privileged,
         nesting: keys::SECURITY_NESTING.bool(config)?,
@@ -296,11 +299,12 @@ pub fn root_of(store: &Store, loaded: &Loaded, map: Option<&IdMap>) -> Result<Ro
 struct Parts {
     mounts: Vec<Mount>,
     nics: Vec<Nic>,
+    proxies: Vec<Proxy>,
     readonly: bool,
 }
 
 fn parts(store: &Store, loaded: &Loaded, root: &Rootfs) -> Result<Parts> {
-    let mut parts = Parts { mounts: Vec::new(), nics: Vec::new(), readonly: false };
+    let mut parts = Parts { mounts: Vec::new(), nics: Vec::new(), proxies: Vec::new(), readonly: false };
     let devices = nics::resolved(store, loaded)?;
     let identity = |device: &str| nics::identity(loaded, device);
     for attachment in wiring::attachments(&devices, loaded.instance.kind, root, &identity)? {
@@ -309,6 +313,7 @@ fn parts(store: &Store, loaded: &Loaded, root: &Rootfs) -> Result<Parts> {
                 network::hairpin::settle(store, &devices, &mut nic)?;
                 parts.nics.push(nic);
             }
+            Attachment::Proxy(proxy) => parts.proxies.push(proxy),
             Attachment::Root { readonly, .. } => parts.readonly = readonly,
             Attachment::Mount(m) => parts.mounts.push(m),
         }

@@ -54,6 +54,8 @@ impl Undoer for OpsUndoer {
             Action::RenewAcls { project } => network::rules::renew_all(store, &ProjectName::parse(project)?),
             Action::StopDevices { project, name } => {
                 let who = (&ProjectName::parse(project)?, &InstanceName::parse(name)?);
+                store.end_proxies(who.0, who.1)?;
+                network::nat::end(store, who)?;
                 nics::end(store, who)?;
                 nics::release(store, who);
                 Ok(())

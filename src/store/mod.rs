@@ -29,6 +29,7 @@ pub mod nic_notes;
 mod objects;
 mod open;
 pub mod plugged;
+pub mod proxies;
 pub mod record;
 pub mod recover;
 pub mod runfile;

@@ -283,6 +283,31 @@ pub fn image_deleted_in_use(state: &State, done: bool) -> Result<(), String> {
     image_deleted(state, done)
 }
 
+/// The port of the host is answered for as long as the instance runs, and free when it does not.
+pub fn proxied(state: &State, done: bool) -> Result<(), String> {
+    let running = state_of(state, "c1")?.as_deref() == Some("RUNNING");
+    let answered = std::net::TcpStream::connect(("127.0.0.1", 8000)).is_ok();
+    want(running == answered, "the port is not the instance's")?;
+    runs(state, done)
+}
+
+/// The same for one that was stopped.
+pub fn proxied_no_more(state: &State, done: bool) -> Result<(), String> {
+    let now = state_of(state, "c1")?;
+    want(!done || now.as_deref() == Some("STOPPED"), "it was reported stopped and is not")?;
+    proxied(state, false)
+}
+
+/// The rules are there as long as the instance runs.
+pub fn proxied_by_nat(state: &State, done: bool) -> Result<(), String> {
+    let running = state_of(state, "c1")?.as_deref() == Some("RUNNING");
+    let rules = common_root::run(nft(), None, Duration::from_secs(20)).good()?;
+    want(running == rules.contains("dnat ip to 10.99.0.7"), "the rules are not the instance's")?;
+    runs(state, done)?;
+    state.run(&["delete", "-f", "c1"]).good()?;
+    network(state, done)
+}
+
 /// What nft has of the forward is what its record says; it can be made, used and deleted.
 pub fn forward(state: &State, done: bool) -> Result<(), String> {
     let forward = |words: &str| {
@@ -292,7 +317,7 @@ pub fn forward(state: &State, done: bool) -> Result<(), String> {
     // Settles what the killed command left.
     state.run(&["network", "set", "matrixbr0", "user.settled=1"]).good()?;
     let listed = forward("list matrixbr0 -f csv")?;
-    let rules = common_root::run(nft(), None, std::time::Duration::from_secs(20)).good()?;
+    let rules = common_root::run(nft(), None, Duration::from_secs(20)).good()?;
     let (target, port) = (listed.contains("10.99.0.8"), listed.trim_end().ends_with(",1"));
     want(!done || target || !listed.is_empty(), "it was reported done and is not there")?;
     want(rules.contains("dnat ip to 10.99.0.8") == target, "the rules are not the record's")?;
@@ -312,7 +337,7 @@ pub fn forward_deleted(state: &State, done: bool) -> Result<(), String> {
     match listed.is_empty() {
         false => forward(state, false),
         true => {
-            let rules = common_root::run(nft(), None, std::time::Duration::from_secs(20)).good()?;
+            let rules = common_root::run(nft(), None, Duration::from_secs(20)).good()?;
             want(!rules.contains("10.99.0.8"), "its rules are left")?;
             network(state, done)
         }

@@ -41,6 +41,20 @@ fn instance(state: &State) {
     state.good(&["create", "img", "c1", "-c", "user.x=old"]);
 }
 
+fn proxied(state: &State) {
+    instance(state);
+    state.good(&[
+        "config",
+        "device",
+        "add",
+        "c1",
+        "web",
+        "proxy",
+        "listen=tcp:127.0.0.1:8000",
+        "connect=tcp:127.0.0.1:80",
+    ]);
+}
+
 fn instance_for_boot(state: &State) {
     state.good(&["create", "img", "c1", "-c", "boot.autostart=true"]);
 }
@@ -78,6 +92,11 @@ fn with_spare_profile(state: &State) {
 /// Made by the runner if dnsmasq and nft are there.
 const NETWORKS: &str = "networks";
 const NETWORK: &[&str] = &["network create matrixbr0"];
+const NAT: &[&str] = &[
+    "network create matrixbr0 ipv4.address=10.99.0.1/24",
+    "create img c1 -n matrixbr0 -d eth0,ipv4.address=10.99.0.7 -c user.x=old",
+    "config device add c1 web proxy listen=tcp:192.0.2.7:80 connect=tcp:0.0.0.0:80 nat=true",
+];
 const FORWARD: &[&str] = &[
     "network create matrixbr0 ipv4.address=10.99.0.1/24",
     "network forward create matrixbr0 192.0.2.7 target_address=10.99.0.8",
@@ -235,6 +254,9 @@ pub const ALL: &[Scenario] = &[
         before: &["crash store.instance.renamed rename c1 c2"],
         ..scenario("recovery of rename", "create img third", checks::renamed_or_not)
     },
+    Scenario { prepare: proxied, ..scenario("start, proxy", "start c1", checks::proxied) },
+    Scenario { prepare: proxied, before: STARTED, ..scenario("stop -f, proxy", "stop -f c1", checks::proxied_no_more) },
+    Scenario { needs: NETWORKS, before: NAT, ..scenario("start, proxy with nat", "start c1", checks::proxied_by_nat) },
     Scenario { needs: NETWORKS, ..scenario("network create", "network create matrixbr0", checks::network) },
     Scenario {
         needs: NETWORKS,

@@ -82,24 +82,35 @@ pub(in crate::ops) fn unset(store: &Store, script: &Script) -> Result<()> {
     }
 }
 
-/// Do interfaces outside our networks have rules?
-fn instances_have_rules(store: &Store) -> Result<bool> {
-    let all = store.nic_notes_of_all()?;
-    Ok(all.iter().any(|(_, notes)| notes.devices.values().flatten().any(|part| *part == HostPart::Rules)))
-}
-
-/// Removes our tables if nobody has anything in them; no nft is fine.
+/// Removes our tables if no network is up and nothing else of ours is in them; no nft is fine.
 ///
 /// # Errors
 /// nft refuses.
 pub(in crate::ops) fn tidy(store: &Store) -> Result<()> {
-    if !store.network_runs()?.is_empty() || instances_have_rules(store)? {
+    if !store.network_runs()?.is_empty() {
         return Ok(());
     }
-    match apply(&no_tables(&tables(store))) {
+    let tables = tables(store);
+    match are_empty(&tables) {
         Err(e) if e.kind() == Kind::Unsupported => Ok(()),
-        other => other,
+        Err(e) => Err(e),
+        Ok(Some(true)) => apply(&no_tables(&tables)),
+        Ok(_) => Ok(()),
     }
+}
+
+/// Are our tables without chains? None if there are none.
+fn are_empty(tables: &Tables) -> Result<Option<bool>> {
+    let mut all = None;
+    for family in ["inet", "bridge", "netdev"] {
+        let list = Cmd::new(NFT).args(["list", "table", family, tables.name()]).timeout(PATIENCE);
+        let out = Host::default().run_with(list, None)?;
+        if out.status.success() {
+            let empty = !String::from_utf8_lossy(&out.stdout).lines().any(|l| l.trim_start().starts_with("chain "));
+            all = Some(all.unwrap_or(true) && empty);
+        }
+    }
+    Ok(all)
 }
 
 /// What of nftables for bridges the kernel has: it is asked to check a rule each, and loads what it needs for them.
@@ -134,6 +145,15 @@ pub(super) fn listing(store: &Store) -> Result<Option<Listing>> {
         }
     }
     Ok(Some(all))
+}
+
+/// The same where no network is up that would take the tables along: they go with their last chain.
+///
+/// # Errors
+/// nft refuses.
+pub(super) fn unset_alone(store: &Store, script: &Script) -> Result<()> {
+    unset(store, script)?;
+    tidy(store)
 }
 
 /// Removes our tables with all that is in them, whether they are there or not: nft before 1.0.8 knows no `destroy`.

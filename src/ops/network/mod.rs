@@ -18,6 +18,7 @@ pub mod hairpin;
 pub mod leases;
 pub mod list;
 mod members;
+pub mod nat;
 pub mod rename;
 pub mod rules;
 pub mod taken;
