@@ -71,7 +71,7 @@ impl Datagrams {
             false => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
         let socket = UdpSocket::bind(any)?;
-        socket.connect(self.to)?;
+        rustix::net::connect(&socket, &self.to)?;
         socket.set_nonblocking(true)?;
         Ok(socket)
     }
