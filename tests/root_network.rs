@@ -39,3 +39,5 @@ mod support;
 mod types;
 #[path = "root_network/world.rs"]
 mod world;
+#[path = "root_network/zone.rs"]
+mod zone;

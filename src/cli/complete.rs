@@ -85,6 +85,11 @@ pub fn protocols(typed: &OsStr) -> Vec<CompletionCandidate> {
     matching(vec!["tcp".to_string(), "udp".to_string()], typed)
 }
 
+/// DNS zones.
+pub fn zones(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::zones(), typed)
+}
+
 /// Keys of networks.
 pub fn network_keys(typed: &OsStr) -> Vec<CompletionCandidate> {
     matching(names::network_keys(), typed)

@@ -120,6 +120,16 @@ pub fn forwards() -> Vec<String> {
     list().unwrap_or_default()
 }
 
+/// DNS zones of the project.
+pub fn zones() -> Vec<String> {
+    let list = || {
+        let (store, project) = open()?;
+        let owner = network::zones::project_of(&store, &project).ok()?;
+        Some(store.zones(&owner).ok()?.into_iter().map(|(name, _)| name.to_string()).collect())
+    };
+    list().unwrap_or_default()
+}
+
 /// Keys of bridges, which have most of them.
 pub fn network_keys() -> Vec<String> {
     let all = registry::network::all(NetworkType::Bridge).map(|key| key.key.name);

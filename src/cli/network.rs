@@ -7,7 +7,9 @@ use super::network_acl::Acl;
 use super::network_forward::Forward;
 use super::network_list::{List, ListLeases};
 use super::network_more::{ListAllocations, Rename};
+use super::network_ovn::NeedsOvn;
 use super::network_use::{Attach, AttachProfile, Detach, DetachProfile};
+use super::network_zone::Zone;
 use super::output::yaml;
 use super::{Context, DONE, Outcome, kv, refuse_target};
 use crate::base::names::{NetworkName, ProjectName};
@@ -48,15 +50,23 @@ pub enum Network {
     Forward(Forward),
     Get(Get),
     Info(Info),
+    #[command(hide = true)]
+    Integration(NeedsOvn),
     #[command(visible_alias = "ls")]
     List(List),
     ListAllocations(ListAllocations),
     ListLeases(ListLeases),
+    #[command(hide = true)]
+    LoadBalancer(NeedsOvn),
+    #[command(hide = true)]
+    Peer(NeedsOvn),
     #[command(visible_alias = "mv")]
     Rename(Rename),
     Set(Set),
     Show(Show),
     Unset(Unset),
+    #[command(subcommand)]
+    Zone(Zone),
 }
 
 /// Create new networks
@@ -209,6 +219,10 @@ impl Network {
             Self::ListAllocations(allocations) => allocations.run(cx),
             Self::ListLeases(leases) => leases.run(cx),
             Self::Rename(rename) => rename.run(cx),
+            Self::Integration(command) => command.refuse(cx, "Network integrations"),
+            Self::LoadBalancer(command) => command.refuse(cx, "Network load balancers"),
+            Self::Peer(command) => command.refuse(cx, "Network peers"),
+            Self::Zone(zone) => zone.run(cx),
             Self::Set(set) => {
                 refuse_target(set.target.as_deref())?;
                 let change = Change::Set(cx.values(kv::assignments(&set.values)?)?);

@@ -10,7 +10,7 @@ use crate::store::proxies;
 use crate::sys::clone::{self, Spawn};
 use crate::sys::{memfd, ns, pidfd};
 use serde::{Deserialize, Serialize};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 /// Argument zero of the role.
@@ -55,8 +55,8 @@ fn one(plan: &Plan, proxy: &Proxy, init: i32) -> Result<()> {
     let task = serde_json::to_vec(&task).map_err(|e| Error::internal("Failed writing a task").caused_by(e))?;
     let task = memfd::sealed("stapes-proxy", &task).context("Failed handing over the task")?;
     let (ready, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    let process = pidfd::open(init)?;
-    let [net, mnt, user] = [ns::open(init, "net")?, ns::open(init, "mnt")?, ns::open(init, "user")?];
+    // One that has ended already, as a short command may, is served no more.
+    let Some([process, net, mnt, user]) = handles(init)? else { return Ok(()) };
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -77,4 +77,15 @@ fn one(plan: &Plan, proxy: &Proxy, init: i32) -> Result<()> {
         return Err(Error::failed(format!("Failed starting the proxy: error {}", failure.errno)));
     }
     spawn::await_ready(ready, child, "The proxy ended before it was listening")
+}
+
+/// Process 1 and its network, mount and user namespaces; none if it has ended.
+fn handles(init: i32) -> Result<Option<[OwnedFd; 4]>> {
+    let all = || -> crate::sys::Result<[OwnedFd; 4]> {
+        Ok([pidfd::open(init)?, ns::open(init, "net")?, ns::open(init, "mnt")?, ns::open(init, "user")?])
+    };
+    match all() {
+        Err(e) if matches!(e.errno, libc::ESRCH | libc::ENOENT) => Ok(None),
+        other => other.map(Some).map_err(Error::from),
+    }
 }

@@ -6,6 +6,7 @@
 
 use crate::base::names::{
     AclName, AddressSetName, Fingerprint, InstanceName, NetworkName, PoolName, ProfileName, ProjectName, SnapshotName,
+    ZoneName, ZoneRecordName,
 };
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -350,6 +351,22 @@ pub(super) mod rel {
     }
     pub fn forward(p: &ProjectName, n: &NetworkName, listen: std::net::IpAddr) -> PathBuf {
         format!("projects/{p}/networks/{n}/forwards/{listen}.toml").into()
+    }
+    pub const ZONE_FILE: &str = "zone.toml";
+    pub fn zones(p: &ProjectName) -> PathBuf {
+        format!("projects/{p}/zones").into()
+    }
+    pub fn zone_dir(p: &ProjectName, z: &ZoneName) -> PathBuf {
+        format!("projects/{p}/zones/{z}").into()
+    }
+    pub fn zone(p: &ProjectName, z: &ZoneName) -> PathBuf {
+        format!("projects/{p}/zones/{z}/{ZONE_FILE}").into()
+    }
+    pub fn zone_records(p: &ProjectName, z: &ZoneName) -> PathBuf {
+        format!("projects/{p}/zones/{z}/records").into()
+    }
+    pub fn zone_record(p: &ProjectName, z: &ZoneName, n: &ZoneRecordName) -> PathBuf {
+        format!("projects/{p}/zones/{z}/records/{n}.toml").into()
     }
     pub fn network_run_dir(n: &NetworkName) -> PathBuf {
         format!("networks/{n}").into()

@@ -36,6 +36,7 @@ pub mod runfile;
 pub mod trash;
 pub mod types;
 pub mod undo;
+mod zones;
 
 use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName};
 use crate::error::{Context, Error, Result};

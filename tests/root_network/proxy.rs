@@ -296,7 +296,7 @@ fn run_publishes_ports() {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(get("127.0.0.1", 8000), "c1");
-    let out = state.run(&["run", "--publish", "8000:80", "test", "--", "true"]);
+    let out = state.run(&["run", "--publish", "8000:80", "test", "--", "sleep", "5"]);
     out.clean_failure().unwrap();
     assert!(out.stderr.contains("Failed to start device \"publish0\": Failed to listen on tcp:[::]:8000"), "{out}");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::SIGTERM).unwrap();

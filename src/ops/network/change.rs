@@ -3,7 +3,7 @@
 //! The record decides: a network whose record is there is brought up by the next who needs it, whatever a killed command has
 //! done of it, and one whose record has gone is taken down by whoever deletes it again or by `doctor`.
 
-use super::{dns, not_found, project_of, rules, up, users};
+use super::{dns, not_found, project_of, rules, up, users, zones};
 use crate::base::inet::IpNet;
 use crate::base::names::{NetworkName, ProjectName};
 use crate::error::{Context, Error, Result};
@@ -51,6 +51,7 @@ pub fn create(store: &Store, request: &Request) -> Result<()> {
     }
     network::validate(name, request.kind, &config)?;
     rules::check(store, &project, &config)?;
+    zones::check(store, &project, &config)?;
     check_host(name, request.kind, &config)?;
     choose(store, (&project, name), &mut config)?;
     let network = Network { format: 1, kind: request.kind, description: request.description.clone(), config };
@@ -152,6 +153,7 @@ pub fn update(
     put.config.retain(|_, value| !value.is_empty());
     network::validate(name, old.kind, &put.config)?;
     rules::check(store, &project, &put.config)?;
+    zones::check(store, &project, &put.config)?;
     let mut new = Network { description: put.description, config: put.config, ..old.clone() };
     let mut changes = network::diff(old.kind, &old.config, &new.config);
     if !users(store, &project, name)?.is_empty() {

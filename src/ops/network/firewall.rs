@@ -10,7 +10,6 @@ use crate::network::nft::nic::Kernel;
 use crate::network::nft::{Script, Tables, network};
 use crate::ops::load;
 use crate::store::Store;
-use crate::store::nic_notes::HostPart;
 use std::time::Duration;
 
 const NFT: Program = Program { name: "nft", package: "nftables" };

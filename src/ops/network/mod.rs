@@ -23,6 +23,7 @@ pub mod rename;
 pub mod rules;
 pub mod taken;
 pub mod up;
+pub mod zones;
 
 use crate::base::names::{NetworkName, ProjectName};
 use crate::error::{Context, Error, Result};
