@@ -82,7 +82,8 @@ fn wanted(store: &Store, loaded: &Loaded, devices: &BTreeSet<String>) -> Result<
     let mut all: Devices = nics::resolved(store, loaded)?;
     all.retain(|name, _| devices.contains(name));
     let identity = |device: &str| nics::identity(loaded, device);
-    let nics = wiring::nics(&all, loaded.instance.kind, &identity)?;
+    let mut nics = wiring::nics(&all, loaded.instance.kind, &identity)?;
+    nics.iter_mut().try_for_each(|nic| network::hairpin::settle(store, &loaded.expanded.devices, nic))?;
     Ok(nics.into_iter().map(|nic| (nic.device.clone(), nic)).collect())
 }
 

@@ -151,7 +151,7 @@ mod tests {
         let veth = Link::Veth(HostEnd {
             name: "veth1".into(),
             tx_queue: Some(5),
-            bridge: Some(Port { bridge: "br0".into(), isolated: true }),
+            bridge: Some(Port { bridge: "br0".into(), isolated: true, hairpin: false }),
             connected: true,
             routes: vec!["10.0.0.0/24".parse().expect("net")],
             ingress: Some(1_000_000),
