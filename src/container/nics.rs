@@ -255,7 +255,8 @@ pub fn adjust(host: &mut Links, old: &HostEnd, new: &HostEnd) -> Result<()> {
     let target = host.target(&new.name)?;
     let mut steps = Vec::new();
     if let Some(port) = &new.bridge {
-        let flags = links::Port { isolated: Some(port.isolated), ..links::Port::default() };
+        let flags =
+            links::Port { isolated: Some(port.isolated), hairpin: Some(port.hairpin), ..links::Port::default() };
         steps.push(spec::change_port(&target, &flags));
     }
     steps.extend(match new.ingress {

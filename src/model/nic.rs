@@ -158,6 +158,7 @@ impl Nic {
             *end = HostEnd { routes: Vec::new(), ingress: None, egress: None, connected: true, ..end.clone() };
             if let Some(port) = &mut end.bridge {
                 port.isolated = false;
+                port.hairpin = false;
             }
         }
         // An end that goes down loses its routes, and they are more than those of a pair.
