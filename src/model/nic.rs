@@ -265,7 +265,7 @@ mod tests {
         let end = HostEnd {
             name: "veth1".into(),
             tx_queue: None,
-            bridge: Some(Port { bridge: "br0".into(), isolated: false, hairpin: false }),
+            bridge: Some(Port { bridge: "br0".into(), isolated: false, hairpin: false, vlans: PortVlans::default() }),
             connected: true,
             routes: Vec::new(),
             ingress: None,
@@ -287,11 +287,15 @@ mod tests {
         for both in [old.link.or(&routed.link), routed.link.or(&old.link), routed.link.or(&routed.link)] {
             assert_eq!(both.host_end().map(|end| end.routes.clone()), Some(vec![net]));
         }
-        let isolated =
-            HostEnd { bridge: Some(Port { bridge: "br0".into(), isolated: true, hairpin: false }), ..end.clone() };
+        let isolated = HostEnd {
+            bridge: Some(Port { bridge: "br0".into(), isolated: true, hairpin: false, vlans: PortVlans::default() }),
+            ..end.clone()
+        };
         assert!(old.becomes(&nic(&isolated)));
-        let elsewhere =
-            HostEnd { bridge: Some(Port { bridge: "br1".into(), isolated: false, hairpin: false }), ..end.clone() };
+        let elsewhere = HostEnd {
+            bridge: Some(Port { bridge: "br1".into(), isolated: false, hairpin: false, vlans: PortVlans::default() }),
+            ..end.clone()
+        };
         assert!(!old.becomes(&nic(&elsewhere)));
         assert!(!old.becomes(&Nic { name: "eth1".into(), ..old.clone() }));
         assert!(!old.becomes(&Nic { link: Link::Physical { parent: "br0".into() }, ..old.clone() }));

@@ -141,7 +141,7 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::nic::{HostEnd, Link, Port};
+    use crate::model::nic::{HostEnd, Inside, Link, Port, PortVlans};
 
     #[test]
     fn noted_and_forgotten() {
@@ -151,7 +151,7 @@ mod tests {
         let veth = Link::Veth(HostEnd {
             name: "veth1".into(),
             tx_queue: Some(5),
-            bridge: Some(Port { bridge: "br0".into(), isolated: true, hairpin: false }),
+            bridge: Some(Port { bridge: "br0".into(), isolated: true, hairpin: false, vlans: PortVlans::default() }),
             connected: true,
             routes: vec!["10.0.0.0/24".parse().expect("net")],
             ingress: Some(1_000_000),
@@ -164,7 +164,14 @@ mod tests {
             filtered: true,
             inside: before.map(|b| b.index),
             before: before.cloned(),
-            nic: Nic { device: device.into(), name: "eth0".into(), hwaddr: None, mtu: Some(1400), link: link.clone() },
+            nic: Nic {
+                device: device.into(),
+                name: "eth0".into(),
+                hwaddr: None,
+                mtu: Some(1400),
+                link: link.clone(),
+                inside: Inside::default(),
+            },
         };
         let lent = Link::Physical { parent: "phys0".into() };
         board.set(one("a", &veth, None)).expect("set");

@@ -3,7 +3,7 @@
 
 use super::args::{Owner, Paths, arguments, config, failure, is_isolated};
 use super::hosts::Host;
-use super::leases::{Lease, LeaseNic, merge, parse};
+use super::leases::{LeaseNic, merge, parse};
 use super::zone::{self, Served};
 use crate::base::names::{DeviceName, InstanceName, NetworkName, ProjectName, ZoneName};
 use crate::model::instance::Config;

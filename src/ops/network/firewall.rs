@@ -50,13 +50,9 @@ pub(super) fn up(store: &Store, name: &NetworkName, bridge: &Bridge) -> Result<(
 /// nft refuses.
 pub(super) fn down(store: &Store, name: &NetworkName) -> Result<()> {
     let tables = tables(store);
-    let last = store.network_runs()?.iter().all(|other| other == name) && !instances_have_rules(store)?;
-    let gone = || if last { no_tables(&tables) } else { String::new() };
-    let others = |there: &Ruleset| {
-        let fix = coexist::down(&tables, name, there);
-        Fix { script: fix.script + &gone(), ..fix }
-    };
-    match together(&tables, &network::down(name), &others) {
+    let others = |there: &Ruleset| coexist::down(&tables, name, there);
+    let gone = together(&tables, &network::down(name), &others).and_then(|()| tidy_without(store, Some(name)));
+    match gone {
         Err(e) if e.kind() == Kind::Unsupported => Ok(()),
         other => other.with_context(|| format!("Failed removing the firewall rules of network \"{name}\"")),
     }
@@ -86,7 +82,12 @@ pub(in crate::ops) fn unset(store: &Store, script: &Script) -> Result<()> {
 /// # Errors
 /// nft refuses.
 pub(in crate::ops) fn tidy(store: &Store) -> Result<()> {
-    if !store.network_runs()?.is_empty() {
+    tidy_without(store, None)
+}
+
+/// The same when this network goes down.
+fn tidy_without(store: &Store, leaving: Option<&NetworkName>) -> Result<()> {
+    if store.network_runs()?.iter().any(|name| Some(name) != leaving) {
         return Ok(());
     }
     let tables = tables(store);
@@ -102,7 +103,7 @@ pub(in crate::ops) fn tidy(store: &Store) -> Result<()> {
 fn are_empty(tables: &Tables) -> Result<Option<bool>> {
     let mut all = None;
     for family in ["inet", "bridge", "netdev"] {
-        let list = Cmd::new(NFT).args(["list", "table", family, tables.name()]).timeout(PATIENCE);
+        let list = Cmd::new(NFT).args(["list", "table", family, &tables.name().to_string()]).timeout(PATIENCE);
         let out = Host::default().run_with(list, None)?;
         if out.status.success() {
             let empty = !String::from_utf8_lossy(&out.stdout).lines().any(|l| l.trim_start().starts_with("chain "));
