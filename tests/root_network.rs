@@ -15,6 +15,8 @@ mod acl_nic;
 mod acl_words;
 #[path = "root_network/bridge.rs"]
 mod bridge;
+#[path = "root_network/clients.rs"]
+mod clients;
 mod common_root;
 #[path = "root_network/filter.rs"]
 mod filter;

@@ -44,6 +44,7 @@ pub mod proxies;
 pub mod relay;
 pub mod rename;
 pub mod run;
+mod run_network;
 pub mod settings;
 pub mod spawn;
 pub mod start;

@@ -8,7 +8,8 @@ use super::exec::{self, Process, Session};
 use super::load::{self, Loaded};
 use super::relay::Ended;
 use super::{
-    confine, create, idmap, image_import, lifecycle, network, nics, pool, proxies, settings, start, templates,
+    confine, create, idmap, image_import, lifecycle, network, nics, pool, proxies, run_network, settings, start,
+    templates,
 };
 use crate::container::build::{self, Settings};
 use crate::container::plan::{Init, Plan};
@@ -134,10 +135,12 @@ fn execute(
     let InstanceKey { project, name } = held.key();
     let mut loaded = load::load(store, project, name)?;
     nics::settle(store, &mut loaded)?;
-    let plan = plan(store, &loaded, &request)?;
+    let told = run_network::settle(store, &mut loaded)?;
+    let mut plan = plan(store, &loaded, &request)?;
     // From when there is a group to start in, until the command is in one.
     let keeper = load::cgroups(store.layout())?.hold()?;
     start::prepare(store, held, &plan)?;
+    run_network::plan(&mut plan, &loaded, told)?;
     confine::prepare(store, &loaded)?;
     fault::point("run.confined")?;
     if !plan.nics.is_empty() {

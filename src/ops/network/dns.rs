@@ -5,8 +5,9 @@
 //! else; it gives up root, and lives where monitors live, so that it outlasts the session it was started from. One that died
 //! is started again by the next interface, and by `doctor --fix`.
 
-use super::up::Plan;
+use super::up::{self, Plan};
 use super::{filter, leases};
+use crate::base::inet::IpNet;
 use crate::base::names::{DeviceName, InstanceName, NetworkName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -109,10 +110,22 @@ fn addresses(
     let mut all = nic::static_addresses(options);
     let filtered = keys::SECURITY_IPV4_FILTERING.bool(options)? && keys::IPV4_ADDRESS.get(options).is_none();
     let Some(net) = plan.bridge.v4.dhcp_subnet().filter(|_| filtered) else { return Ok(all) };
+    all.push(free(store, (project, plan), port, hwaddr, &net)?);
+    Ok(all)
+}
+
+/// An address of the subnet `net` for an interface: the one it has a lease of, else a free one. To be reserved under the lock
+/// it was chosen under.
+fn free(
+    store: &Store,
+    (project, plan): (&ProjectName, &Plan),
+    port: &Port<'_>,
+    hwaddr: [u8; 6],
+    net: &IpNet,
+) -> Result<IpAddr> {
     let leases = leases::of(store, project, &plan.name);
     if let Some(own) = leases.iter().find(|l| l.hwaddr == Some(hwaddr) && net.contains(l.address)) {
-        all.push(own.address);
-        return Ok(all);
+        return Ok(own.address);
     }
     let own = port.file_name()?;
     let mut used: BTreeSet<IpAddr> = leases.iter().map(|l| l.address).collect();
@@ -121,8 +134,33 @@ fn addresses(
         used.extend(text.split(',').filter_map(|word| word.trim().parse::<IpAddr>().ok()));
     }
     let none = || Error::failed(format!("No free address is left on network \"{}\"", plan.name));
-    all.push(alloc::next_free(&net, &plan.bridge.v4.ranges, &used).ok_or_else(none)?);
-    Ok(all)
+    alloc::next_free(net, &plan.bridge.v4.ranges, &used).ok_or_else(none)
+}
+
+/// Reserves an IPv4 address for an interface that is about to be on the network and asks nobody for one; the network is
+/// brought up for it. [`add`] is to follow, with the address among the options.
+///
+/// # Errors
+/// Failed: none is free, or the network serves none. As [`up::ensure_locked`].
+pub(in crate::ops) fn reserve(
+    store: &Store,
+    lock: &Held<NetworkRunKey, Exclusive>,
+    (project, network): (&ProjectName, &Network),
+    port: Port<'_>,
+    identity: &Identity,
+) -> Result<IpAddr> {
+    up::ensure_locked(store, lock, network)?;
+    let plan = Plan::of(store, &lock.key().0, &network.config)?;
+    let device = DeviceName::parse(port.device)?;
+    let hwaddr = identity.hwaddr.ok_or_else(|| Error::internal("An interface on a bridge has no MAC address"))?;
+    let net = plan.bridge.v4.dhcp_subnet().ok_or_else(|| Error::internal("The network serves no addresses"))?;
+    let address = free(store, (project, &plan), &port, hwaddr, &net)?;
+    let host = Host { addresses: vec![address], ..port.host(&device, hwaddr) };
+    let (mode, domain) = (plan.bridge.dns_mode, &plan.bridge.domain);
+    let texts = [host.text(mode).unwrap_or_default(), host.names(mode, domain).unwrap_or_default()];
+    store.save_network_port(lock, &host.file_name(), [&texts[0], &texts[1]])?;
+    fault::point("network.reserved")?;
+    Ok(address)
 }
 
 /// Forgets an interface, whatever network it was on; dnsmasq ends with the last one.
