@@ -304,7 +304,6 @@ pub fn proxied_by_nat(state: &State, done: bool) -> Result<(), String> {
     let rules = common_root::run(nft(), None, Duration::from_secs(20)).good()?;
     want(running == rules.contains("dnat ip to 10.99.0.7"), "the rules are not the instance's")?;
     runs(state, done)?;
-    state.run(&["delete", "-f", "c1"]).good()?;
     network(state, done)
 }
 
