@@ -165,6 +165,15 @@ pub fn check(host: &mut Links, nic: &Nic) -> Result<()> {
     on.map_or(Ok(()), |name| host.get(name).map(drop))
 }
 
+/// True if one that has no end on the host is in the network namespace `net`.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn is_inside(net: BorrowedFd<'_>, plugged: &Plugged) -> Result<bool> {
+    let Some(index) = plugged.inside else { return Ok(false) };
+    Ok(Links::open_in(net)?.at(index)?.is_some())
+}
+
 /// True if a name is free in the network namespace `net`.
 ///
 /// # Errors

@@ -184,7 +184,7 @@ impl<'a> Live<'a> {
         }
         match old.nic.link.host_end() {
             Some(end) => Ok(self.host.find(&end.name)?.is_some()),
-            None => Ok(true),
+            None => runtime::is_inside(self.net.as_fd(), old),
         }
     }
 
