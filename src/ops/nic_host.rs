@@ -51,7 +51,7 @@ pub(super) fn begin(store: &Store, port: Port<'_>, options: &Device, identity: &
         return Ok(());
     }
     if let Some(parent) = &wish.parent {
-        settings(&wish, parent, matches!(made, Outcome::Ours(true)))?;
+        settings(&wish, parent, matches!(made, Outcome::Ours))?;
         probe(&mut host, &wish, parent)?;
     }
     claim(&mut host, &mut notes, &wish)?;
@@ -225,7 +225,7 @@ fn parsed(key: &Key, options: &Device) -> Result<Vec<IpAddr>> {
     key.list(options).into_iter().map(read).collect()
 }
 
-/// Settings of the host without which nothing is forwarded. Those of an interface we have `made` are ours to set; others are
+/// Settings of the host without which nothing is forwarded. Those of an interface we have made (`made`) are ours to set; others are
 /// the administrator's, as with Incus.
 fn settings(wish: &Wish, parent: &str, made: bool) -> Result<()> {
     use Setting::{Forwarding, ProxyNdp};

@@ -68,8 +68,8 @@ pub(super) enum Outcome {
     None,
     /// The interface is somebody else's.
     Theirs,
-    /// We made it, now (`true`) or before.
-    Ours(bool),
+    /// We made it, now or before.
+    Ours,
 }
 
 /// Sees to it that the VLAN interface of a NIC is there and up. One of ours is noted with `note` before it is made. The
@@ -91,7 +91,7 @@ pub(super) fn ensure(
             return Ok(Outcome::Theirs);
         }
         note(HostPart::Vlan { name })?;
-        return Ok(Outcome::Ours(false));
+        return Ok(Outcome::Ours);
     }
     if name.len() > NAME_MAX {
         return Err(Error::invalid(format!(
@@ -105,7 +105,7 @@ pub(super) fn ensure(
     let kind = Kind::Vlan { id: wanted.id, gvrp: keys::GVRP.bool(options)? };
     let end = End { name: &name, ..End::default() };
     host.create_marked(&LinkSpec { end, kind, master: None, lower: Some(lower) }, &mark)?;
-    Ok(Outcome::Ours(true))
+    Ok(Outcome::Ours)
 }
 
 /// Removes a VLAN interface of ours that no other instance has. The caller holds the allocator of addresses.

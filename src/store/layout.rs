@@ -31,8 +31,8 @@ pub(super) const SNAPSHOTS: &str = "snapshots";
 pub(super) const RUN_FILE: &str = "run.toml";
 pub(super) const MONITOR_LOCK: &str = "monitor.lock";
 pub(super) const WISH_FILE: &str = "wish";
-/// What the interfaces of an instance have on the host.
-pub(super) const NICS_FILE: &str = "nics.toml";
+/// What the host has for the interfaces of an instance.
+pub(super) const NIC_HOST_FILE: &str = "nic-host.toml";
 
 impl Layout {
     /// Root's own places.

@@ -1,5 +1,5 @@
 //! What the interfaces of a running instance have on the host besides themselves: addresses we answer for, VLAN interfaces,
-//! rules. `nics.toml` in the instance's run folder, so that it ends with the boot as all of that does.
+//! rules. `nic-host.toml` in the instance's run folder, so that it ends with the boot as all of that does.
 //!
 //! Noted by `ops` before it acts and read when the instance has ended, whatever its records say by then. Whoever calls holds
 //! the instance's lock, or is recovery, which nobody else runs beside.
@@ -7,7 +7,7 @@
 use super::Store;
 use super::atomic::Durability;
 use super::dir;
-use super::layout::{NICS_FILE, rel};
+use super::layout::{NIC_HOST_FILE, rel};
 use super::record::{self, Record, records};
 use crate::base::inet::IpNet;
 use crate::base::names::{InstanceName, ProjectName};
@@ -56,7 +56,7 @@ pub enum HostPart {
     Rules,
 }
 
-records! { NicNotes => "Interfaces file", }
+records! { NicNotes => "File of interfaces on the host", }
 
 impl Store {
     /// The notes of an instance; none if there are none.
@@ -65,7 +65,7 @@ impl Store {
     /// The file is damaged or cannot be read.
     pub fn nic_notes(&self, p: &ProjectName, n: &InstanceName) -> Result<NicNotes> {
         let Some(run) = &self.run else { return Ok(NicNotes::default()) };
-        Ok(record::read(run, rel::run_dir(p, n).join(NICS_FILE))?.unwrap_or_default())
+        Ok(record::read(run, rel::run_dir(p, n).join(NIC_HOST_FILE))?.unwrap_or_default())
     }
 
     /// Replaces the notes of an instance that has a run folder; empty ones go.
@@ -73,7 +73,7 @@ impl Store {
     /// # Errors
     /// An I/O error.
     pub fn save_nic_notes(&self, p: &ProjectName, n: &InstanceName, notes: &NicNotes) -> Result<()> {
-        let (run, file) = (self.run_mut()?, rel::run_dir(p, n).join(NICS_FILE));
+        let (run, file) = (self.run_mut()?, rel::run_dir(p, n).join(NIC_HOST_FILE));
         match notes.devices.is_empty() {
             true => match run.unlink(file) {
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -102,7 +102,7 @@ impl Store {
         let Some(run) = &self.run else { return Ok(Vec::new()) };
         let names = dir::list(run, rel::RUN_INSTANCES)?.map(|(_, names)| names).unwrap_or_default();
         let read = |name: String| {
-            let file = Path::new(rel::RUN_INSTANCES).join(&name).join(NICS_FILE);
+            let file = Path::new(rel::RUN_INSTANCES).join(&name).join(NIC_HOST_FILE);
             let notes: Option<NicNotes> = record::read(run, file).ok().flatten();
             notes.map(|notes| (name, notes))
         };

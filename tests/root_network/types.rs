@@ -166,6 +166,18 @@ fn routed_without_a_parent_and_with_tables() {
     let rules = host("nft list ruleset");
     assert!(rules.contains("chain egress.netprio.c1.eth0") && rules.contains("meta priority set 0:3"), "{rules}");
     host("busybox ping -c 1 -W 5 10.66.0.2");
+    // While it runs: in place, out, and in again.
+    state.good(&["config", "device", "set", "c1", "eth0", "limits.priority=5"]);
+    assert!(host("nft list ruleset").contains("meta priority set 0:5"));
+    state.good(&["config", "device", "unset", "c1", "eth0", "limits.priority"]);
+    let rules = host("nft list ruleset");
+    assert!(!rules.contains("netprio") && rules.contains("prert.c1.eth0"), "{rules}");
+    state.good(&["config", "device", "remove", "c1", "eth0"]);
+    assert_eq!(host("nft list ruleset"), "");
+    assert!(!host("ip -br link").contains("mine0") && !host("ip route show table all").contains("10.66.0.2"));
+    add_device(&state, "c1", "eth0", "nictype=routed ipv4.address=10.66.0.2 host_name=mine0");
+    state.sh("c1", "ip route | grep default && ping -c 1 -W 5 169.254.0.1");
+    host("busybox ping -c 1 -W 5 10.66.0.2");
     state.good(&["stop", "-f", "c1"]);
     assert_eq!(host("nft list ruleset"), "");
     assert!(!host("ip -br link").contains("mine0"));

@@ -95,7 +95,7 @@ impl Links {
         self.run(second).inspect_err(|_| drop(self.run(spec::delete(spec.end.name))))
     }
 
-    /// Makes an interface, not a pair, that is up and has `alias` from the first moment on: one system call does both, so
+    /// Makes an interface, neither pair nor bridge, that is up and has `alias` from the first moment on: one system call does both, so
     /// nobody who is killed leaves one that is not known by it.
     ///
     /// # Errors
@@ -106,11 +106,9 @@ impl Links {
         if self.find(spec.end.name)?.is_some() {
             return Err(Error::exists(format!("Network interface \"{}\" already exists", spec.end.name)));
         }
-        let marked = spec::mark(spec.end.name, alias);
-        match self.run_all(vec![plan.first, marked]) {
-            Ok(()) => plan.second.map_or(Ok(()), |step| self.run(step)),
-            Err(e) => Err(e),
-        }
+        let [marked, up] = spec::mark(spec.end.name, alias);
+        let made = self.run_all(vec![plan.first, marked, up]);
+        made.inspect_err(|_| drop(self.run(spec::delete(spec.end.name))))
     }
 
     /// The interface `name`; `None` if there is none.

@@ -306,10 +306,15 @@ pub(super) fn create(spec: &LinkSpec<'_>) -> Creation {
     Creation { first, second: second.then(|| Step::new(what, RouteNetlinkMessage::SetLink(message))) }
 }
 
-/// Names what was just made as ours and sets it up; to be run together with what makes it.
-pub(super) fn mark(name: &str, alias: &str) -> Step {
-    let change = Change { name: Some(name), alias: Some(alias), up: Some(true), ..Change::default() };
-    Step::new(format!("Failed to mark interface \"{name}\""), RouteNetlinkMessage::SetLink(change.message()))
+/// Names what was just made as ours, then sets it up; to be run together with what makes it. A VLAN stays down as long as what
+/// is below it does.
+pub(super) fn mark(name: &str, alias: &str) -> [Step; 2] {
+    let step = |change: Change<'_>| {
+        Step::new(format!("Failed to change interface \"{name}\""), RouteNetlinkMessage::SetLink(change.message()))
+    };
+    let named = Change { name: Some(name), ..Change::default() };
+    let up = step(Change { up: Some(true), ..named }).passes(&[libc::ENETDOWN]);
+    [step(Change { alias: Some(alias), ..named }), up]
 }
 
 /// Ends the interface `name`, and with it the other end of a pair. One that is not there is no error.

@@ -25,6 +25,8 @@ pub fn rename(store: &Store, project: &ProjectName, from: &NetworkName, to: &Net
     }
     let [old, new] = store.lock_networks(&project, [from, to], "rename")?;
     let record = store.network(&project, from)?.ok_or_else(not_found)?;
+    // As for a deletion: whoever records that it uses the network, or begins to, has this lock meanwhile.
+    let run = store.lock_network_run(from)?;
     if !users(store, &project, from)?.is_empty() {
         return Err(Error::conflict("Network is currently in use"));
     }
@@ -38,10 +40,11 @@ pub fn rename(store: &Store, project: &ProjectName, from: &NetworkName, to: &Net
     }
     fault::point("network.rename")?;
     if bridge {
-        up::take_down(store, from)?;
+        up::down(store, &run)?;
     }
     fault::point("network.down")?;
     store.rename_network(&old, &new)?;
+    drop(run);
     let brought_up = fault::point("network.renamed").and_then(|()| up::ensure(store, to, &record));
     if let Err(e) = brought_up {
         let taken = if bridge { up::take_down(store, to) } else { Ok(()) };
