@@ -307,7 +307,7 @@ fn what_cannot_be_plugged_in_changes_nothing() {
         ("config device add c1 more nic network=testbr0 hwaddr=10:66:6A:00:00:12", "already defined on another NIC"),
         ("config device set c1 eth0 ipv4.address=10.77.0.12", "already defined on another NIC"),
         ("config device set c1 eth0 ipv4.address=10.78.0.1", "not within network"),
-        ("config device add c1 more nic nictype=p2p limits.priority=3", "limits.priority"),
+        ("config device add c1 more nic nictype=sriov parent=testbr0", "not supported by this version"),
         (
             "config device add c1 d disk source=/tmp path=/mnt",
             "Failed to start device \"d\": Devices of a running instance",
