@@ -115,6 +115,13 @@ fn an_interface_without_state() {
         assert!(out.stderr.contains("connection tracking for bridges"), "{out}");
         assert_eq!(before, (host("nft list ruleset"), lan.acl("show web")));
     }
+    // Taken off a running instance, and put on again.
+    lan.acl("rule remove web ingress --force");
+    assert!(closed(tcp(lan.c2, C1, 80)));
+    device(&lan, "c1", &["security.acls="]);
+    assert_eq!(tcp(lan.c2, C1, 80), Open);
+    device(&lan, "c1", &["security.acls=web"]);
+    assert!(closed(tcp(lan.c2, C1, 80)));
     lan.state.good(&["stop", "-f", "c1"]);
     let left = host("nft list ruleset");
     assert!(!left.contains("c1.eth0") && !left.contains("set.hosts"), "{left}");
