@@ -20,9 +20,6 @@ use crate::store::acls::{Filter, NETWORK_FILTER};
 use crate::store::lock::Allocator;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The options of a network or a device that say which ACLs it has.
-const OPTIONS: &str = "security.acls";
-
 /// Names of the ACLs that a network or a device has.
 pub fn acls_of(options: &Config) -> Vec<&str> {
     keys::SECURITY_ACLS.list(options)
@@ -231,7 +228,8 @@ pub(super) fn set_network(store: &Store, name: &NetworkName, config: &Config) ->
         return unset(store, (name, NETWORK_FILTER));
     }
     let owner = super::owner(store, name)?;
-    let options = config.iter().filter(|(key, _)| key.starts_with(OPTIONS)).map(|(k, v)| (k.clone(), v.clone()));
+    let options =
+        config.iter().filter(|(key, _)| key.starts_with(keys::SECURITY_ACLS.name)).map(|(k, v)| (k.clone(), v.clone()));
     let filter = Filter { format: 1, project: owner.to_string(), options: options.collect(), nic: None };
     set(store, &owner, &(name.clone(), NETWORK_FILTER.to_string()), &filter)
         .with_context(|| format!("Failed setting the ACLs of network \"{name}\""))
