@@ -41,6 +41,88 @@ fn ask_stream(mut stream: UnixStream) -> String {
 
 const SERVE: &str = "mkdir -p /www; echo c1 > /www/name; httpd -p 80 -h /www";
 
+/// All bytes of both directions, each of which ends by itself; `base` is the host's id of root in the instance.
+fn carries_whole(root: &std::path::Path, base: u32) {
+    let bind = || Ok(UnixListener::bind(root.join("tmp/inside.sock")).unwrap());
+    let server = stapes::sys::cred::with_fs_ids(base, base, bind).unwrap();
+    std::fs::set_permissions(root.join("tmp/inside.sock"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let client = UnixStream::connect_addr(&SocketAddr::from_abstract_name("stapes-test").unwrap()).unwrap();
+    let (mut there, _) = server.accept().unwrap();
+    let user = nix::sys::socket::getsockopt(&there, nix::sys::socket::sockopt::PeerCredentials).unwrap();
+    assert_eq!(user.uid(), base + 1000, "who connects is the user of the device");
+    let data: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            (&client).write_all(&data).unwrap();
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+        });
+        let mut whole = Vec::new();
+        there.read_to_end(&mut whole).unwrap();
+        assert!(whole == data, "{} of {} bytes", whole.len(), data.len());
+        there.write_all(b"thanks").unwrap();
+        drop(there);
+        let mut answer = String::new();
+        (&client).read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "thanks", "one direction ends before the other");
+    });
+}
+
+/// Through the proxies in the instance to what only the host reaches.
+fn reaches_the_world(state: &State, root: &std::path::Path) {
+    let who = "GET /cgi-bin/who HTTP/1.0\r\n\r\n";
+    assert!(inside(state, "c1", || ask("127.0.0.1", 3000, who)).contains(&format!("seen as {HOST}")));
+    let there = state.sh("c1", "stat -c '%u %g %a %F' /run/host.sock");
+    assert_eq!(there, "1000 1000 660 socket");
+    let mut stream = UnixStream::connect(root.join("run/host.sock")).unwrap();
+    stream.write_all(who.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains(&format!("seen as {HOST}")), "{answer}");
+}
+
+fn carries_datagrams(state: &State, world: &World) {
+    let echo = echo_once(inside(state, "c1", || UdpSocket::bind("127.0.0.1:5000").unwrap()));
+    let udp = world.outside(|| UdpSocket::bind((OUTSIDE, 0)).unwrap());
+    udp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    udp.send_to(b"hello", (HOST, 5000)).unwrap();
+    let mut packet = [0; 64];
+    let (n, from) = udp.recv_from(&mut packet).unwrap();
+    assert_eq!((&packet[..n], from.to_string()), (&b"hello"[..], format!("{HOST}:5000")));
+    echo.join().unwrap();
+}
+
+fn says_who_asks(state: &State, world: &World) {
+    let server = inside(state, "c1", || TcpListener::bind("127.0.0.1:81").unwrap());
+    let asked = std::thread::spawn(move || {
+        let (mut stream, _) = server.accept().unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(&stream), &mut line).unwrap();
+        stream.write_all(b"ok").unwrap();
+        line
+    });
+    world.outside(|| ask(HOST, 8001, "x"));
+    let line = asked.join().unwrap();
+    assert!(line.starts_with(&format!("PROXY TCP4 {OUTSIDE} {HOST} ")) && line.ends_with(" 8001\r\n"), "{line:?}");
+}
+
+/// What listens on the host has nothing else left of it; each is small.
+fn are_small(state: &State) {
+    let all = processes(state);
+    let there = all.iter().filter(|(_, where_)| where_ == "instance").count();
+    assert_eq!((all.len(), there), (8, 6), "{all:?}");
+    let pss = |pid: &str| -> u32 {
+        let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+        let line = rollup.lines().find_map(|l| l.strip_prefix("Pss:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    let monitor = std::fs::read_to_string(format!("/proc/{}/stat", all[0].0)).unwrap();
+    let monitor = pss(monitor.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap());
+    for (pid, _) in &all {
+        let own = pss(&pid.to_string());
+        assert!(own < monitor + monitor / 2 + 200, "{own} kB, the monitor has {monitor} kB");
+    }
+}
+
 #[test]
 fn a_process_carries_between_all_kinds_of_sockets() {
     let Some(state) = state("a_process_carries_between_all_kinds_of_sockets") else { return };
@@ -76,72 +158,11 @@ fn a_process_carries_between_all_kinds_of_sockets() {
     let root = std::path::PathBuf::from(format!("/proc/{pid}/root"));
     let map = std::fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap();
     let base: u32 = map.split_whitespace().nth(1).unwrap().parse().unwrap();
-    let bind = || Ok(UnixListener::bind(root.join("tmp/inside.sock")).unwrap());
-    let server = stapes::sys::cred::with_fs_ids(base, base, bind).unwrap();
-    std::fs::set_permissions(root.join("tmp/inside.sock"), std::fs::Permissions::from_mode(0o777)).unwrap();
-    let client = UnixStream::connect_addr(&SocketAddr::from_abstract_name("stapes-test").unwrap()).unwrap();
-    let (mut there, _) = server.accept().unwrap();
-    let user = nix::sys::socket::getsockopt(&there, nix::sys::socket::sockopt::PeerCredentials).unwrap();
-    assert_eq!(user.uid(), base + 1000, "who connects is the user of the device");
-    let data: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            (&client).write_all(&data).unwrap();
-            client.shutdown(std::net::Shutdown::Write).unwrap();
-        });
-        let mut whole = Vec::new();
-        there.read_to_end(&mut whole).unwrap();
-        assert!(whole == data, "{} of {} bytes", whole.len(), data.len());
-        there.write_all(b"thanks").unwrap();
-        drop(there);
-        let mut answer = String::new();
-        (&client).read_to_string(&mut answer).unwrap();
-        assert_eq!(answer, "thanks", "one direction ends before the other");
-    });
-    // From inside to what only the host reaches.
-    let who = "GET /cgi-bin/who HTTP/1.0\r\n\r\n";
-    assert!(inside(&state, "c1", || ask("127.0.0.1", 3000, who)).contains(&format!("seen as {HOST}")));
-    let there = state.sh("c1", "stat -c '%u %g %a %F' /run/host.sock");
-    assert_eq!(there, "1000 1000 660 socket");
-    let mut stream = UnixStream::connect(root.join("run/host.sock")).unwrap();
-    stream.write_all(who.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.contains(&format!("seen as {HOST}")), "{answer}");
-    let echo = echo_once(inside(&state, "c1", || UdpSocket::bind("127.0.0.1:5000").unwrap()));
-    let udp = world.outside(|| UdpSocket::bind((OUTSIDE, 0)).unwrap());
-    udp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    udp.send_to(b"hello", (HOST, 5000)).unwrap();
-    let mut packet = [0; 64];
-    let (n, from) = udp.recv_from(&mut packet).unwrap();
-    assert_eq!((&packet[..n], from.to_string()), (&b"hello"[..], format!("{HOST}:5000")));
-    echo.join().unwrap();
-    let server = inside(&state, "c1", || TcpListener::bind("127.0.0.1:81").unwrap());
-    let asked = std::thread::spawn(move || {
-        let (mut stream, _) = server.accept().unwrap();
-        let mut line = String::new();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(&stream), &mut line).unwrap();
-        stream.write_all(b"ok").unwrap();
-        line
-    });
-    world.outside(|| ask(HOST, 8001, "x"));
-    let line = asked.join().unwrap();
-    assert!(line.starts_with(&format!("PROXY TCP4 {OUTSIDE} {HOST} ")) && line.ends_with(" 8001\r\n"), "{line:?}");
-    // What listens on the host has nothing else left of it; each is small.
-    let all = processes(&state);
-    let there = all.iter().filter(|(_, where_)| where_ == "instance").count();
-    assert_eq!((all.len(), there), (8, 6), "{all:?}");
-    let pss = |pid: &str| -> u32 {
-        let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-        let line = rollup.lines().find_map(|l| l.strip_prefix("Pss:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
-    };
-    let monitor = std::fs::read_to_string(format!("/proc/{}/stat", all[0].0)).unwrap();
-    let monitor = pss(monitor.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap());
-    for (pid, _) in &all {
-        let own = pss(&pid.to_string());
-        assert!(own < monitor + monitor / 2 + 200, "{own} kB, the monitor has {monitor} kB");
-    }
+    carries_whole(&root, base);
+    reaches_the_world(&state, &root);
+    carries_datagrams(&state, &world);
+    says_who_asks(&state, &world);
+    are_small(&state);
     // They begin again with it, and end with it.
     state.good(&["restart", "-f", "c1"]);
     state.sh("c1", SERVE);
