@@ -14,7 +14,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Name of the file in the run folder.
-const FILE: &str = "nics.toml";
+const FILE: &str = "plugged.toml";
 
 /// An interface of the host, as it was before it was passed on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
