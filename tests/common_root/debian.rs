@@ -11,7 +11,7 @@ const BUILD: Duration = Duration::from_secs(900);
 
 /// A state with the image `debian`; none, and said so, if it cannot be had.
 pub fn debian(test: &str) -> Option<State> {
-    system(test, "debian-12.", &[])
+    system(test, "debian-12-udev.", &[])
 }
 
 /// The same with these packages besides; its files are kept as `name`.

@@ -34,6 +34,7 @@ need_for_containers() {
     need iproute2 ip
     need nftables nft
     need dnsmasq-base dnsmasq
+    need isc-dhcp-client dhclient
     need iputils-ping ping
     need python3-minimal python3
     need util-linux nsenter

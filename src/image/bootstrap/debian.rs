@@ -17,8 +17,9 @@ const MMDEBSTRAP: Program = Program { name: "mmdebstrap", package: "mmdebstrap" 
 const DEBOOTSTRAP: Program = Program { name: "debootstrap", package: "debootstrap" };
 const DEADLINE: Duration = Duration::from_secs(3600);
 
-/// In every variant.
-const BASE: &[&str] = &["systemd-sysv", "dbus", "libpam-systemd", "iproute2", "netbase"];
+/// In every variant. Without udev networkd waits for it for ever wherever /sys can be written, which it can with a user
+/// namespace.
+const BASE: &[&str] = &["systemd-sysv", "dbus", "libpam-systemd", "iproute2", "netbase", "udev"];
 /// In the default and cloud variants.
 const COMFORT: &[&str] = &["ca-certificates", "iputils-ping", "less", "libnss-myhostname", "nano", "procps", "tzdata"];
 
