@@ -90,7 +90,7 @@ fn the_program_runs_inside_a_container() {
 #[test]
 fn podman_runs_inside_a_container() {
     let packages = ["podman", "crun"];
-    let Some(state) = system("podman_runs_inside_a_container", "podman-12.", &packages) else { return };
+    let Some(state) = system("podman_runs_inside_a_container", "podman-12-udev.", &packages) else { return };
     make_images(&state.dir);
     outer(&state);
     state.good(&["file", "push", state.path("rootfs.tar").to_str().unwrap(), "outer/root/rootfs.tar"]);

@@ -25,7 +25,7 @@ guest_accel() {
 # there for the tests to find.
 guest_debian() {
     local done=1
-    guest_image "$1" debian-12 && guest_image "$1" podman-12 --package podman --package crun || done=
+    guest_image "$1" debian-12-udev && guest_image "$1" podman-12-udev --package podman --package crun || done=
     if [ -n "${2-}" ]; then
         mkdir -p "$2/source/target/test-cache"
         cp target/test-cache/* "$2/source/target/test-cache/" || done=
