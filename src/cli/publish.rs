@@ -1,8 +1,13 @@
-//! `run --publish`: a port of the host for one of the instance, as a proxy device.
+//! `run --publish` and `run -p`: a port of the host for one of the instance, as a proxy device.
 
 use crate::error::{Error, Result};
 use crate::model::instance::Device;
 use crate::model::keys::device::proxy::Address;
+
+/// Does `-p`, which names a profile, mean ports? No profile's name has a colon.
+pub fn is_meant(word: &str) -> bool {
+    word.contains(':')
+}
 
 /// The proxy that `[<address>:]<port>:<port>[/udp]` stands for; ports may be ranges.
 ///

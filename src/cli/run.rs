@@ -28,7 +28,7 @@ use clap_complete::engine::ArgValueCompleter;
 stapes run -it --mount .:/src --workdir /src mine -- make test
     Run the tests of this folder in the local image \"mine\"
 
-stapes run --publish 8080:80 mine -- httpd -f
+stapes run -p 8080:80 mine -- httpd -f
     Run a web server that the host answers for at port 8080"
 )]
 pub struct Run {
@@ -55,7 +55,7 @@ pub struct Run {
     /// Name of the instance
     #[arg(long, value_name = "name")]
     pub name: Option<String>,
-    /// Port of the host for one of the instance (may be passed multiple times)
+    /// Port of the host for one of the instance (may be passed multiple times); -p does it too, as ports are no profile's name
     #[arg(long, value_name = "[address:]host-port:port[/udp]")]
     pub publish: Vec<String>,
     /// End the command after this time (seconds, or with a unit as in 10m)
@@ -128,7 +128,10 @@ impl Run {
     ///
     /// # Errors
     /// See `ops::run`.
-    pub fn run(self, cx: &Context) -> Outcome {
+    pub fn run(mut self, cx: &Context) -> Outcome {
+        let (ports, profiles) = self.options.profile.drain(..).partition(|word| publish::is_meant(word));
+        self.options.profile = profiles;
+        self.publish.extend::<Vec<String>>(ports);
         let image = kv::object(&self.image, cx.env.remote.as_deref().unwrap_or("local"))?;
         let mut create = self.options.request(cx, None)?;
         create.name = self.name.as_deref().map(InstanceName::parse).transpose()?;

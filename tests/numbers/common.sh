@@ -5,10 +5,14 @@ rounds=${ROUNDS-30}
 
 tmp=$(mktemp -d)
 export STAPES_DIR=$tmp/stapes
+# Run-time files lie in memory on every host with systemd.
+mkdir -p -m 0711 "$STAPES_DIR/run"
+mount -t tmpfs -o mode=0711 tmpfs "$STAPES_DIR/run"
 cgroup=$(awk '$3 == "cgroup2" {print $2; exit}' /proc/mounts)/stapes-numbers-$$
 mkdir "$cgroup"
 finish() {
     "$bin" list -f csv -c n 2>/dev/null | xargs -r "$bin" delete -f >/dev/null 2>&1 || true
+    umount "$STAPES_DIR/run" || true
     rmdir "$cgroup"/*/ "$cgroup" 2>/dev/null || true
     rm -rf "$tmp"
 }

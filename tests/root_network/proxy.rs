@@ -309,7 +309,8 @@ fn the_firewall_carries_with_nat() {
 #[test]
 fn run_publishes_ports() {
     let Some(state) = state("run_publishes_ports") else { return };
-    let words = ["run", "--publish", "127.0.0.1:8000:80", "--publish", "5000:5000/udp", "test", "--", "sh", "-c"];
+    let words =
+        ["run", "--publish", "127.0.0.1:8000:80", "-p", "5000:5000/udp", "-p", "default", "test", "--", "sh", "-c"];
     let serve = "mkdir /www; echo c1 > /www/name; httpd -f -p 80 -h /www";
     let mut child = state.command(&words).arg(serve).spawn().unwrap();
     let end = std::time::Instant::now() + Duration::from_secs(20);
