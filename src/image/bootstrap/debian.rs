@@ -277,7 +277,7 @@ mod tests {
     fn tools_and_arguments() {
         let (tool, line) = args(&["mmdebstrap", "debootstrap"], "debian/12/minimal", None);
         assert_eq!(tool, "mmdebstrap");
-        let include = "--include=systemd-sysv,dbus,libpam-systemd,iproute2,netbase,systemd-resolved,vim --components=main bookworm /t";
+        let include = "--include=systemd-sysv,dbus,libpam-systemd,iproute2,netbase,udev,systemd-resolved,vim --components=main bookworm /t";
         assert!(line.ends_with(include), "{line}");
         let (tool, line) = args(&["debootstrap"], "ubuntu/22.04", Some("http://m/ubuntu"));
         assert_eq!(tool, "debootstrap");
