@@ -23,6 +23,8 @@ mod nics;
 mod runner;
 #[path = "root_crash_matrix/scenarios.rs"]
 mod scenarios;
+#[path = "root_crash_matrix/zones.rs"]
+mod zones;
 
 #[test]
 fn crash_matrix() {

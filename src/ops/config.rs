@@ -1,15 +1,16 @@
 //! `config` without devices: reading and changing the keys and properties of an instance, and those of the server.
 
+use super::network::zone_server;
 use super::update::{self, Edit};
 use super::{load, status};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::base::yaml;
 use crate::error::{Context, Error, Result};
 use crate::model::instance::Config;
-use crate::model::keys;
+use crate::model::keys::{self, server::DNS_ADDRESS};
 use crate::model::profile::Profile;
 use crate::model::view::{InstanceParts, InstancePut, InstanceView, ServerPut, property};
-use crate::store::Store;
+use crate::store::{Action, Store, journal};
 
 /// Which instance.
 pub type Who<'a> = (&'a ProjectName, &'a InstanceName);
@@ -182,7 +183,19 @@ fn save_server(store: &Store, lock: &ServerLock, mut server: crate::store::types
     keys::validate_server(&server.config)?;
     server.config.retain(|_, v| !v.is_empty());
     crate::fault::point("config.server")?;
-    store.save_server(lock, &server)?;
+    let before = store.server()?;
+    if before.config.get(DNS_ADDRESS) == server.config.get(DNS_ADDRESS) {
+        store.save_server(lock, &server)?;
+    } else {
+        journal::run(store, "update", &[lock], |journal| {
+            journal.undo(Action::RenewZones)?;
+            store.save_server(lock, &server)?;
+            zone_server::renew(store).map(drop).or_else(|e| {
+                let back = store.save_server(lock, &before);
+                Err(back.err().into_iter().fold(e, Error::and))
+            })
+        })?;
+    }
     let event = crate::store::events::Event::lifecycle("config-updated", "/1.0", "", serde_json::Value::Null);
     let _ = crate::store::events::append(store, &event);
     Ok(())

@@ -1,6 +1,6 @@
 //! `delete`: the instance disappears at once, its files are freed last.
 
-use super::{confine, image_import, lifecycle, load, nics, pool, stop};
+use super::{confine, image_import, lifecycle, load, network, nics, pool, stop};
 use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName};
 use crate::error::{Error, Result};
 use crate::fault;
@@ -75,6 +75,9 @@ pub fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Result<()> 
     actions.extend(base_image(store, held).map(|(pool, image)| image_import::volume(&pool, &image)));
     nics::release(store, (project, name));
     fault::point("delete.begin")?;
+    if network::zone_server::is_told(store) {
+        actions.push(Action::RenewZones);
+    }
     Journal::forward(store, "delete", &[held], actions)?.finish()?;
     fault::point("delete.done")
 }

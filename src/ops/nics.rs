@@ -223,7 +223,9 @@ pub(super) fn connect(store: &Store, loaded: &Loaded, (name, options): (&str, &D
     network::up::ensure_locked(store, &lock, &record)?;
     let port = Port { project: &loaded.project, instance: &loaded.name, device: name };
     let owner = network::project_of(store, &loaded.project)?;
-    network::dns::add(store, &lock, (&owner, &record), port, (&identity(loaded, name)?, options))
+    network::dns::add(store, &lock, (&owner, &record), port, (&identity(loaded, name)?, options))?;
+    network::zone_server::follow_network(store, &record.config);
+    Ok(())
 }
 
 /// Takes away what networks have of the interface of a device, after it has gone; nothing being there is fine. `filtered`: it
@@ -289,6 +291,9 @@ pub(super) fn end(store: &Store, who: (&ProjectName, &InstanceName)) -> Result<(
     for device in devices {
         let port = Port { project: who.0, instance: who.1, device: &device };
         disconnect(store, port, true)?;
+    }
+    if network::zone_server::is_told(store) {
+        network::zone_server::follow(store);
     }
     Ok(())
 }

@@ -52,6 +52,10 @@ impl Undoer for OpsUndoer {
                 nic_live::renew(store, &ProjectName::parse(project)?, &InstanceName::parse(name)?, devices)
             }
             Action::RenewAcls { project } => network::rules::renew_all(store, &ProjectName::parse(project)?),
+            Action::RenewZones => {
+                network::zone_server::follow(store);
+                Ok(())
+            }
             Action::StopDevices { project, name } => {
                 let who = (&ProjectName::parse(project)?, &InstanceName::parse(name)?);
                 store.end_proxies(who.0, who.1)?;

@@ -247,6 +247,10 @@ impl Layout {
     pub fn ephemeral_instance_dir(&self, project: &ProjectName, name: &InstanceName) -> PathBuf {
         self.run.join(rel::ephemeral_dir(project, name))
     }
+    /// Run folder of the DNS server of zones.
+    pub fn zones_run_dir(&self) -> PathBuf {
+        self.run.join("zones")
+    }
     /// Run folder of a network.
     pub fn network_run_dir(&self, network: &str) -> PathBuf {
         self.run.join("networks").join(network)

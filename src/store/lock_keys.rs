@@ -100,6 +100,8 @@ pub enum Allocator {
     Port,
     /// vsock context ids.
     Vsock,
+    /// The DNS server of zones.
+    Zones,
 }
 
 impl Allocator {
@@ -114,6 +116,7 @@ impl Allocator {
             Self::Mac => "mac",
             Self::Port => "port",
             Self::Vsock => "vsock",
+            Self::Zones => "zones",
         }
     }
 }

@@ -167,6 +167,8 @@ pub enum Action {
         /// Project.
         project: String,
     },
+    /// Has the DNS server of zones say what the records say. For the [`Undoer`].
+    RenewZones,
     /// Has the forwards of a network that is up be those its records say. For the [`Undoer`].
     RenewForwards {
         /// Project.
@@ -280,6 +282,7 @@ impl Store {
             | Action::RenewLimits { .. }
             | Action::RenewNics { .. }
             | Action::RenewAcls { .. }
+            | Action::RenewZones
             | Action::RenewForwards { .. }
             | Action::StopNetwork { .. } => self.undoer.perform(self, action),
         }

@@ -73,7 +73,7 @@ fn enter(state: &State, name: &str) -> Result<(), String> {
     }
 }
 
-fn want(what: bool, words: &str) -> Result<(), String> {
+pub fn want(what: bool, words: &str) -> Result<(), String> {
     if what { Ok(()) } else { Err(words.to_string()) }
 }
 

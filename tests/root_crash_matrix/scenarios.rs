@@ -3,6 +3,7 @@
 use super::checks;
 use super::common_root::State;
 use super::nics;
+use super::zones;
 
 /// The state a scenario begins with.
 #[derive(Debug, Clone, Copy)]
@@ -282,6 +283,25 @@ pub const ALL: &[Scenario] = &[
         needs: NETWORKS,
         before: FORWARD,
         ..scenario("forward delete", "network forward delete matrixbr0 192.0.2.7", checks::forward_deleted)
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: zones::SERVED,
+        ..scenario(
+            "zone entry add, served",
+            "network zone record entry add lab.example www A 10.99.0.200",
+            zones::agrees,
+        )
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: zones::UNSERVED,
+        ..scenario("config set, zones", "config set core.dns_address=127.0.0.1:5300", zones::agrees)
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: zones::SERVED_INSTANCE,
+        ..scenario("start, in a zone", "start c1", zones::started)
     },
     Scenario {
         needs: NETWORKS,

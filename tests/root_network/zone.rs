@@ -1,8 +1,98 @@
-//! DNS zones as objects, and what needs OVN.
+//! DNS zones: as objects, and as the world outside is told of them; and what needs OVN.
 
 use crate::common_root::{State, run};
 use crate::support::{Ask, state};
+use crate::world::{HOST, World, host};
+use std::net::UdpSocket;
 use std::time::Duration;
+
+/// The answer of the DNS server of the host to a question from outside (RFC 1035, section 4.1): its code, whether it is
+/// authoritative, and all of it.
+fn question(world: &World, name: &str, kind: u16) -> (u8, bool, Vec<u8>) {
+    let mut asked = vec![0x12, 0x34, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        asked.push(u8::try_from(label.len()).unwrap());
+        asked.extend(label.as_bytes());
+    }
+    asked.push(0);
+    asked.extend(kind.to_be_bytes());
+    asked.extend([0, 1]);
+    let answer = world.outside(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket.send_to(&asked, (HOST, 5300)).unwrap();
+        let mut answer = [0; 512];
+        socket.recv(&mut answer).map(|n| answer[..n].to_vec()).unwrap_or_default()
+    });
+    if answer.len() < 12 {
+        return (255, false, answer);
+    }
+    (answer[3] & 15, answer[2] & 4 != 0, answer)
+}
+
+#[test]
+fn the_world_is_told_of_zones() {
+    let Some(state) = state("the_world_is_told_of_zones") else { return };
+    let world = World::new(&state);
+    let good = |words: &str| state.good(&words.split(' ').collect::<Vec<_>>());
+    good("network zone create lab.example dns.nameservers=ns1.lab.example");
+    good("network zone create 0.77.10.in-addr.arpa");
+    good("network create testbr0 ipv4.address=10.77.0.1/24 ipv6.address=none");
+    good("network set testbr0 dns.zone.forward=lab.example dns.zone.reverse.ipv4=0.77.10.in-addr.arpa");
+    good("network zone record create lab.example www");
+    good("network zone record entry add lab.example www A 10.77.0.200");
+    let holds = |name: &str, kind: u16, data: &[u8]| {
+        let (code, authoritative, answer) = question(&world, name, kind);
+        code == 0 && authoritative && answer.windows(data.len()).any(|part| part == data)
+    };
+    // Nobody is asked as long as there is no address.
+    assert_eq!(question(&world, "www.lab.example", 1).0, 255);
+    good(&format!("config set core.dns_address={HOST}:5300"));
+    assert!(holds("www.lab.example", 1, &[10, 77, 0, 200]));
+    // An instance, from when it has started; its address is known before it has asked for one.
+    state.launch("c1", &["-n", "testbr0"]).good().unwrap();
+    assert!(holds("c1.lab.example", 1, &[10, 77, 0, 2]));
+    assert!(holds("2.0.77.10.in-addr.arpa", 12, b"\x02c1"));
+    good("network zone record entry add lab.example www TXT hello");
+    assert!(holds("www.lab.example", 16, b"\x05hello"));
+    good("network zone record entry remove lab.example www A 10.77.0.200");
+    assert!(!holds("www.lab.example", 1, &[10, 77, 0, 200]));
+    // What does not concern it does not start it anew.
+    let pid = || std::fs::read_to_string(state.path("run/zones/zones.pid")).unwrap();
+    let before = pid();
+    good("network zone record create lab.example @ user.x=y");
+    good("config set core.shutdown_timeout=4");
+    assert_eq!(pid(), before);
+    // One that was killed is found, and mended.
+    host(&format!("kill -9 {}", before.trim()));
+    assert!(state.doctor().unwrap_err().contains("DNS server of zones"));
+    state.good(&["doctor", "--fix"]);
+    assert!(holds("c1.lab.example", 1, &[10, 77, 0, 2]));
+    state.good(&["delete", "-f", "c1"]);
+    assert!(!holds("c1.lab.example", 1, &[10, 77, 0, 2]));
+    // An address that is taken, or nobody's, changes nothing.
+    let taken = UdpSocket::bind((HOST, 5301)).unwrap();
+    for (address, said) in [
+        (format!("{HOST}:5301"), "Address already in use"),
+        ("192.0.2.77".to_string(), "Cannot assign requested address"),
+        ("nonsense".to_string(), "expecting an IP address"),
+        ("0.0.0.0".to_string(), "expecting one address of the host"),
+    ] {
+        let out = state.run(&["config", "set", &format!("core.dns_address={address}")]);
+        out.clean_failure().unwrap();
+        assert!(out.stderr.contains(said), "{address}: {out}");
+        assert_eq!(good("config get core.dns_address"), format!("{HOST}:5300\n"));
+        assert!(holds("www.lab.example", 16, b"\x05hello"), "{address}");
+    }
+    drop(taken);
+    good("config unset core.dns_address");
+    assert_eq!(question(&world, "www.lab.example", 1).0, 255);
+    good("network delete testbr0");
+    good("network zone delete lab.example");
+    good("network zone delete 0.77.10.in-addr.arpa");
+    drop(world);
+    state.finish();
+}
 
 #[test]
 fn zones_and_their_records() {

@@ -8,6 +8,7 @@ use super::value::Value;
 use crate::base::mac;
 use crate::error::{Error, Result};
 use crate::model::instance::Config;
+use std::net::{IpAddr, SocketAddr};
 
 const COMPRESSION: Value = Value::Checked("compression algorithm", compression);
 const MAC_PATTERN: Value = Value::Checked("MAC pattern", mac_pattern);
@@ -17,9 +18,31 @@ pub const NIC_HOST_NAME: &str = "instances.nic.host_name";
 /// Pattern of MAC addresses that are chosen.
 pub const HWADDR_PATTERN: &str = "network.hwaddr_pattern";
 
+/// Where zones are served: an address of the host, and a port if it is not 53.
+pub const DNS_ADDRESS: &str = "core.dns_address";
+const DNS_AT: Value = Value::Checked("address", |text| dns_address(text).map(drop));
+
+/// Reads [`DNS_ADDRESS`].
+///
+/// # Errors
+/// Invalid: not of that form, or every address there is.
+pub fn dns_address(text: &str) -> Result<(IpAddr, u16)> {
+    let bare = |text: &str| text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let (address, port) = match (text.parse::<SocketAddr>(), bare(text)) {
+        (Ok(both), _) => (both.ip(), both.port()),
+        (_, Ok(address)) => (address, 53),
+        _ => return Err(Error::invalid("expecting an IP address, and a port if it is not 53")),
+    };
+    match address.is_unspecified() || port == 0 {
+        true => Err(Error::invalid("expecting one address of the host")),
+        false => Ok((address, port)),
+    }
+}
+
 /// Names and types of the keys this version knows; `user.*` besides.
-static KNOWN: [(&str, Value); 11] = [
+static KNOWN: [(&str, Value); 12] = [
     ("backups.compression_algorithm", COMPRESSION),
+    (DNS_ADDRESS, DNS_AT),
     ("core.proxy_http", Value::Line),
     ("core.proxy_https", Value::Line),
     ("core.proxy_ignore_hosts", Value::Line),

@@ -3,7 +3,7 @@
 use super::Report;
 use crate::base::names::{NetworkName, ProjectName};
 use crate::error::Result;
-use crate::ops::network::{dns, up};
+use crate::ops::network::{dns, up, zone_server};
 use crate::store::Store;
 use std::collections::BTreeMap;
 
@@ -21,6 +21,14 @@ pub(super) fn check(store: &Store, fix: bool, report: &mut Report) -> Result<()>
             }
             owners.insert(name, project.clone());
         }
+    }
+    match zone_server::is_stale(store) {
+        Ok(false) => {}
+        Ok(true) => {
+            let message = "what the DNS server of zones says is not what the records say, or it has died";
+            report.disagreement("zones", message, fix, || zone_server::renew(store).map(drop));
+        }
+        Err(e) => report.broken("zones", &e),
     }
     for name in store.network_runs()? {
         let check = format!("network {name}");

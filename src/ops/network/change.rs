@@ -3,7 +3,7 @@
 //! The record decides: a network whose record is there is brought up by the next who needs it, whatever a killed command has
 //! done of it, and one whose record has gone is taken down by whoever deletes it again or by `doctor`.
 
-use super::{dns, not_found, project_of, rules, up, users, zones};
+use super::{dns, not_found, project_of, rules, up, users, zone_server, zones};
 use crate::base::inet::IpNet;
 use crate::base::names::{NetworkName, ProjectName};
 use crate::error::{Context, Error, Result};
@@ -55,14 +55,16 @@ pub fn create(store: &Store, request: &Request) -> Result<()> {
     check_host(name, request.kind, &config)?;
     choose(store, (&project, name), &mut config)?;
     let network = Network { format: 1, kind: request.kind, description: request.description.clone(), config };
-    fault::point("network.create")?;
-    store.save_network(&lock, &network)?;
-    fault::point("network.recorded")?;
-    if let Err(e) = up::ensure(store, name, &network) {
-        let run = store.lock_network_run(name)?;
-        let undone = [up::down(store, &run), store.delete_network(&lock)];
-        return Err(undone.into_iter().filter_map(Result::err).fold(e, Error::and));
-    }
+    zone_server::changing(store, ("create", &lock), &[&network.config], || {
+        fault::point("network.create")?;
+        store.save_network(&lock, &network)?;
+        fault::point("network.recorded")?;
+        up::ensure(store, name, &network).or_else(|e| {
+            let run = store.lock_network_run(name)?;
+            let undone = [up::down(store, &run), store.delete_network(&lock)];
+            Err(undone.into_iter().filter_map(Result::err).fold(e, Error::and))
+        })
+    })?;
     note(store, &project, name, "network-created");
     Ok(())
 }
@@ -163,14 +165,16 @@ pub fn update(
         choose(store, (&project, name), &mut new.config)?;
         changes = network::diff(old.kind, &old.config, &new.config);
     }
-    fault::point("network.update")?;
-    store.save_network(&lock, &new)?;
-    fault::point("network.recorded")?;
-    let who = (&project, name);
-    if let Err(e) = renew(store, who, &new, &changes.parts) {
-        let back = store.save_network(&lock, &old).and_then(|()| renew(store, who, &old, &changes.parts));
-        return Err(back.err().into_iter().fold(e, Error::and));
-    }
+    zone_server::changing(store, ("update", &lock), &[&old.config, &new.config], || {
+        fault::point("network.update")?;
+        store.save_network(&lock, &new)?;
+        fault::point("network.recorded")?;
+        let who = (&project, name);
+        renew(store, who, &new, &changes.parts).map_err(|e| {
+            let back = store.save_network(&lock, &old).and_then(|()| renew(store, who, &old, &changes.parts));
+            back.err().into_iter().fold(e, Error::and)
+        })
+    })?;
     note(store, &project, name, "network-updated");
     Ok(())
 }
@@ -210,12 +214,14 @@ pub fn delete(store: &Store, project: &ProjectName, name: &NetworkName) -> Resul
     if !users(store, &project, name)?.is_empty() {
         return Err(Error::conflict("The network is currently in use"));
     }
-    fault::point("network.delete")?;
-    if network.kind == NetworkType::Bridge {
-        up::down(store, &run)?;
-    }
-    fault::point("network.down")?;
-    store.delete_network(&lock)?;
+    zone_server::changing(store, ("delete", &lock), &[&network.config], || {
+        fault::point("network.delete")?;
+        if network.kind == NetworkType::Bridge {
+            up::down(store, &run)?;
+        }
+        fault::point("network.down")?;
+        store.delete_network(&lock)
+    })?;
     note(store, &project, name, "network-deleted");
     Ok(())
 }

@@ -6,7 +6,7 @@
 //! is started again by the next interface, and by `doctor --fix`.
 
 use super::up::{self, Plan};
-use super::{filter, leases};
+use super::{filter, leases, process, zones};
 use crate::base::inet::IpNet;
 use crate::base::names::{DeviceName, InstanceName, NetworkName, ProjectName};
 use crate::error::{Context, Error, Result};
@@ -17,7 +17,7 @@ use crate::model::instance::Device;
 use crate::model::keys::device::nic as keys;
 use crate::model::network::{Network, alloc, nic};
 use crate::model::nic::Identity;
-use crate::network::dnsmasq::args::{self, Owner, PROGRAM, Paths};
+use crate::network::dnsmasq::args::{self, PROGRAM, Paths};
 use crate::network::dnsmasq::hosts::Host;
 use crate::ops::load;
 use crate::store::Store;
@@ -30,7 +30,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-const DNSMASQ: Program = Program { name: PROGRAM, package: "dnsmasq-base" };
+pub(super) const DNSMASQ: Program = Program { name: PROGRAM, package: "dnsmasq-base" };
 /// How long it may take to be ready, and to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -98,8 +98,8 @@ pub fn add(
     }
 }
 
-/// The addresses reserved for an interface: those it was given, and one of the subnet if it may have no other and was given
-/// none: the one it has a lease of, else a free one.
+/// The addresses reserved for an interface: those it was given, and one of the subnet if it was given none and may have no
+/// other, or is to be found in a zone from the start: the one it has a lease of, else a free one.
 fn addresses(
     store: &Store,
     (project, plan): (&ProjectName, &Plan),
@@ -108,8 +108,10 @@ fn addresses(
     options: &Device,
 ) -> Result<Vec<IpAddr>> {
     let mut all = nic::static_addresses(options);
-    let filtered = keys::SECURITY_IPV4_FILTERING.bool(options)? && keys::IPV4_ADDRESS.get(options).is_none();
-    let Some(net) = plan.bridge.v4.dhcp_subnet().filter(|_| filtered) else { return Ok(all) };
+    let one = keys::SECURITY_IPV4_FILTERING.bool(options)? || !zones::named(&plan.config).is_empty();
+    let Some(net) = plan.bridge.v4.dhcp_subnet().filter(|_| one && keys::IPV4_ADDRESS.get(options).is_none()) else {
+        return Ok(all);
+    };
     all.push(free(store, (project, plan), port, hwaddr, &net)?);
     Ok(all)
 }
@@ -189,18 +191,11 @@ pub fn remove(store: &Store, port: Port<'_>) -> Result<()> {
 /// note it. Its own file may be written by whoever takes dnsmasq over, so that counts only for a process with our argument.
 fn running(store: &Store, name: &NetworkName) -> Result<Option<OwnedFd>> {
     if let Some((pid, started)) = store.network_run(name)?.and_then(|run| run.dnsmasq)
-        && let Some(process) = still(pid, started)?
+        && let Some(process) = process::still(pid, started)?
     {
         return Ok(Some(process));
     }
-    let file = paths(store, &ProjectName::default(), name).pid;
-    let Some(pid) = std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()) else {
-        return Ok(None);
-    };
-    let Some(started) = proc::start_time(pid)? else { return Ok(None) };
-    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let own = format!("--pid-file={}", file.display());
-    if words.split(|b| *b == 0).any(|word| word == own.as_bytes()) { still(pid, started) } else { Ok(None) }
+    process::by_file(&paths(store, &ProjectName::default(), name).pid)
 }
 
 /// Does dnsmasq of the network run?
@@ -209,13 +204,6 @@ fn running(store: &Store, name: &NetworkName) -> Result<Option<OwnedFd>> {
 /// The run file is damaged.
 pub(super) fn is_running(store: &Store, lock: &Held<NetworkRunKey, Exclusive>) -> Result<bool> {
     Ok(running(store, &lock.key().0)?.is_some())
-}
-
-/// A process that has ended may not have been waited for yet.
-fn still(pid: i32, started: u64) -> Result<Option<OwnedFd>> {
-    let Some(process) = proc::open(pid, started)? else { return Ok(None) };
-    let ended = pidfd::wait_ended(process.as_fd(), Some(Duration::ZERO))?;
-    Ok((!ended).then_some(process))
 }
 
 fn paths(store: &Store, project: &ProjectName, name: &NetworkName) -> Paths {
@@ -268,7 +256,7 @@ fn start(store: &Store, project: &ProjectName, lock: &Held<NetworkRunKey, Exclus
     let fail = || format!("Failed starting dnsmasq of network \"{name}\"");
     atomic::replace(&paths.config, args::config(&plan.bridge).as_bytes(), 0o644, Durability::Fast)
         .with_context(fail)?;
-    let arguments = args::arguments(name, &plan.bridge, &paths, owner());
+    let arguments = args::arguments(name, &plan.bridge, &paths, process::owner());
     let command = Cmd::new(DNSMASQ).args(arguments).timeout(PATIENCE);
     let out = Programs::default().run_with(command, None)?;
     if !out.status.success() {
@@ -283,16 +271,6 @@ fn start(store: &Store, project: &ProjectName, lock: &Held<NetworkRunKey, Exclus
     // Where there is no group of ours it stays where it is.
     let monitors = load::cgroups(store.layout())?.monitors();
     if monitors.exists() { monitors.enter(pid).with_context(fail) } else { Ok(()) }
-}
-
-/// Its own user where the package made one, which is its choice by itself; else nobody.
-fn owner() -> Option<Owner<'static>> {
-    let has = |file: &str, name: &str| {
-        let text = std::fs::read_to_string(file).unwrap_or_default();
-        text.lines().any(|line| line.split(':').next() == Some(name))
-    };
-    let group = if has("/etc/group", "nogroup") { "nogroup" } else { "nobody" };
-    (!has("/etc/passwd", PROGRAM)).then_some(Owner { user: "nobody", group })
 }
 
 /// Ends the dnsmasq of a network; none running is fine.

@@ -47,6 +47,27 @@ pub fn list(store: &Store, project: &ProjectName, name: &NetworkName) -> Result<
     Ok(leases::merge(name, &plan.bridge, owner == *project, &nics, &of(store, &owner, name)))
 }
 
+/// Names and addresses of a bridge and of the instances of `project` on it: fixed, handed out, and reserved for those that
+/// run.
+///
+/// # Errors
+/// As [`list`].
+pub(super) fn known(store: &Store, project: &ProjectName, name: &NetworkName) -> Result<Vec<(String, IpAddr)>> {
+    let listed = list(store, project, name)?.into_iter();
+    let mut all: Vec<(String, IpAddr)> =
+        listed.filter(|l| l.hostname != "*").filter_map(|l| Some((l.hostname, l.address.parse().ok()?))).collect();
+    let found = nics(store, project, name)?;
+    for file in store.network_ports(name)? {
+        let text = store.network_port(name, &file)?.unwrap_or_default();
+        let mut words = text.split(',').map(str::trim);
+        let hwaddr = words.next().and_then(|w| mac::parse(w).ok());
+        let Some(nic) = found.iter().find(|f| hwaddr.is_some() && f.hwaddr == hwaddr) else { continue };
+        let addresses = words.filter_map(|w| w.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+        all.extend(addresses.map(|address| (nic.instance.to_string(), address)));
+    }
+    Ok(all)
+}
+
 /// What dnsmasq has handed out; nothing if it has written nothing. `owner`: the network's project.
 pub(super) fn of(store: &Store, owner: &ProjectName, name: &NetworkName) -> Vec<Lease> {
     let path = store.layout().network_dir(owner, name).join(leases::FILE);

@@ -19,10 +19,12 @@ pub mod leases;
 pub mod list;
 mod members;
 pub mod nat;
+mod process;
 pub mod rename;
 pub mod rules;
 pub mod taken;
 pub mod up;
+pub mod zone_server;
 pub mod zones;
 
 use crate::base::names::{NetworkName, ProjectName};

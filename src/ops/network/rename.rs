@@ -4,7 +4,7 @@
 //! one that is killed after it the new one; each is brought up by whoever needs it next.
 
 use super::change::note;
-use super::{not_found, project_of, up, users};
+use super::{not_found, project_of, up, users, zone_server};
 use crate::base::names::{NetworkName, ProjectName};
 use crate::error::{Error, Result};
 use crate::fault;
@@ -38,20 +38,23 @@ pub fn rename(store: &Store, project: &ProjectName, from: &NetworkName, to: &Net
     if bridge && Links::open()?.find(to.as_str())?.is_some() {
         return Err(Error::exists(format!("Network interface {:?} already exists", to.as_str())));
     }
-    fault::point("network.rename")?;
-    if bridge {
-        up::down(store, &run)?;
-    }
-    fault::point("network.down")?;
-    store.rename_network(&old, &new)?;
-    drop(run);
-    let brought_up = fault::point("network.renamed").and_then(|()| up::ensure(store, to, &record));
-    if let Err(e) = brought_up {
-        let taken = if bridge { up::take_down(store, to) } else { Ok(()) };
-        let back =
-            taken.and_then(|()| store.rename_network(&new, &old)).and_then(|()| up::ensure(store, from, &record));
-        return Err(back.err().into_iter().fold(e, Error::and));
-    }
+    zone_server::changing(store, ("rename", &new), &[&record.config], || {
+        fault::point("network.rename")?;
+        if bridge {
+            up::down(store, &run)?;
+        }
+        fault::point("network.down")?;
+        store.rename_network(&old, &new)?;
+        drop(run);
+        let brought_up = fault::point("network.renamed").and_then(|()| up::ensure(store, to, &record));
+        if let Err(e) = brought_up {
+            let taken = if bridge { up::take_down(store, to) } else { Ok(()) };
+            let back =
+                taken.and_then(|()| store.rename_network(&new, &old)).and_then(|()| up::ensure(store, from, &record));
+            return Err(back.err().into_iter().fold(e, Error::and));
+        }
+        Ok(())
+    })?;
     note(store, &project, to, "network-renamed");
     Ok(())
 }

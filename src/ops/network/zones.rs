@@ -1,9 +1,10 @@
 //! `network zone`: DNS zones and the records that users put into them. A writer holds the project of the zone alone; a zone
 //! is one record, so a killed command leaves it as it was or as it was to be.
 //!
-//! As with Incus as long as it has no `core.dns_address`, nobody is asked for a zone: the records are kept and checked, and
-//! `network::dnsmasq::zone` knows how they are to be served.
+//! They are served where the server's `core.dns_address` says ([`zone_server`]); without one they are kept and checked, as with
+//! Incus.
 
+use super::zone_server;
 use crate::base::names::{ProjectName, ZoneName, ZoneRecordName};
 use crate::error::{Error, Result};
 use crate::fault;
@@ -37,7 +38,7 @@ pub fn project_of(store: &Store, project: &ProjectName) -> Result<ProjectName> {
 }
 
 /// Zones that a network's configuration names.
-fn named(config: &Config) -> Vec<(&str, ZoneKind)> {
+pub(super) fn named(config: &Config) -> Vec<(&str, ZoneKind)> {
     let reverse = [(&keys::ZONE_REVERSE_IPV4, ZoneKind::ReverseV4), (&keys::ZONE_REVERSE_IPV6, ZoneKind::ReverseV6)];
     let forward = keys::ZONE_FORWARD.list(config).into_iter().map(|zone| (zone, ZoneKind::Forward));
     forward.chain(reverse.into_iter().filter_map(|(key, kind)| Some((key.get(config)?, kind)))).collect()
@@ -120,8 +121,10 @@ pub fn create(store: &Store, project: &ProjectName, name: &ZoneName, put: ZonePu
     }
     let zone = record_of(put);
     zone.validate()?;
-    fault::point("zone.create")?;
-    store.save_zone(&lock, name, &zone)?;
+    zone_server::changing(store, ("create", &lock), &[], || {
+        fault::point("zone.create")?;
+        store.save_zone(&lock, name, &zone)
+    })?;
     note(store, &owner, name.as_str(), "network-zone-created");
     Ok(())
 }
@@ -143,8 +146,10 @@ pub fn update(
     edit(&mut put)?;
     let zone = record_of(put);
     zone.validate()?;
-    fault::point("zone.update")?;
-    store.save_zone(&lock, name, &zone)?;
+    zone_server::changing(store, ("update", &lock), &[], || {
+        fault::point("zone.update")?;
+        store.save_zone(&lock, name, &zone)
+    })?;
     note(store, &owner, name.as_str(), "network-zone-updated");
     Ok(())
 }
@@ -160,8 +165,10 @@ pub fn delete(store: &Store, project: &ProjectName, name: &ZoneName) -> Result<(
     if !users(store, &owner, name)?.is_empty() {
         return Err(Error::conflict("Cannot delete a zone that is in use"));
     }
-    fault::point("zone.delete")?;
-    store.delete_zone(&lock, name)?;
+    zone_server::changing(store, ("delete", &lock), &[], || {
+        fault::point("zone.delete")?;
+        store.delete_zone(&lock, name)
+    })?;
     note(store, &owner, name.as_str(), "network-zone-deleted");
     Ok(())
 }
@@ -218,8 +225,10 @@ pub fn create_record(
     }
     let record = entry_of(put);
     record.validate()?;
-    fault::point("zone.record.create")?;
-    store.save_zone_record(&lock, zone, (name, &record))?;
+    zone_server::changing(store, ("create", &lock), &[], || {
+        fault::point("zone.record.create")?;
+        store.save_zone_record(&lock, zone, (name, &record))
+    })?;
     note(store, &owner, &format!("{zone}/records/{name}"), "network-zone-record-created");
     Ok(())
 }
@@ -242,8 +251,10 @@ pub fn update_record(
     edit(&mut put)?;
     let record = entry_of(put);
     record.validate()?;
-    fault::point("zone.record.update")?;
-    store.save_zone_record(&lock, zone, (name, &record))?;
+    zone_server::changing(store, ("update", &lock), &[], || {
+        fault::point("zone.record.update")?;
+        store.save_zone_record(&lock, zone, (name, &record))
+    })?;
     note(store, &owner, &format!("{zone}/records/{name}"), "network-zone-record-updated");
     Ok(())
 }
@@ -256,10 +267,11 @@ pub fn delete_record(store: &Store, project: &ProjectName, place: (&ZoneName, &Z
     let owner = project_of(store, project)?;
     let lock = store.lock_project_exclusive(&owner, "delete")?;
     store.zone(&owner, place.0)?.ok_or_else(not_found)?;
-    fault::point("zone.record.delete")?;
-    if !store.delete_zone_record(&lock, place.0, place.1)? {
-        return Err(no_record());
-    }
+    zone_server::changing(store, ("delete", &lock), &[], || {
+        fault::point("zone.record.delete")?;
+        let there = store.delete_zone_record(&lock, place.0, place.1)?;
+        if there { Ok(()) } else { Err(no_record()) }
+    })?;
     note(store, &owner, &format!("{}/records/{}", place.0, place.1), "network-zone-record-deleted");
     Ok(())
 }
