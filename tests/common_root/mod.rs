@@ -158,9 +158,13 @@ impl State {
     /// One with a pool and no network: what first use would make takes time, and is not what most tests are about.
     pub fn new(bin: &Path) -> Self {
         let state = Self::bare(bin);
-        let out = run(state.command(&["admin", "init", "--preseed"]), Some(PRESEED), PATIENCE);
-        out.good().unwrap();
+        state.preseed();
         state
+    }
+
+    /// Makes a pool, and no network.
+    pub fn preseed(&self) {
+        run(self.command(&["admin", "init", "--preseed"]), Some(PRESEED), PATIENCE).good().unwrap();
     }
 
     /// An empty one.

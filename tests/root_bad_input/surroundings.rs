@@ -57,7 +57,7 @@ fn full_disk() {
     if !common_root::can_run(NAME) {
         return;
     }
-    let state = State::new(&common_root::binary());
+    let state = State::bare(&common_root::binary());
     common_root::make_images(&state.dir);
     private_mounts();
     for (name, size) in [("state", "16m"), ("run", "4m"), ("log", "4m")] {
@@ -68,6 +68,7 @@ fn full_disk() {
         mount(Some("tmpfs"), &at, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).unwrap();
     }
     let dir = state.path("state");
+    state.preseed();
     state.good(&["image", "import", "image.tar", "--alias", "img"]);
     state.good(&["create", "img", "stopped"]);
     state.good(&["launch", "img", "runs"]);
