@@ -141,12 +141,12 @@ fn what_cannot_be_honoured_is_refused() {
         "-d",
         "eth0,type=nic",
         "-d",
-        "eth0,nictype=routed",
+        "eth0,nictype=sriov",
         "-d",
         "eth0,parent=br0",
     ]);
     nic.clean_failure().unwrap();
-    assert!(nic.stderr.contains("\"routed\" are not supported"), "{nic}");
+    assert!(nic.stderr.contains("\"sriov\" are not supported"), "{nic}");
     state.run(&["delete", "-f", "c1"]);
     for bad in [
         "raw.lxc=lxc.include=/etc/passwd",
