@@ -190,9 +190,9 @@ fn save_server(store: &Store, lock: &ServerLock, mut server: crate::store::types
         journal::run(store, "update", &[lock], |journal| {
             journal.undo(Action::RenewZones)?;
             store.save_server(lock, &server)?;
-            zone_server::renew(store).map(drop).or_else(|e| {
+            zone_server::renew(store).map(drop).map_err(|e| {
                 let back = store.save_server(lock, &before);
-                Err(back.err().into_iter().fold(e, Error::and))
+                back.err().into_iter().fold(e, Error::and)
             })
         })?;
     }

@@ -77,7 +77,7 @@ pub(in crate::ops) fn changing<T>(
     act: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     let concerned = configs.is_empty() || configs.iter().any(|config| !zones::named(config).is_empty());
-    if !concerned || store.server()?.config.get(server::DNS_ADDRESS).is_none() {
+    if !concerned || !store.server()?.config.contains_key(server::DNS_ADDRESS) {
         return act();
     }
     journal::run(store, verb, &[held], |journal| {
@@ -129,8 +129,11 @@ impl Owned {
     }
 }
 
-/// Where it is to listen, and what it is to say; none if there is nothing to say.
-fn wanted(store: &Store) -> Result<Option<((IpAddr, u16), Vec<Owned>)>> {
+/// Address and port it is to listen at, and what it is to say.
+type Wanted = ((IpAddr, u16), Vec<Owned>);
+
+/// None if there is nothing to say.
+fn wanted(store: &Store) -> Result<Option<Wanted>> {
     let config = store.server()?.config;
     let Some(listen) = config.get(server::DNS_ADDRESS).filter(|v| !v.is_empty()) else { return Ok(None) };
     let mut all = Vec::new();
