@@ -54,7 +54,7 @@ impl Guest {
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args("-nodefaults -no-user-config -no-reboot -nographic -machine q35 -m 1024 -smp 2".split(' '));
         qemu.args(&self.accel).arg("-kernel").arg(self.dir.join("vmlinuz")).arg("-initrd").arg(initramfs);
-        qemu.args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off apparmor=0"]);
+        qemu.args(["-append", "console=ttyS0 quiet no_timer_check panic=-1 mitigations=off apparmor=0"]);
         qemu.arg("-serial").arg(format!("file:{}", dir.join("console").display()));
         qemu.args(["-device", "virtio-serial", "-device", "virtserialport,chardev=results,name=results"]);
         qemu.arg("-chardev").arg(format!("file,id=results,path={}", results.display()));
