@@ -15,7 +15,7 @@
 //! | L2 | [`model`] | what things are, no I/O; `model::keys` declares every configuration key once |
 //! | L3 | [`host`] | the machine: processes, cgroups, interfaces and routes, host ids, systemd, other programs |
 //! | L3 | [`store`] | the state directory: records, ranked locks, journals, recovery |
-//! | L4 | [`image`], [`storage`], [`network`], [`device`], [`guest`], [`container`] | one subject each; they meet in `model::attach` |
+//! | L4 | [`image`], [`storage`], [`network`], [`device`], [`guest`], [`container`], [`remote`] | one subject each; they meet in `model::attach` |
 //! | L5 | [`ops`] | use cases, one file per verb family |
 //! | L6 | [`cli`], [`monitor`] | the fronts: the command line, and the per-instance role |
 //!
@@ -87,6 +87,7 @@ pub mod device;
 pub mod guest;
 pub mod image;
 pub mod network;
+pub mod remote;
 pub mod storage;
 
 pub mod ops;

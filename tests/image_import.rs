@@ -9,7 +9,8 @@ mod image_common;
 
 use image_common::{Ar, Image, METADATA, describe, hex, input, is_root};
 use stapes::image::decompress::Format;
-use stapes::image::import::{Input, Source};
+use stapes::image::import::{Imported, Input, Source};
+use stapes::model::instance::InstanceType;
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
@@ -178,10 +179,49 @@ fn split_with_an_archive() {
     let unified = Ar::default().file("metadata.yaml", METADATA).file("rootfs/x", b"x").finish();
     let e = Image::new().import(Source::Split { metadata: input(unified), rootfs: input(root) }, None);
     assert!(e.is_err());
-    // A disk image is none of ours.
-    let vm = Source::Split { metadata: input(meta), rootfs: input(b"QFI\xfb\0\0\0\x03".to_vec()) };
-    let e = Image::new().import(vm, None).expect_err("vm");
-    assert_eq!(e.kind(), stapes::error::Kind::Unsupported);
+}
+
+/// Of a virtual machine image everything is judged and nothing is unpacked.
+#[test]
+fn disks_of_virtual_machines() {
+    let disk = image_common::qcow2();
+    let machine = |image: &Image, imported: &Imported, files: &[u8]| {
+        assert_eq!(imported.kind, InstanceType::VirtualMachine);
+        assert_eq!((imported.fingerprint.as_str(), imported.size), (hex(files).as_str(), files.len() as u64));
+        assert_eq!(imported.metadata.properties["os"], "Test");
+        assert_eq!((imported.stats.entries, imported.stats.bytes), (1, 16 << 20));
+        assert_eq!(std::fs::read_dir(image.staging().join("rootfs")).expect("rootfs").count(), 0);
+    };
+    let meta = image_common::xz(&Ar::default().file("metadata.yaml", METADATA).file("templates/a", b"x").finish());
+    let image = Image::new();
+    let split = Source::Split { metadata: input(meta.clone()), rootfs: input(disk.clone()) };
+    let imported = image.import(split, None).expect("split");
+    machine(&image, &imported, &[&meta[..], &disk].concat());
+    assert_eq!((imported.split, imported.rootfs_format), (true, Some(Format::Qcow2)));
+    assert!(std::fs::read(image.path().join("blob.rootfs")).expect("blob") == disk);
+    for ar in [
+        Ar::default().file("metadata.yaml", METADATA).file("rootfs.img", &disk),
+        Ar::default().file("./rootfs.img", &disk).dir("./templates", 0o755).file("./metadata.yaml", METADATA),
+    ] {
+        let (image, unified) = (Image::new(), image_common::gzip(&ar.finish()));
+        let imported = image.unified_bytes(unified.clone()).expect("unified");
+        machine(&image, &imported, &unified);
+        assert_eq!((imported.split, imported.rootfs_format), (false, None));
+    }
+    // GNU tar leaves the holes of a disk out if it is told to.
+    if have("tar") {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("temporary directory");
+        let at = dir.path().to_str().expect("UTF-8");
+        std::fs::write(dir.path().join("metadata.yaml"), METADATA).expect("write");
+        std::fs::write(dir.path().join("rootfs.img"), &disk).expect("write");
+        for format in ["gnu", "posix"] {
+            let out = format!("{at}/{format}.tar");
+            run("tar", &["-cSf", &out, "--format", format, "-C", at, "metadata.yaml", "rootfs.img"]);
+            let (image, unified) = (Image::new(), std::fs::read(&out).expect("archive"));
+            let imported = image.unified_bytes(unified.clone()).expect("unified");
+            machine(&image, &imported, &unified);
+        }
+    }
 }
 
 fn squashfs(test: &str, image: &Image) {

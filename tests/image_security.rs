@@ -11,6 +11,7 @@ mod image_common;
 use image_common::{Ar, Image, is_root};
 use stapes::error::Kind;
 use stapes::image::Limits;
+use stapes::image::import::Source;
 use stapes::image::unpack::{self, Options, Owners};
 use stapes::sys::path::Links;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
@@ -329,12 +330,12 @@ fn no_images() {
         ("zip", b"PK\x03\x04".repeat(1000), Kind::Invalid),
         ("cut", tar[..tar.len() - 1024].to_vec(), Kind::Invalid),
         ("cut in a file", tar[..700].to_vec(), Kind::Invalid),
-        ("qcow2", b"QFI\xfb\0\0\0\x03".to_vec(), Kind::Unsupported),
+        ("disk alone", image_common::qcow2(), Kind::Invalid),
         ("squashfs alone", b"hsqs".repeat(500), Kind::Invalid),
         (
-            "vm",
+            "no disk",
             Ar::default().file("metadata.yaml", image_common::METADATA).file("rootfs.img", b"QFI").finish(),
-            Kind::Unsupported,
+            Kind::Invalid,
         ),
         ("backup", Ar::default().file("backup/index.yaml", b"").finish(), Kind::Invalid),
     ] {
@@ -342,6 +343,95 @@ fn no_images() {
         let e = image.unified_bytes(bytes).expect_err(what);
         assert_eq!(e.kind(), kind, "{what}: {e}");
         assert!(e.to_string().starts_with("Failed importing \"test.tar\": "), "{what}: {e}");
+    }
+}
+
+fn with_metadata() -> Ar {
+    Ar::default().file("metadata.yaml", image_common::METADATA)
+}
+
+/// Refuses the disk in both forms of an image.
+fn no_disk(what: &str, disk: &[u8], why: &str) {
+    let input = |data: Vec<u8>| image_common::input(data);
+    let source = Source::Split { metadata: input(with_metadata().finish()), rootfs: input(disk.to_vec()) };
+    let split = Image::new().import(source, None).expect_err(what).to_string();
+    let unified = with_metadata().file("rootfs.img", disk).finish();
+    let unified = Image::new().unified_bytes(unified).expect_err(what).to_string();
+    for e in [split, unified] {
+        // Zeros could be an archive: then it is one with nothing in it.
+        assert!(why.is_empty() || e.starts_with("Failed importing ") && e.contains(why), "{what}: {e}");
+    }
+}
+
+/// A disk that names another file, whoever made it, comes in in neither form; nor does one that is not qcow2.
+#[test]
+fn cve_2024_32498_cve_2024_4467_cve_2026_24708_disks_that_name_other_files() {
+    let good = image_common::qcow2();
+    let changed = |at: usize, value: &[u8]| {
+        let mut disk = good.clone();
+        disk[at..at + value.len()].copy_from_slice(value);
+        disk
+    };
+    no_disk("backing file", &changed(8, &[0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 11]), "needs a backing file");
+    no_disk("data file", &changed(79, &[4]), "needs an external data file");
+    no_disk("named data file", &changed(112, b"DATA\0\0\0\x0b/etc/passwd"), "names an external data file");
+    no_disk("LUKS", &changed(32, &[0, 0, 0, 2]), "is encrypted");
+    no_disk("no disk", &[], "");
+    for (what, magic) in
+        [("raw", &b"\xeb\x63\x90"[..]), ("vmdk", b"KDMV\x01"), ("vhd", b"conectix"), ("text", b"# Disk")]
+    {
+        let mut disk = magic.to_vec();
+        disk.resize(8192, 0);
+        no_disk(what, &disk, "");
+    }
+    for ar in [
+        with_metadata().file("rootfs.img", &good).file("rootfs/x", b"x"),
+        with_metadata().file("rootfs.img", &good).file("rootfs.img", &good),
+        with_metadata().file("rootfs.img/x", &good),
+        with_metadata().symlink("rootfs.img", "/dev/sda"),
+        with_metadata().file("rootfs/x", b"x").hard_link("rootfs.img", "rootfs/x"),
+        with_metadata().node(b'4', "rootfs.img", 8, 0),
+    ] {
+        assert_eq!(Image::new().unified_bytes(ar.finish()).expect_err("refused").kind(), Kind::Invalid);
+    }
+}
+
+/// The same with disks of the tool, and those that it makes for images come in.
+#[test]
+fn cve_2024_32498_cve_2024_4467_cve_2026_24708_disks_of_the_tool() {
+    if std::process::Command::new("qemu-img").arg("--version").output().is_err() {
+        return eprintln!("SKIP disks_of_the_tool: the program \"qemu-img\" is missing");
+    }
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("temporary directory");
+    let make = |words: &str| {
+        let mut tool = std::process::Command::new("qemu-img");
+        let done = tool.args(words.split(' ')).current_dir(dir.path()).output().expect("qemu-img");
+        assert!(done.status.success(), "{words}: {done:?}");
+        std::fs::read(dir.path().join("disk")).expect("disk")
+    };
+    std::fs::write(dir.path().join("secret"), vec![7; 65536]).expect("write");
+    let backed = make("create -q -f qcow2 -F raw -b secret disk");
+    no_disk("backing file of the tool", &backed, "needs a backing file");
+    let apart = make("create -q -f qcow2 -o data_file=apart,data_file_raw=on disk 1M");
+    no_disk("data file of the tool", &apart, "external data file");
+    let locked = "create -q --object secret,id=s,data=x -f qcow2 -o encrypt.format=luks,encrypt.key-secret=s disk 1M";
+    no_disk("LUKS of the tool", &make(locked), "is encrypted");
+    for (what, words) in [("raw", "create -q -f raw disk 1M"), ("vmdk", "create -q -f vmdk disk 1M")] {
+        no_disk(what, &make(words), "");
+    }
+    for words in [
+        "create -q -f qcow2 disk 40G",
+        "create -q -f qcow2 -o compat=0.10 disk 1M",
+        "create -q -f qcow2 -o cluster_size=512,lazy_refcounts=on disk 1G",
+        "create -q -f qcow2 -o cluster_size=2M,extended_l2=on disk 1T",
+        "convert -q -c -O qcow2 -o compression_type=zstd secret disk",
+        "convert -q -c -O qcow2 secret disk",
+        "snapshot -q -c s disk",
+        "bitmap --add disk b",
+    ] {
+        let image = Image::new();
+        let imported = image.unified_bytes(with_metadata().file("rootfs.img", &make(words)).finish());
+        assert!(imported.is_ok(), "{words}: {imported:?}");
     }
 }
 

@@ -2,11 +2,12 @@
 //! Afterwards the list works, other objects can be worked on, the object is whole or absent, and once everything is deleted
 //! `doctor` finds nothing to mend and nothing is left on disk or in the kernel.
 //!
+//! Errors go by turns, see the runner; `STAPES_MATRIX_WHOLE=1`, as `tests/run --whole` sets it, tries both at each point.
 //! `STAPES_MATRIX=start,restart` runs only the scenarios whose name contains one of the words; `STAPES_MATRIX_POINT=exit.`
 //! only the points that do. `STAPES_TEST_KEEP=1` leaves the state folders behind.
 //!
-//! What needs AppArmor or the controller cpuset runs in the guest, where only a selection does:
-//! `STAPES_MATRIX=start,run STAPES_MATRIX_POINT=confin,cpus.,start.group tests/guest/root-tier root_crash_matrix`.
+//! What needs AppArmor or the controller cpuset runs in the guest: `tests/guest/root-tier` selects the rows with limits of
+//! CPUs, at the points that these two add.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -17,8 +18,13 @@
 #[path = "root_crash_matrix/checks.rs"]
 mod checks;
 mod common_root;
+mod image_common;
+mod image_server;
 #[path = "root_crash_matrix/nics.rs"]
 mod nics;
+mod oci_common;
+#[path = "root_crash_matrix/proxies.rs"]
+mod proxies;
 #[path = "root_crash_matrix/runner.rs"]
 mod runner;
 #[path = "root_crash_matrix/scenarios.rs"]

@@ -133,6 +133,134 @@ fn split_and_folder() {
     state.assert_clean();
 }
 
+/// Neither with nor without the option is an instance made of `machine` and `again`.
+fn no_instance(state: &State) {
+    for words in [&["create", "machine", "c1"][..], &["launch", "again", "c1"], &["run", "machine", "--", "true"]] {
+        let said = state.run(words);
+        let refusal = "Error: Virtual machines are not supported by this version\n";
+        assert!(said.code != 0 && said.err == refusal, "{words:?}: {said:?}");
+    }
+    assert_eq!(state.bad(&["launch", "machine", "c1", "--vm"]), "The option --vm isn't supported yet");
+}
+
+/// What can be done with the image of a virtual machine before there are any: all but making an instance of it.
+#[test]
+fn images_of_virtual_machines() {
+    if !root("images_of_virtual_machines") {
+        return;
+    }
+    let state = State::new();
+    let meta = state.file("meta.tar.xz", &xz(&Ar::default().file("metadata.yaml", METADATA).finish()));
+    let disk = state.file("disk.qcow2", &image_common::qcow2());
+    if program("images_of_virtual_machines", "qemu-img") {
+        // The one made by hand above is right, and one of the tool comes in.
+        let check = Command::new("qemu-img").args(["check", "-q"]).arg(&disk).status().expect("qemu-img");
+        assert!(check.success());
+        let mut make = Command::new("qemu-img");
+        let made = make.args(["convert", "-c", "-O", "qcow2", "disk.qcow2", "made.qcow2"]).current_dir(state.path());
+        assert!(made.status().expect("qemu-img").success());
+        let made = state.path().join("made.qcow2");
+        let fingerprint = state.import(&[text(&meta), text(&made)]);
+        assert_eq!(fingerprint, sha256(&[&meta, &made]));
+        state.good(&["image", "delete", &fingerprint]);
+    }
+    let split = state.import(&[text(&meta), text(&disk), "--alias", "machine", "os=Other"]);
+    assert_eq!(split, sha256(&[&meta, &disk]));
+    let files = Ar::default().file("metadata.yaml", METADATA).file("rootfs.img", &image_common::qcow2());
+    let both = state.file("both.tar.gz", &gzip(&files.finish()));
+    let unified = state.import(&[text(&both)]);
+    assert_eq!(unified, sha256(&[&both]));
+    let plain = state.file("plain", &gzip(&plain().finish()));
+    let container = state.import(&[text(&plain), "--alias", "container"]);
+
+    let list = |filter: &str| state.good(&["image", "list", filter, "-f", "csv", "-c", "Ft"]);
+    let machines = list("type=virtual-machine");
+    for fingerprint in [&split, &unified] {
+        assert!(machines.contains(&format!("{fingerprint},VIRTUAL-MACHINE\n")), "{machines}");
+    }
+    assert_eq!(machines.lines().count(), 2);
+    assert_eq!(list("type=container"), format!("{container},CONTAINER\n"));
+    let aliases = state.good(&["image", "alias", "list", "-f", "csv", "-c", "at"]);
+    assert_eq!(aliases, "container,CONTAINER\nmachine,VIRTUAL-MACHINE\n");
+    let info = state.good(&["image", "info", "machine", "--vm"]);
+    assert!(info.contains("\nType: virtual-machine\n") && info.contains("\n    os: Other\n"), "{info}");
+    assert_eq!(state.good(&["image", "info", "machine"]), info);
+    assert_eq!(state.bad(&["image", "info", "container", "--vm"]), "Image \"container\" not found");
+    assert_eq!(state.good(&["image", "get-property", "machine", "os"]), "Other\n");
+    assert!(state.good(&["image", "show", "machine", "--vm"]).contains("os: Other"));
+    let said = state.run_with_input(&["image", "edit", "machine"], b"properties:\n  os: Edited\npublic: true\n");
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert!(state.good(&["image", "list", "os=Edited", "-f", "csv", "-c", "tp"]).contains("VIRTUAL-MACHINE,yes"));
+    state.good(&["image", "alias", "create", "again", &unified[..12]]);
+    assert!(state.good(&["image", "alias", "list", "again", "-f", "csv", "-c", "t"]).contains("VIRTUAL-MACHINE"));
+
+    exported(&state, &split, &[(&meta, &format!("meta-{split}.tar.xz")), (&disk, &format!("{split}.qcow2"))]);
+    exported(&state, &unified, &[(&both, &format!("{unified}.tar.gz"))]);
+    // No instance is made of one, with or without the option, and nothing of it is in the pool.
+    no_instance(&state);
+    assert!(!state.pool().join("images").join(&split).exists() && !state.pool().join("images").join(&unified).exists());
+    assert_eq!(state.good(&["list", "-f", "csv"]), "");
+    state.assert_clean();
+    // A name that moves to an image of the other type says so.
+    state.good(&["image", "delete", "machine"]);
+    state.import(&[text(&meta), text(&disk), "--alias", "container"]);
+    let aliases = state.good(&["image", "alias", "list", "container", "-f", "csv", "-c", "at"]);
+    assert_eq!(aliases, "container,VIRTUAL-MACHINE\n");
+    state.good(&["image", "delete", "container", &unified, &container]);
+    let after: Vec<String> = state.listing().into_keys().filter(|p| p.starts_with("state/images/")).collect();
+    assert_eq!(after, ["state/images/aliases.toml"]);
+    state.assert_clean();
+}
+
+#[test]
+fn a_metadata_file_from_answers() {
+    if !root("a_metadata_file_from_answers") {
+        return;
+    }
+    let state = State::new();
+    let generate = |answers: &[u8]| state.run_with_input(&["image", "generate-metadata", "meta.tar.gz"], answers);
+    let said = generate(b"Debian\nbookworm\n\n\n\n");
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
+    let arch = std::env::consts::ARCH;
+    let questions = format!(
+        "Operating system name (e.g. Debian): Release name (e.g. bookworm): Variant name [default=default]: \
+         Architecture name [default={arch}]: Description [default=Debian bookworm {arch} ("
+    );
+    assert!(said.out.starts_with(&questions), "{said:?}");
+    let (meta, disk) = (state.path().join("meta.tar.gz"), state.file("disk.qcow2", &image_common::qcow2()));
+    let fingerprint = state.import(&[text(&meta), text(&disk)]);
+    let info = state.good(&["image", "info", &fingerprint]);
+    for line in [
+        &format!("Architecture: {arch}"),
+        "    os: Debian",
+        "    release: bookworm",
+        "    variant: default",
+        &format!("    description: Debian bookworm {arch} ("),
+    ] {
+        assert!(info.contains(line), "{line}: {info}");
+    }
+    // Everything given, in other spellings; the end of the input means the defaults.
+    let said = generate(b" Alpine \nedge\ncloud\narm64\nMine: a = b\n");
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
+    let root = state.file("root", &gzip(&Ar::default().file("x", b"y").finish()));
+    let info = state.good(&["image", "info", &state.import(&[text(&meta), text(&root)])]);
+    for line in
+        ["Architecture: aarch64\n", "    os: Alpine\n", "    variant: cloud\n", "    description: Mine: a = b\n"]
+    {
+        assert!(info.contains(line), "{line}: {info}");
+    }
+    assert_eq!(generate(b"Debian\nbookworm").code, 0);
+    let kept = std::fs::read(&meta).expect("file");
+    for answers in [&b""[..], b"Debian\n\n", b"Debian\nx\n\nz80\n\n", b"De\x07bian\nx\n\n\n\n"] {
+        let said = generate(answers);
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(said.err.starts_with("Error: ") && std::fs::read(&meta).expect("file") == kept, "{said:?}");
+    }
+    assert!(state.run_with_input(&["image", "generate-metadata", "no/meta"], b"a\nb\n").err.contains("no"));
+    let left = std::fs::read_dir(state.path()).expect("list");
+    assert!(left.flatten().all(|e| !e.file_name().as_encoded_bytes().starts_with(b".stapes-")));
+}
+
 /// Every file is refused with one error, and the state is afterwards what it was before. The rows of the security cases that
 /// end in "fail closed": CVE-2026-48749, -48750, -63125, -63343, -48752, RUSTSEC-2018-0002, CVE-2025-62518, CVE-2026-41567.
 #[test]

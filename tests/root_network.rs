@@ -20,6 +20,8 @@ mod clients;
 mod common_root;
 #[path = "root_network/filter.rs"]
 mod filter;
+#[path = "root_network/firewalls.rs"]
+mod firewalls;
 #[path = "root_network/first_use.rs"]
 mod first_use;
 #[path = "root_network/forward.rs"]
@@ -28,17 +30,25 @@ mod forward;
 mod hotplug;
 #[path = "root_network/life.rs"]
 mod life;
+#[path = "root_network/many.rs"]
+mod many;
 #[path = "root_network/members.rs"]
 mod members;
 #[path = "root_network/packets.rs"]
 mod packets;
 #[path = "root_network/proxy.rs"]
 mod proxy;
+#[path = "root_network/proxy_live.rs"]
+mod proxy_live;
+#[path = "root_network/servers.rs"]
+mod servers;
 #[path = "root_lifecycle/support.rs"]
 #[allow(dead_code, reason = "the other test programs use the rest")]
 mod support;
 #[path = "root_network/types.rs"]
 mod types;
+#[path = "root_network/uplinks.rs"]
+mod uplinks;
 #[path = "root_network/world.rs"]
 mod world;
 #[path = "root_network/zone.rs"]

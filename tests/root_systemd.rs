@@ -217,6 +217,41 @@ fn the_shipped_template_runs_an_instance() {
     state.finish();
 }
 
+/// What serves a network is in the monitors' scope, not in the unit of the instance that came first, with which it would end.
+#[test]
+fn a_networks_server_outlasts_the_unit_that_started_it() {
+    let Some(state) = state("a_networks_server_outlasts_the_unit_that_started_it") else { return };
+    if let Some(missing) = ["dnsmasq", "nft"].iter().find(|p| !common_root::have(p)) {
+        skip("a_networks_server_outlasts_the_unit_that_started_it", &format!("the program \"{missing}\" is missing"));
+        return;
+    }
+    state.good(&["network", "create", "st0", "ipv4.address=10.117.0.1/24", "ipv4.nat=false", "ipv6.address=none"]);
+    for name in ["c1", "c2"] {
+        state.good(&["create", "test", name, "--network", "st0"]);
+    }
+    // In the network of this thread, as its commands are.
+    let namespace = format!("[Service]\nNetworkNamespacePath=/proc/{}/ns/net\n", nix::unistd::gettid());
+    let _template = Unit::new("stapes-test-n@.service", &template(&state).replace("[Service]\n", &namespace));
+    let unit = "stapes-test-n@c1.service";
+    systemctl(&["start", unit]);
+    assert_eq!(state.status("c1").as_deref(), Some("RUNNING"));
+    let file = state.layout().network_run_dir("st0").join("dnsmasq.pid");
+    let server: i32 = std::fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+    let group = std::fs::read_to_string(format!("/proc/{server}/cgroup")).unwrap();
+    assert_eq!(group.trim(), format!("0::/machine.slice/{}/monitors", scope(&state)));
+    state.good(&["start", "c2"]);
+    systemctl(&["stop", unit]);
+    assert_eq!((show(unit, "Result"), state.status("c1")), ("success".into(), Some("STOPPED".into())));
+    assert!(lives(server), "it ended with the unit");
+    let journal = String::from_utf8_lossy(&tool("journalctl", &["--no-pager", "-u", unit]).stdout).into_owned();
+    assert!(!journal.contains("Killing process"), "{journal}");
+    state.good(&["stop", "c2"]);
+    until("the server to end", || !lives(server));
+    state.good(&["delete", "c1", "c2"]);
+    state.good(&["network", "delete", "st0"]);
+    state.finish();
+}
+
 #[test]
 fn shipped_units_are_clean_and_boot_and_stop_instances() {
     let Some(state) = state("shipped_units_are_clean_and_boot_and_stop_instances") else { return };

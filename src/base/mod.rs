@@ -2,6 +2,8 @@
 //! values are for.
 pub mod boolean;
 pub mod cron;
+pub mod digest;
+pub mod dns;
 pub mod idmap;
 pub mod idset;
 pub mod inet;
@@ -13,5 +15,6 @@ pub mod parallel;
 pub mod petname;
 pub mod size;
 pub mod time;
+pub mod url;
 pub mod user;
 pub mod yaml;

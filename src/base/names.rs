@@ -238,8 +238,10 @@ pub fn domain(value: &str) -> Result<()> {
 }
 
 fn zone_record(value: &str) -> Result<()> {
-    let plain = value.strip_prefix("*.").unwrap_or(value);
-    let checked = if plain == "@" { Ok(()) } else { domain(plain) };
+    let checked = match value {
+        "@" | "*" => Ok(()),
+        _ => domain(value.strip_prefix("*.").unwrap_or(value)),
+    };
     checked.map_err(|e| e.context("Invalid network zone record name"))
 }
 
@@ -351,7 +353,7 @@ mod tests {
     fn networks() {
         assert!(NetworkName::parse("stapesbr0").is_ok() && AclName::parse("web").is_ok());
         assert!(ZoneName::parse("2.0.10.in-addr.arpa").is_ok() && AddressSetName::parse("hosts").is_ok());
-        for good in ["@", "*.x", "_srv._tcp", "www"] {
+        for good in ["@", "*", "*.x", "_srv._tcp", "www"] {
             assert!(ZoneRecordName::parse(good).is_ok(), "{good}");
         }
         let message = |v: &str| NetworkName::parse(v).expect_err(v).to_string();
@@ -365,7 +367,8 @@ mod tests {
         for bad in ["@a", "%a", "#a", "$a", "", "a.b", "1", "a b"] {
             assert!(AclName::parse(bad).is_err() && AddressSetName::parse(bad).is_err() || bad == "$a", "{bad}");
         }
-        for bad in ["", "a..b", "a b", "-a", "a\n", "a,b", "a/b", &"x".repeat(64), "*"] {
+        assert!(ZoneName::parse("*").is_err() && ZoneRecordName::parse("*.@").is_err());
+        for bad in ["", "a..b", "a b", "-a", "a\n", "a,b", "a/b", &"x".repeat(64), "*x"] {
             assert!(ZoneName::parse(bad).is_err() && ZoneRecordName::parse(bad).is_err(), "{bad}");
         }
     }

@@ -7,7 +7,7 @@ use super::{Context, Outcome};
 use super::{
     action, admin, config, console, create, delete, doctor, exec, file, generate, image, info, list, network, profile,
 };
-use super::{project, rename, run, storage, version, wait};
+use super::{project, publish_image, remote, rename, run, storage, version, wait};
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use std::ffi::OsString;
 
@@ -86,6 +86,8 @@ const VERBS: &[Verb] = &[
     verb!(command "pause", action::Pause, "freeze"),
     verb!(group "profile", profile::Profile),
     verb!(group "project", project::Project),
+    verb!(command "publish", publish_image::Publish),
+    verb!(group "remote", remote::Remote),
     verb!(command "rename", rename::Rename),
     verb!(command "restart", action::Restart),
     verb!(command "resume", action::Resume, "unfreeze"),

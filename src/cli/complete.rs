@@ -8,14 +8,56 @@ use super::complete_names as names;
 use crate::model::network::acl::AclRule;
 use crate::ops::network;
 use clap_complete::CompletionCandidate;
-use std::ffi::OsStr;
+use clap_complete::env::{self, EnvCompleter, Shells};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::Path;
 
 /// Answers a shell that asks for completions or for the script, and ends the program then; does nothing otherwise.
 pub fn answer_shell(program: &'static str) {
     clap_complete::CompleteEnv::with_factory(|| super::app::command(program))
         .bin(program)
         .completer(program)
+        .shells(Shells(&[&Bash, &env::Elvish, &env::Fish, &env::Powershell, &env::Zsh]))
         .complete();
+}
+
+/// bash, with a script of our own: clap's takes `remote:image` for three words.
+#[derive(Debug)]
+pub struct Bash;
+
+impl EnvCompleter for Bash {
+    fn name(&self) -> &'static str {
+        env::Bash.name()
+    }
+
+    fn is(&self, name: &str) -> bool {
+        env::Bash.is(name)
+    }
+
+    fn write_registration(
+        &self,
+        var: &str,
+        name: &str,
+        bin: &str,
+        completer: &str,
+        out: &mut dyn io::Write,
+    ) -> io::Result<()> {
+        // The same names that go into clap's: ours, or the word that we were called by.
+        let quoted = format!("'{}'", completer.replace('\'', "'\\''"));
+        let script = include_str!("complete.bash").replace("NAME", &name.replace('-', "_")).replace("BIN", bin);
+        out.write_all(script.replace("COMPLETER", &quoted).replace("VAR", var).as_bytes())
+    }
+
+    fn write_complete(
+        &self,
+        command: &mut clap::Command,
+        words: Vec<OsString>,
+        folder: Option<&Path>,
+        out: &mut dyn io::Write,
+    ) -> io::Result<()> {
+        env::Bash.write_complete(command, words, folder, out)
+    }
 }
 
 /// Candidates among `all` that begin with what was typed.
@@ -34,10 +76,11 @@ pub fn running_instances(typed: &OsStr) -> Vec<CompletionCandidate> {
     matching(names::instances(true), typed)
 }
 
-/// Local images and those that can be built.
+/// Local images, those that can be built, and those that servers were last known to have.
 pub fn images(typed: &OsStr) -> Vec<CompletionCandidate> {
     let built = names::bootstrap().into_iter().map(|name| format!("bootstrap:{name}"));
-    matching(names::images().into_iter().chain(built), typed)
+    let offered = names::offered(&typed.to_string_lossy());
+    matching(names::images().into_iter().chain(built).chain(offered), typed)
 }
 
 /// Local images.

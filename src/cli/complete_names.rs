@@ -3,11 +3,14 @@
 //! Called by [`super::complete`] only, in a process that a shell started for this: the project and the folder are those of
 //! the environment, for what the command line says is not parsed yet.
 
+use super::context::Context;
 use super::env::Env;
 use crate::base::names::{InstanceName, NetworkName, ProfileName, ProjectName};
 use crate::image::bootstrap as recipes;
+use crate::image::simplestreams::Offer;
 use crate::model::keys as registry;
 use crate::model::network::NetworkType;
+use crate::ops::image_remote::Place;
 use crate::ops::network;
 use crate::ops::undo;
 use crate::store::{Access, Store};
@@ -59,6 +62,26 @@ pub fn images() -> Vec<String> {
         let images = store.images().ok()?;
         let bare = images.iter().filter(|(f, _)| !named.contains(f.as_str())).map(|(f, _)| f.short().to_string());
         Some(aliases.aliases.keys().map(ToString::to_string).chain(bare).collect())
+    };
+    list().unwrap_or_default()
+}
+
+/// Images of servers as `remote:alias`, from the lists that are kept; `remote:` of each until one is typed. Nobody is asked.
+pub fn offered(typed: &str) -> Vec<String> {
+    let list = || {
+        let argv0 = std::env::args_os().next().unwrap_or_default();
+        let cx = Context::quiet(Env::read(&argv0), option(&words(), "--state-dir").map(std::path::Path::new))?;
+        let remotes = cx.folders().load().ok()?;
+        let Some((remote, _)) = typed.split_once(':') else {
+            return Some(remotes.remotes.keys().map(|name| format!("{name}:")).collect());
+        };
+        match cx.place(remote).ok()? {
+            Place::Server(server) => {
+                let names = |offer: Offer| offer.names().collect::<Vec<_>>();
+                Some(server.known().into_iter().flat_map(names).map(|name| format!("{remote}:{name}")).collect())
+            }
+            Place::Local | Place::Bootstrap | Place::Registry(_) => None,
+        }
     };
     list().unwrap_or_default()
 }

@@ -4,7 +4,7 @@ use super::complete;
 use super::{Context, DONE, Outcome, kv};
 use crate::base::names::InstanceName;
 use crate::error::Error;
-use crate::ops::{console, load};
+use crate::ops::{console, load, logs};
 use crate::sys::process;
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
@@ -55,7 +55,7 @@ impl Console {
         }
         let store = cx.reader()?;
         let project = cx.project(&store)?;
-        let log = console::log(&store, &project, &instance(&name)?)?;
+        let log = logs::console(&store, &project, &instance(&name)?)?;
         cx.line(format_args!("Console log:\n"))?;
         cx.line(String::from_utf8_lossy(&log).trim_end_matches('\n'))?;
         Ok(DONE)

@@ -3,12 +3,20 @@
 //! Made once in [`super::main`]. Handlers print through it, so that `--quiet` and a closed pipe are dealt with in one place.
 
 use super::env::Env;
-use super::kv::{self, Assignments, Pairs};
+use super::kv::{self, Assignments, Object, Pairs};
 use super::progress::Progress;
 use crate::base::names::ProjectName;
+use crate::base::url::Url;
 use crate::error::{Error, Result};
 use crate::host::command::{self, Host};
+use crate::host::http::{Client, Proxies, Settings, Trust};
+use crate::model::image::ImageSource;
+use crate::model::keys;
+use crate::model::remote::{self, Remote};
+use crate::ops::image_oci::{Logins, Registry};
+use crate::ops::image_remote::{Place, Server};
 use crate::ops::{first_use, undo};
+use crate::remote::Folders;
 use crate::store::layout::Layout;
 use crate::store::{Access, Store};
 use std::fmt;
@@ -58,6 +66,13 @@ pub struct Context {
 }
 
 impl Context {
+    /// For completion, which says nothing but names; none without a place for the state.
+    pub(super) fn quiet(env: Env, state_dir: Option<&std::path::Path>) -> Option<Self> {
+        let layout = env.layout(state_dir, nix::unistd::geteuid().as_raw())?;
+        let (project, tty) = ("default".to_string(), Tty::default());
+        Some(Self { env, layout, project, project_given: false, quiet: true, verbose: false, debug: false, tty })
+    }
+
     /// Opens the store for a command that changes something; what a killed command left is settled first.
     ///
     /// # Errors
@@ -80,6 +95,91 @@ impl Context {
     /// The host's programs, told of the user's proxies.
     pub fn tools(&self) -> Host {
         Host { env: command::Env { proxies: self.env.proxies.clone(), ..command::Env::default() } }
+    }
+
+    /// Where the client's configuration is.
+    pub fn folders(&self) -> Folders {
+        let home = || self.env.home.as_ref().map(|home| home.join(".config"));
+        let usual = || self.env.config_home.clone().or_else(home).map(|folder| folder.join("stapes"));
+        let global = self.env.global_conf.clone();
+        Folders { user: self.env.conf.clone().or_else(usual), global: global.unwrap_or_else(|| "/etc/stapes".into()) }
+    }
+
+    /// The remote of images without one: the environment's, else the configured one.
+    ///
+    /// # Errors
+    /// The configuration cannot be read.
+    pub fn default_remote(&self) -> Result<String> {
+        self.env.remote.clone().map_or_else(|| Ok(self.folders().load()?.default), Ok)
+    }
+
+    /// An image's word: its remote, which there is, and its name.
+    ///
+    /// # Errors
+    /// There is no such remote; the configuration cannot be read.
+    pub fn image_object(&self, word: &str) -> Result<Object> {
+        let remotes = self.folders().load()?;
+        let default = self.env.remote.as_deref().unwrap_or(&remotes.default);
+        kv::object_among(word, default, &|name| remotes.remotes.contains_key(name))
+    }
+
+    /// The place that images of a remote come from.
+    ///
+    /// # Errors
+    /// There is no such remote, or it cannot be used.
+    pub fn place(&self, name: &str) -> Result<Place> {
+        if name == remote::LOCAL {
+            return Ok(Place::Local);
+        }
+        if name == remote::BOOTSTRAP {
+            return Ok(Place::Bootstrap);
+        }
+        let folders = self.folders();
+        let remotes = folders.load()?;
+        let found = remotes.get(name)?;
+        let url = remote::check(found)?;
+        Ok(self.place_of(name, found, url, folders.trust(name)?))
+    }
+
+    fn place_of(&self, name: &str, found: &Remote, url: Url, trust: Trust) -> Place {
+        let (client, name) = (Client::new(self.http()), name.to_string());
+        if found.protocol == remote::OCI {
+            let helper = Some(found.credentials_helper.clone()).filter(|helper| !helper.is_empty());
+            let env = self.env.home.iter().map(|home| ("HOME".into(), home.into())).collect();
+            let logins = Logins { helper, host: self.tools(), env, files: self.env.logins() };
+            // The address without what is secret in it.
+            let addr = url.to_string();
+            return Place::Registry(Box::new(Registry { name, addr, url, trust, client, logins }));
+        }
+        let (addr, cache) = (found.addr.clone(), self.layout.cache.join("simplestreams"));
+        Place::Server(Box::new(Server { name, addr, url, trust, client, cache }))
+    }
+
+    /// The server or registry that an image came from: the remote that has its address, or none by name.
+    ///
+    /// # Errors
+    /// As [`Context::place`].
+    pub fn place_at(&self, source: &ImageSource) -> Result<Place> {
+        let remotes = self.folders().load()?;
+        let shown = |r: &Remote| Url::parse(&r.addr).is_ok_and(|url| url.to_string() == source.server);
+        let named = |r: &Remote| r.protocol == source.protocol && (r.addr == source.server || shown(r));
+        if let Some((name, _)) = remotes.remotes.iter().find(|(_, r)| named(r)) {
+            return self.place(name);
+        }
+        let nameless = remote::server(&source.server, &source.protocol);
+        let url = remote::check(&nameless)?;
+        Ok(self.place_of(&url.host.clone(), &nameless, url, Trust::default()))
+    }
+
+    /// How servers are reached from here: through the environment's proxies, else those of the server's configuration.
+    pub fn http(&self) -> Settings {
+        let mut variables = self.env.proxies.clone();
+        let config = self.reader().and_then(|store| store.server()).map(|server| server.config).unwrap_or_default();
+        for (key, variable) in keys::server::PROXIES {
+            variables.extend(config.get(key).map(|value| (variable.into(), value.into())));
+        }
+        let proxies = Proxies::new(&variables);
+        Settings { proxies, roots: self.env.authorities.clone(), ..Settings::default() }
     }
 
     /// The project to work in; it must exist.

@@ -1,15 +1,16 @@
 //! `create` and `launch`: an instance from an image.
 
 use super::complete;
+use super::image_import::reporter;
 use super::kv::{self, Object};
 use super::{Context, DONE, Outcome, console, refuse_option, refuse_target};
 use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName};
 use crate::base::yaml;
 use crate::error::{Context as _, Error, Kind, Result};
-use crate::image::Progress;
 use crate::model::view::InstancePut;
 use crate::ops::create::{self, Request};
 use crate::ops::image;
+use crate::ops::image_remote::Place;
 use crate::store::Store;
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
@@ -32,7 +33,7 @@ pub struct Create {
 
 /// Create and start instances from images
 #[derive(Debug, Args)]
-#[command(after_help = "stapes launch bootstrap:debian/12 c1
+#[command(after_help = "stapes launch images:debian/12 c1
     Create and start a container named \"c1\"
 
 stapes launch bootstrap:debian/12 c2 < config.yaml
@@ -175,8 +176,11 @@ impl CreateArgs {
     /// The image (none with `--empty`) and the new name (none: one is made up).
     ///
     /// # Errors
-    /// Too few or too many words, or an unknown remote.
-    pub fn image_and_name(&self, default_remote: &str) -> Result<(Option<Object>, Option<String>)> {
+    /// Too few or too many words; those of `image_object`.
+    pub fn image_and_name(
+        &self,
+        image_object: &dyn Fn(&str) -> Result<Object>,
+    ) -> Result<(Option<Object>, Option<String>)> {
         let (image, name) = match (self.empty, self.words.as_slice()) {
             (true, []) => (None, None),
             (true, [name]) => (None, Some(name)),
@@ -188,7 +192,7 @@ impl CreateArgs {
             }
             (_, [.., last]) => return Err(Error::invalid(format!("too many arguments; unexpected “{last}”"))),
         };
-        let image = image.map(|word| kv::object(word, default_remote)).transpose()?;
+        let image = image.map(|word| image_object(word)).transpose()?;
         let name = name.map(|word| kv::object(word, "local")).transpose()?;
         if let Some(other) = name.as_ref().filter(|o| o.remote != "local") {
             return Err(Error::unsupported(format!("The remote \"{}\" only has images", other.remote)));
@@ -219,8 +223,7 @@ impl Launch {
 
 /// `start`: none to create only, else the console to attach to, if any.
 fn create(args: &CreateArgs, start: Option<Option<&str>>, cx: &Context) -> Outcome {
-    let default_remote = cx.env.remote.as_deref().unwrap_or("local");
-    let (image, name) = args.image_and_name(default_remote)?;
+    let (image, name) = args.image_and_name(&|word| cx.image_object(word))?;
     refuse_option("--type", args.size.is_some())?;
     let document = cx.stdin_document()?;
     let mut request = args.options.request(cx, document.as_deref())?;
@@ -260,15 +263,13 @@ fn failed_start(cx: &Context, store: &Store, request: &Request, e: Error) -> Err
 /// # Errors
 /// See `ops::image`.
 pub(super) fn resolve(cx: &Context, store: &Store, image: &Object) -> Result<Fingerprint> {
-    let progress = cx.progress("Preparing image: %s");
-    let mut report = |p: Progress<'_>| {
-        match p {
-            Progress::Step(text) | Progress::Line(text) => progress.update(text),
-            Progress::Bytes(..) => {}
-        }
-        Ok(())
-    };
-    let found = image::resolve(store, &cx.tools(), &image.remote, &image.name, &mut report);
+    let place = cx.place(&image.remote)?;
+    let progress = cx.progress(if matches!(place, Place::Server(_) | Place::Registry(_)) {
+        "Retrieving image: %s"
+    } else {
+        "Preparing image: %s"
+    });
+    let found = image::resolve(store, &cx.tools(), &place, &image.name, &mut reporter(&progress));
     progress.clear();
     found
 }
@@ -295,7 +296,8 @@ mod tests {
         let read = |empty: bool, words: &[&str]| {
             let args =
                 CreateArgs { empty, words: words.iter().map(ToString::to_string).collect(), ..CreateArgs::default() };
-            args.image_and_name("local").map(|(i, n)| (i.map(|i| format!("{}|{}", i.remote, i.name)), n))
+            args.image_and_name(&|word| kv::object(word, "local"))
+                .map(|(i, n)| (i.map(|i| format!("{}|{}", i.remote, i.name)), n))
         };
         assert_eq!(
             read(false, &["bootstrap:debian/12", "local:c1"]).unwrap(),

@@ -35,6 +35,18 @@ pub struct Env {
     pub proxies: Vec<(OsString, OsString)>,
     /// `HOME`.
     pub home: Option<PathBuf>,
+    /// `STAPES_CONF`, `INCUS_CONF`: the folder of the client's configuration.
+    pub conf: Option<PathBuf>,
+    /// `STAPES_GLOBAL_CONF`, `INCUS_GLOBAL_CONF`: the same for all users.
+    pub global_conf: Option<PathBuf>,
+    /// `SSL_CERT_FILE`: certificate authorities in place of the system's.
+    pub authorities: Option<PathBuf>,
+    /// `XDG_CONFIG_HOME`, if it is absolute.
+    pub config_home: Option<PathBuf>,
+    /// `REGISTRY_AUTH_FILE`: a file with passwords of registries, in place of the others.
+    pub registry_auth: Option<PathBuf>,
+    /// `DOCKER_CONFIG`: the folder of docker's client.
+    pub docker_config: Option<PathBuf>,
     /// `NOTIFY_SOCKET`: where a service tells its manager how it fares.
     pub notify_socket: Option<OsString>,
 }
@@ -57,6 +69,12 @@ impl Env {
         Self {
             as_incus,
             dir: ours("DIR").map(PathBuf::from),
+            conf: ours("CONF").map(PathBuf::from),
+            global_conf: ours("GLOBAL_CONF").map(PathBuf::from),
+            authorities: raw("SSL_CERT_FILE").map(PathBuf::from),
+            registry_auth: raw("REGISTRY_AUTH_FILE").map(PathBuf::from),
+            docker_config: raw("DOCKER_CONFIG").map(PathBuf::from),
+            config_home: raw("XDG_CONFIG_HOME").map(PathBuf::from).filter(|p| p.is_absolute()),
             project: ours("PROJECT").map(text),
             remote: ours("REMOTE").map(text),
             no_color: raw("NO_COLOR").is_some() || term.as_deref() == Some("dumb"),
@@ -73,6 +91,17 @@ impl Env {
     /// system's places for root (`uid` 0), the XDG folders for a user. None: a user without `HOME`.
     pub fn layout(&self, state_dir: Option<&Path>, uid: u32) -> Option<Layout> {
         Layout::choose(state_dir.or(self.dir.as_deref()), uid, |name| std::env::var_os(name))
+    }
+
+    /// The files that may know passwords of registries (containers-auth.json(5)).
+    pub fn logins(&self) -> Vec<PathBuf> {
+        if let Some(file) = &self.registry_auth {
+            return vec![file.clone()];
+        }
+        let below = |name: &str| self.home.as_ref().map(|home| home.join(name));
+        let containers = self.config_home.clone().or_else(|| below(".config")).map(|f| f.join("containers/auth.json"));
+        let docker = self.docker_config.clone().or_else(|| below(".docker")).map(|f| f.join("config.json"));
+        containers.into_iter().chain(docker).collect()
     }
 
     /// The program's name in usage lines.

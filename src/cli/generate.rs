@@ -225,8 +225,9 @@ fn see_also(roff: &mut Roff, words: &[&str]) {
 /// # Errors
 /// The engine failed to write.
 pub fn completion_scripts() -> Result<Vec<File>> {
-    use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
-    let shells: [(&str, &dyn EnvCompleter); 3] = [("stapes.bash", &Bash), ("_stapes", &Zsh), ("stapes.fish", &Fish)];
+    use clap_complete::env::{EnvCompleter, Fish, Zsh};
+    let shells: [(&str, &dyn EnvCompleter); 3] =
+        [("stapes.bash", &complete::Bash), ("_stapes", &Zsh), ("stapes.fish", &Fish)];
     let mut scripts = Vec::new();
     for (file, shell) in shells {
         let mut out = Vec::new();

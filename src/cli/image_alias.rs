@@ -8,6 +8,7 @@ use crate::base::names::AliasName;
 use crate::error::Error;
 use crate::model::view::AliasEntryView;
 use crate::ops::image_alias;
+use crate::ops::image_remote::Place;
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 
@@ -130,9 +131,23 @@ impl Alias {
 impl List {
     fn run(self, cx: &Context) -> Outcome {
         let format = self.format.parse()?;
-        let filters = kv::skip_remote(&self.filters)?;
         let chosen = columns::letters(&self.columns, COLUMNS)?;
-        let all = image_alias::views(&cx.reader()?)?;
+        let (place, filters) = match self.filters.split_first() {
+            Some((first, rest)) if first.ends_with(':') && !first.contains('=') => {
+                (cx.place(&cx.image_object(first)?.remote)?, rest)
+            }
+            _ => (cx.place(&cx.default_remote()?)?, &self.filters[..]),
+        };
+        let all = match place {
+            Place::Server(server) => image_alias::on_server(&server)?,
+            Place::Local => image_alias::views(&cx.reader()?)?,
+            Place::Registry(_) => return Err(Error::unsupported("Can't list images from OCI registry").into()),
+            Place::Bootstrap => {
+                return Err(Error::unsupported("The remote \"bootstrap\" has no aliases of its own")
+                    .hint("list what can be built: stapes image list bootstrap:")
+                    .into());
+            }
+        };
         let fits = |alias: &AliasEntryView| {
             filters.is_empty() || filters.iter().any(|f| alias.name.contains(f) || alias.target.contains(f))
         };

@@ -2,13 +2,13 @@
 
 use super::list::FormatOption;
 use super::output::columns::{self, Column, column};
-use super::{Context, Outcome, kv};
+use super::{Context, Outcome};
 use crate::base::time;
 use crate::error::{Error, Result};
 use crate::model::view::ImageView;
 use crate::ops::image;
 use clap::Args;
-use regex::Regex;
+use regex_lite::Regex;
 
 /// List images
 ///
@@ -38,7 +38,10 @@ use regex::Regex;
 #[derive(Debug, Args)]
 #[command(
     verbatim_doc_comment,
-    after_help = "stapes image list bootstrap:
+    after_help = "stapes image list images: debian architecture=x86_64
+    List what a server has
+
+stapes image list bootstrap:
     List what can be built on this host
 
 stapes image list os=debian -c Fd
@@ -183,17 +186,17 @@ impl List {
     /// See `ops::image`.
     pub fn run(self, cx: &Context) -> Outcome {
         let format = self.format.parse()?;
-        let default = cx.env.remote.as_deref().unwrap_or("local");
         let (remote, filters) = match self.filters.split_first() {
             Some((first, rest)) if first.ends_with(':') && !first.contains('=') => {
-                (kv::object(first, default)?.remote, rest)
+                (cx.image_object(first)?.remote, rest)
             }
-            _ => (default.to_string(), &self.filters[..]),
+            _ => (cx.default_remote()?, &self.filters[..]),
         };
+        let place = cx.place(&remote)?;
         let chosen = self.chosen()?;
         let store = cx.reader()?;
         let (mut images, mut broken) = (Vec::new(), Vec::new());
-        for (fingerprint, view) in image::on_remote(&store, &remote)? {
+        for (fingerprint, view) in image::on_remote(&store, &place)? {
             match view {
                 Ok(view) if filters.iter().all(|f| shown(f, &view)) => images.push(view),
                 Ok(_) => {}

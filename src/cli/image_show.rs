@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 use crate::model::instance::Config;
 use crate::model::view::ImageView;
 use crate::ops::image::{self, Change};
+use crate::ops::image_oci;
+use crate::ops::image_remote::{self, Place};
 use crate::store::Store;
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
@@ -35,7 +37,7 @@ pub struct Edit {
 #[derive(Debug, Args)]
 pub struct GetProperty {
     /// Image
-    #[arg(value_name = "image", add = ArgValueCompleter::new(complete::local_images))]
+    #[arg(value_name = "image", add = ArgValueCompleter::new(complete::images))]
     pub image: String,
     /// Key
     #[arg(value_name = "key")]
@@ -46,7 +48,7 @@ pub struct GetProperty {
 #[derive(Debug, Args)]
 pub struct Info {
     /// Image
-    #[arg(value_name = "image", add = ArgValueCompleter::new(complete::local_images))]
+    #[arg(value_name = "image", add = ArgValueCompleter::new(complete::images))]
     pub image: String,
     #[command(flatten)]
     pub vm: Vm,
@@ -67,7 +69,7 @@ pub struct SetProperty {
 #[derive(Debug, Args)]
 pub struct Show {
     /// Image
-    #[arg(value_name = "image", add = ArgValueCompleter::new(complete::local_images))]
+    #[arg(value_name = "image", add = ArgValueCompleter::new(complete::images))]
     pub image: String,
     #[command(flatten)]
     pub vm: Vm,
@@ -92,15 +94,25 @@ const EDIT_HELP: &str = "### This is a YAML representation of the image properti
 ### An example would be:
 ###  description: My custom image";
 
-/// The image that `word` names on its remote.
-pub(super) fn find(cx: &Context, store: &Store, word: &str) -> Result<Fingerprint> {
-    let Object { remote, name, .. } = kv::object(word, cx.env.remote.as_deref().unwrap_or("local"))?;
-    image::find_on(store, &remote, &name)
+/// The image that `word` names on its remote. `vm`: a virtual machine's.
+pub(super) fn find(cx: &Context, store: &Store, word: &str, vm: bool) -> Result<Fingerprint> {
+    let Object { remote, name, .. } = cx.image_object(word)?;
+    image::find_on(store, &cx.place(&remote)?, &name, vm)
 }
 
-fn view(cx: &Context, word: &str) -> Result<ImageView> {
+/// The image as it is where it is: on a server, it need not be here.
+fn view(cx: &Context, word: &str, wanted: &Vm) -> Result<ImageView> {
+    let Object { remote, name, .. } = cx.image_object(word)?;
+    let place = cx.place(&remote)?;
+    if let Place::Server(server) = &place {
+        return image_remote::view_of(server, &name, wanted.kind());
+    }
+    if let Place::Registry(registry) = &place {
+        refuse_option("--vm", wanted.vm)?;
+        return image_oci::view_of(registry, &name);
+    }
     let store = cx.reader()?;
-    image::view(&store, &find(cx, &store, word)?)
+    image::view(&store, &image::find_on(&store, &place, &name, wanted.vm)?)
 }
 
 impl Info {
@@ -109,8 +121,7 @@ impl Info {
     /// # Errors
     /// See `ops::image`.
     pub fn run(self, cx: &Context) -> Outcome {
-        refuse_option("--vm", self.vm.vm)?;
-        cx.print(text(&view(cx, &self.image)?))?;
+        cx.print(text(&view(cx, &self.image, &self.vm)?))?;
         Ok(DONE)
     }
 }
@@ -121,8 +132,7 @@ impl Show {
     /// # Errors
     /// See `ops::image`.
     pub fn run(self, cx: &Context) -> Outcome {
-        refuse_option("--vm", self.vm.vm)?;
-        cx.print(document(&view(cx, &self.image)?.put)?)?;
+        cx.print(document(&view(cx, &self.image, &self.vm)?.put)?)?;
         Ok(DONE)
     }
 }
@@ -133,7 +143,7 @@ impl GetProperty {
     /// # Errors
     /// The image has no such property; see `ops::image`.
     pub fn run(self, cx: &Context) -> Outcome {
-        let image = view(cx, &self.image)?;
+        let image = view(cx, &self.image, &Vm { vm: false })?;
         let value = image.put.properties.get(&self.key).ok_or_else(|| Error::not_found("Property not found"))?;
         cx.line(value)?;
         Ok(DONE)

@@ -83,13 +83,13 @@ pub fn is_yes(answer: &str) -> bool {
     answer.eq_ignore_ascii_case("yes")
 }
 
-/// Remotes there are. Others come with the remote commands.
-const REMOTES: &[&str] = &["local", "bootstrap"];
+/// Remotes that every configuration begins with. Only commands about images know further ones.
+const REMOTES: &[&str] = &["local", "bootstrap", "images"];
 
 /// Where an object lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
-    /// `local` or `bootstrap`.
+    /// Its name.
     pub remote: String,
     /// The remote was written.
     pub remote_given: bool,
@@ -103,12 +103,20 @@ pub struct Object {
 /// # Errors
 /// The remote is not known.
 pub fn object(word: &str, default_remote: &str) -> Result<Object> {
+    object_among(word, default_remote, &|name| REMOTES.contains(&name))
+}
+
+/// [`object`] with the remotes that `known` knows.
+///
+/// # Errors
+/// As [`object`].
+pub fn object_among(word: &str, default_remote: &str, known: &dyn Fn(&str) -> bool) -> Result<Object> {
     let whole = || Object { remote: default_remote.to_string(), remote_given: false, name: word.to_string() };
     let Some((remote, name)) = word.split_once(':') else { return Ok(whole()) };
     if remote.contains('=') {
         return Ok(whole());
     }
-    if REMOTES.contains(&remote) {
+    if known(remote) {
         return Ok(Object { remote: remote.to_string(), remote_given: true, name: name.to_string() });
     }
     if remote.contains('/') {

@@ -132,7 +132,7 @@ impl Run {
         let (ports, profiles) = self.options.profile.drain(..).partition(|word| publish::is_meant(word));
         self.options.profile = profiles;
         self.publish.extend::<Vec<String>>(ports);
-        let image = kv::object(&self.image, cx.env.remote.as_deref().unwrap_or("local"))?;
+        let image = cx.image_object(&self.image)?;
         let mut create = self.options.request(cx, None)?;
         create.name = self.name.as_deref().map(InstanceName::parse).transpose()?;
         for (i, word) in self.mount.iter().enumerate() {
@@ -160,7 +160,8 @@ impl Run {
             terminal: self.tty.then(|| cx.env.term.clone().unwrap_or_default()),
             streams: streams(self.interactive || self.tty)?,
         };
-        let request = run::Request { create, process: command, keep: self.keep, timeout };
+        let user_given = self.user.is_some();
+        let request = run::Request { create, process: command, user_given, keep: self.keep, timeout };
         let signals = process::signals(&FORWARDED)?;
         Ok(status(run::run(&store, request, Some(&signals))?))
     }

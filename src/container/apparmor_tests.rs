@@ -1,7 +1,7 @@
 //! Tests of the profile texts: golden texts, and the globs against a list of paths.
 
 use super::*;
-use regex::Regex;
+use regex_lite::Regex;
 
 fn text(privileged: bool, nesting: bool, raw: &str) -> String {
     render(&Profile { name: "stapes-default_c1", privileged, nesting, raw, ..Profile::default() })
@@ -107,7 +107,7 @@ fn matches(glob: &str, path: &str) -> bool {
                 let end = rest.find(']').expect("closed") + 1;
                 (end, rest[..end].to_string())
             }
-            other => (1, regex::escape(&other.to_string())),
+            other => (1, regex_lite::escape(&other.to_string())),
         };
         regex += &to;
         rest = &rest[take..];

@@ -13,6 +13,7 @@ mod nic_vlans;
 pub mod nics;
 pub mod ops;
 pub mod plan;
+mod plan_spec;
 pub mod resources;
 pub mod rootfs;
 pub mod seccomp;

@@ -10,11 +10,12 @@ use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::host::links::{self, Change, End, IpVlan, Kind, LinkSpec, Links, MacVlan, Target, route, spec, sysctl, tc};
 use crate::model::nic::{HostEnd, IpvlanMode, Link, MacvlanMode, Nic};
-use crate::store::plugged::{Before, Board, Plugged};
+use crate::store::plugged::{Before, Board, Hardware, Plugged};
 use crate::sys::clone::Child;
-use crate::sys::ns;
+use crate::sys::{ns, process};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The network namespace of a container. It is kept, so that what it has of the host when it ends can be taken back.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ impl Lent {
 
     /// Takes interfaces of the host back, as they were. To be called when the container has ended; without it, when the
     /// monitor was killed, the kernel gives hardware to the first network namespace, under the name it has inside, some time
-    /// later.
+    /// later: [`restore`].
     ///
     /// # Errors
     /// The kernel refuses.
@@ -89,11 +90,69 @@ pub fn noted(host: &mut Links, nic: &Nic) -> Result<Plugged> {
         None => None,
         Some(parent) => {
             let link = host.get(parent)?;
-            let (up, mtu, mac) = (link.is_up(), link.mtu, link.mac);
-            Some(Before { name: link.name, index: link.index, up, mtu, mac })
+            let (up, mtu, mac, device) = (link.is_up(), link.mtu, link.mac, hardware(&link));
+            Some(Before { name: link.name, index: link.index, up, mtu, mac, device })
         }
     };
     Ok(Plugged { done: false, filtered: false, inside: None, before, nic: nic.clone() })
+}
+
+fn hardware(link: &links::Link) -> Option<Hardware> {
+    let links::Device { bus, name, mac } = link.device.clone();
+    (!name.is_empty()).then_some(Hardware { bus, name, mac })
+}
+
+/// How long the kernel may take to give hardware back after the last process of its network namespace.
+const RETURN: Duration = Duration::from_secs(5);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Has hardware that the kernel gave back, because nobody took it back before, be what it was. To be called when the container
+/// has ended; what does not come back in time is not waited for.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn restore(board: &Board) -> Result<()> {
+    let mut missing: Vec<&Before> = board.all().iter().filter_map(|plugged| plugged.before.as_ref()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let (mut host, end) = (Links::open()?, Instant::now() + RETURN);
+    loop {
+        let mut left = Vec::new();
+        for before in missing {
+            if !restore_one(&mut host, before).with_context(|| format!("Failed restoring \"{}\"", before.name))? {
+                left.push(before);
+            }
+        }
+        if left.is_empty() || Instant::now() >= end {
+            return Ok(());
+        }
+        missing = left;
+        process::pause(PAUSE);
+    }
+}
+
+/// False if it is not there.
+fn restore_one(host: &mut Links, before: &Before) -> Result<bool> {
+    let Some(own) = &before.device else { return Ok(true) };
+    let Some(link) = host.list()?.into_iter().find(|link| hardware(link).as_ref() == Some(own)) else {
+        return Ok(false);
+    };
+    if (&link.name, link.mtu, link.mac, link.is_up()) == (&before.name, before.mtu, before.mac, before.up) {
+        return Ok(true);
+    }
+    let down = spec::change(&link.target(), &Change { up: Some(false), ..Change::default() });
+    host.run(down)?;
+    // Whoever names interfaces on the host may have made that a further name of it.
+    host.run(spec::forget_name(&link.target(), &before.name))?;
+    host.run(spec::change(&link.target(), &as_before(before)))?;
+    Ok(true)
+}
+
+fn as_before(before: &Before) -> Change<'_> {
+    let (name, up, mtu) = (Some(before.name.as_str()), Some(before.up), Some(before.mtu));
+    Change { name, up, mtu, mac: before.mac, ..Change::default() }
 }
 
 /// Notes what is known once it is there: its number inside, where it is not ended from the host.
@@ -141,14 +200,7 @@ pub fn unplug(host: &mut Links, net: BorrowedFd<'_>, plugged: &Plugged) -> Resul
 fn back(inside: &mut Links, target: &Target, before: &Before) -> Result<()> {
     let own = ns::open_own_net().context("Failed opening the network namespace")?;
     let down = spec::change(target, &Change { up: Some(false), ..Change::default() });
-    let out = Change {
-        namespace: Some(own.as_fd()),
-        name: Some(&before.name),
-        up: Some(before.up),
-        mtu: Some(before.mtu),
-        mac: before.mac,
-        ..Change::default()
-    };
+    let out = Change { namespace: Some(own.as_fd()), ..as_before(before) };
     inside.run_all(vec![down, spec::change(target, &out)])
 }
 

@@ -85,7 +85,7 @@ pub(super) fn container(plan: &Plan, socket: i32, fixed: &FixedMounts) -> Result
     let process = plan.spec.process().as_ref().ok_or_else(|| Error::internal("The plan has no process"))?;
     match &plan.init {
         // As on a real boot, an init has no controlling terminal: its getty takes it.
-        Init::System => out.push(exec(process)?),
+        Init::System => command(process, &mut out)?,
         Init::Command { terminal } => {
             out.push(Op::Blank(process::own_strings()));
             out.push(Op::Supervise);

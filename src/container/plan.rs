@@ -16,6 +16,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
     /// Process, host name, id maps, capabilities, limits, sysctls, seccomp: as the runtime specification has them.
+    #[serde(deserialize_with = "super::plan_spec::deserialize")]
     pub spec: Spec,
     /// Project of the instance.
     pub project: String,
@@ -58,6 +59,9 @@ pub struct Plan {
     pub log_dir: PathBuf,
     /// The state folder and its companions, for recording the exit.
     pub places: Places,
+    /// The signal that asks process 1 to shut down; none: what it handles tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<i32>,
     /// Times of automatic restarts so far, seconds since the epoch, separated by spaces.
     pub restarted: String,
 }

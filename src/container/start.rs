@@ -213,6 +213,11 @@ fn detached_mounts(
     match streams {
         Some(streams) => all.extend(streams),
         None => {
+            // Whoever writes there may open it again, as /dev/stdout.
+            if let Some(user) = plan.spec.process().as_ref().map(|p| p.user().uid()).filter(|uid| *uid != 0) {
+                let owner = rustix::fs::Uid::from_raw(plan.host_uid(user));
+                rustix::fs::fchown(&slave, Some(owner), None).context("Failed setting the console's owner")?;
+            }
             all.push(slave.try_clone()?);
             all.push(slave.try_clone()?);
             all.push(slave);

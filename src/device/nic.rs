@@ -32,6 +32,8 @@ const PORT: &[&Key] = &[
     &keys::PARENT,
     &keys::IPV4_ADDRESS,
     &keys::IPV6_ADDRESS,
+    &keys::IPV4_GATEWAY,
+    &keys::IPV6_GATEWAY,
     &keys::SECURITY_PORT_ISOLATION,
     &keys::SECURITY_MAC_FILTERING,
     &keys::SECURITY_IPV4_FILTERING,
@@ -44,8 +46,9 @@ const PORT: &[&Key] = &[
     &keys::SECURITY_ACLS_DEFAULT_INGRESS_LOGGED,
     &keys::SECURITY_ACLS_DEFAULT_EGRESS_LOGGED,
 ];
-/// Options of one on an interface of the host. A VLAN of it is that interface by now.
-const LOWER: &[&Key] = &[&keys::PARENT];
+/// Options of one on an interface of the host. A VLAN of it is that interface by now; addresses are for application containers.
+const LOWER: &[&Key] =
+    &[&keys::PARENT, &keys::IPV4_ADDRESS, &keys::IPV6_ADDRESS, &keys::IPV4_GATEWAY, &keys::IPV6_GATEWAY];
 
 /// A network interface.
 #[derive(Debug)]

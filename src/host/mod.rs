@@ -4,6 +4,8 @@ pub mod cgroup;
 pub mod command;
 pub mod controllers;
 pub mod cpus;
+pub mod dns;
+pub mod http;
 pub mod kmsg;
 pub mod links;
 pub mod lsm;

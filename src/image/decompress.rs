@@ -96,7 +96,8 @@ pub type Peeked<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
 /// `source` cannot be read.
 pub fn peek<R: Read>(mut source: R) -> Result<(Format, Peeked<R>)> {
     let mut head = Vec::with_capacity(PEEK);
-    source.by_ref().take(PEEK as u64).read_to_end(&mut head).context("Failed reading the image")?;
+    let read = source.by_ref().take(PEEK as u64).read_to_end(&mut head);
+    read.map_err(super::pipe::error_of).context("Failed reading the image")?;
     let format = Format::detect(&head);
     Ok((format, BufReader::with_capacity(256 << 10, Cursor::new(head).chain(source))))
 }

@@ -4,8 +4,9 @@
 //! fds without following links, and only regular files are opened. Also the file names of `image export`.
 
 use super::Fingerprint;
-use super::compress::{Algorithm, Encoder};
+use super::compress::{Compression, Encoder};
 use super::decompress::Format;
+use super::sparse;
 use super::tarread::{Entry, EntryKind};
 use super::tarwrite::TarWriter;
 use super::unpack::may_unpack;
@@ -23,25 +24,36 @@ use std::path::Path;
 /// Deepest tree that is walked (a path is at most 4096 bytes anyway).
 const DEPTH_MAX: usize = 2048;
 
+/// Changes an entry of a tree before it is written.
+pub type Change<'a> = &'a (dyn Fn(&mut Entry) + Sync);
+
 /// Writes trees into one archive.
-pub struct Exporter<W: Write> {
+pub struct Exporter<'a, W: Write> {
     tar: TarWriter<W>,
+    change: Option<Change<'a>>,
     /// Files with several names: device and inode, and the first name.
     seen: HashMap<(u64, u64), Vec<u8>>,
     entries: u64,
     bytes: u64,
 }
 
-impl<W: Write> std::fmt::Debug for Exporter<W> {
+impl<W: Write> std::fmt::Debug for Exporter<'_, W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Exporter").field("links", &self.seen.len()).finish_non_exhaustive()
     }
 }
 
-impl<W: Write> Exporter<W> {
+impl<'a, W: Write> Exporter<'a, W> {
     /// Begins an archive.
     pub fn new(sink: W) -> Self {
-        Self { tar: TarWriter::new(sink), seen: HashMap::new(), entries: 0, bytes: 0 }
+        Self { tar: TarWriter::new(sink), change: None, seen: HashMap::new(), entries: 0, bytes: 0 }
+    }
+
+    /// The same, with a change of the owners of what [`Exporter::tree`] adds.
+    #[must_use]
+    pub fn changed(mut self, change: Option<Change<'a>>) -> Self {
+        self.change = change;
+        self
     }
 
     /// Entries so far.
@@ -54,10 +66,13 @@ impl<W: Write> Exporter<W> {
         self.bytes
     }
 
-    fn append(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+    fn append(&mut self, mut entry: Entry, data: &mut dyn Read) -> Result<()> {
         self.entries += 1;
         self.bytes += entry.size;
-        self.tar.append(entry, data)
+        if let Some(change) = self.change {
+            change(&mut entry);
+        }
+        self.tar.append(&entry, data)
     }
 
     /// Adds a regular file of ours.
@@ -78,7 +93,10 @@ impl<W: Write> Exporter<W> {
             mtime: (mtime, 0),
         };
         let entry = entry(EntryKind::File, name.as_bytes().to_vec(), &stat);
-        self.append(&entry, &mut &data[..])
+        self.entries += 1;
+        self.bytes += entry.size;
+        // It is ours, not of a tree.
+        self.tar.append(&entry, &mut &data[..])
     }
 
     /// Adds the directory `dir` and everything beneath it as `name` ("rootfs"; "." for names without prefix).
@@ -96,7 +114,7 @@ impl<W: Write> Exporter<W> {
         }
         let mut own = entry(EntryKind::Dir, [&name[..], b"/"].concat(), &path::fstat(dir.as_fd())?);
         own.xattrs = kept(xattr::list(dir.as_fd())?);
-        self.append(&own, &mut std::io::empty())?;
+        self.append(own, &mut std::io::empty())?;
         for child in path::read_dir(dir.as_fd())? {
             let full = [&name[..], b"/", child.name.as_bytes()].concat();
             match self.child(dir.as_fd(), &child.name, full, depth) {
@@ -125,7 +143,7 @@ impl<W: Write> Exporter<W> {
             if let Some(first) = self.seen.get(&key) {
                 let mut link = entry(EntryKind::HardLink, name, &there);
                 link.link.clone_from(first);
-                return self.append(&link, &mut std::io::empty());
+                return self.append(link, &mut std::io::empty());
             }
             self.seen.insert(key, name.clone());
         }
@@ -137,7 +155,7 @@ impl<W: Write> Exporter<W> {
             own.link = path::read_link(dir, bare)?.as_bytes().to_vec();
         }
         own.xattrs = kept(xattr::list_in(dir, bare)?);
-        self.append(&own, &mut std::io::empty())
+        self.append(own, &mut std::io::empty())
     }
 
     fn regular(&mut self, dir: BorrowedFd<'_>, bare: &OsStr, name: Vec<u8>) -> Result<()> {
@@ -145,7 +163,17 @@ impl<W: Write> Exporter<W> {
         let now = path::fstat(file.as_fd())?;
         let mut own = entry(EntryKind::File, name, &now);
         own.xattrs = kept(xattr::list(file.as_fd())?);
-        self.append(&own, &mut file)
+        match sparse::find(&file, own.size) {
+            Some(pieces) => {
+                own.segments = Some(pieces.clone());
+                self.append(own, &mut sparse::Pieces::new(&file, &pieces))
+            }
+            None => {
+                // Looking for holes has moved it.
+                std::io::Seek::rewind(&mut file).context("lseek")?;
+                self.append(own, &mut file)
+            }
+        }
     }
 
     /// Marks the end and returns the sink.
@@ -178,8 +206,8 @@ fn entry(kind: EntryKind, path: Vec<u8>, stat: &Stat) -> Entry {
     }
 }
 
-/// What goes into a unified image.
-#[derive(Debug, Clone, Copy)]
+/// What goes into an image.
+#[derive(Clone, Copy)]
 pub struct Unified<'a> {
     /// The `metadata.yaml`.
     pub metadata: &'a [u8],
@@ -189,25 +217,70 @@ pub struct Unified<'a> {
     pub templates: Option<BorrowedFd<'a>>,
     /// `rootfs/`.
     pub rootfs: BorrowedFd<'a>,
+    /// Of the entries of `rootfs/`.
+    pub change: Option<Change<'a>>,
     /// Date of the files that come without one, seconds.
     pub mtime: i64,
+}
+
+impl std::fmt::Debug for Unified<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unified").field("rootfs", &self.rootfs).finish_non_exhaustive()
+    }
 }
 
 /// Writes a unified image archive: `metadata.yaml`, further files, `templates/`, `rootfs/`.
 ///
 /// # Errors
 /// The tree cannot be read; the sink fails.
-pub fn unified<W: Write>(sink: W, algorithm: Algorithm, parts: &Unified<'_>) -> Result<W> {
-    let mut out = Exporter::new(Encoder::new(sink, algorithm)?);
-    out.file("metadata.yaml", parts.metadata, parts.mtime)?;
-    for (name, data) in parts.files {
-        out.file(name, data, parts.mtime)?;
-    }
-    if let Some(templates) = parts.templates {
-        out.tree(templates, "templates")?;
-    }
+pub fn unified<W: Write>(sink: W, how: impl Into<Compression>, parts: &Unified<'_>) -> Result<W> {
+    let mut out = Exporter::new(Encoder::new(sink, how)?);
+    parts.beside_the_root(&mut out)?;
+    let mut out = out.changed(parts.change);
     out.tree(parts.rootfs, "rootfs")?;
     out.finish()?.finish()
+}
+
+/// Writes the metadata archive of a split image: all of [`unified`] but `rootfs/`.
+///
+/// # Errors
+/// As [`unified`].
+pub fn metadata<W: Write>(sink: W, how: impl Into<Compression>, parts: &Unified<'_>) -> Result<W> {
+    let mut out = Exporter::new(Encoder::new(sink, how)?);
+    parts.beside_the_root(&mut out)?;
+    out.finish()?.finish()
+}
+
+/// Writes the root file system of a split image.
+///
+/// # Errors
+/// As [`unified`].
+pub fn rootfs<W: Write>(sink: W, how: impl Into<Compression>, parts: &Unified<'_>) -> Result<W> {
+    let mut out = Exporter::new(Encoder::new(sink, how)?).changed(parts.change);
+    out.tree(parts.rootfs, ".")?;
+    out.finish()?.finish()
+}
+
+impl Unified<'_> {
+    /// The root folder's own entry.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn root(&self) -> Result<Entry> {
+        let mut own = entry(EntryKind::Dir, b"./".to_vec(), &path::fstat(self.rootfs)?);
+        if let Some(change) = self.change {
+            change(&mut own);
+        }
+        Ok(own)
+    }
+
+    fn beside_the_root<W: Write>(&self, out: &mut Exporter<'_, W>) -> Result<()> {
+        out.file("metadata.yaml", self.metadata, self.mtime)?;
+        for (name, data) in self.files {
+            out.file(name, data, self.mtime)?;
+        }
+        self.templates.map_or(Ok(()), |templates| out.tree(templates, "templates"))
+    }
 }
 
 /// File names of `image export` for the stored file (and its rootfs file): by fingerprint, or with the stem the user gave

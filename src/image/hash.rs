@@ -4,6 +4,7 @@
 //! (CVE-2025-47290, CVE-2026-33542). A fingerprint is checked by form before it is ever part of a path.
 
 use crate::error::{Context, Error, Result};
+use sha2::digest::Update;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -67,16 +68,16 @@ pub fn create_blob(path: &Path) -> Result<File> {
 }
 
 /// Reads `source`; each byte goes into the hash and, if given, into the file.
-pub struct Tee<R> {
+pub struct Tee<R, H = Sha256> {
     source: R,
-    hasher: Sha256,
+    hasher: H,
     copy: Option<File>,
     count: Arc<AtomicU64>,
 }
 
-impl<R: Read> Tee<R> {
+impl<R: Read, H: Update> Tee<R, H> {
     /// `hasher` may have begun with an earlier file. `count` is advanced by what is read.
-    pub fn new(source: R, hasher: Sha256, copy: Option<File>, count: Arc<AtomicU64>) -> Self {
+    pub fn new(source: R, hasher: H, copy: Option<File>, count: Arc<AtomicU64>) -> Self {
         Self { source, hasher, copy, count }
     }
 
@@ -84,7 +85,7 @@ impl<R: Read> Tee<R> {
     ///
     /// # Errors
     /// Those of fsync(2).
-    pub fn finish(self) -> Result<Sha256> {
+    pub fn finish(self) -> Result<H> {
         if let Some(file) = &self.copy {
             file.sync_all().context("Failed writing the image")?;
         }
@@ -92,15 +93,45 @@ impl<R: Read> Tee<R> {
     }
 }
 
-impl<R: Read> Read for Tee<R> {
+impl<R: Read, H: Update> Read for Tee<R, H> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.source.read(buffer)?;
-        self.hasher.update(&buffer[..n]);
+        Update::update(&mut self.hasher, &buffer[..n]);
         if let Some(file) = &mut self.copy {
             file.write_all(&buffer[..n])?;
         }
         self.count.fetch_add(n as u64, Ordering::Relaxed);
         Ok(n)
+    }
+}
+
+/// Writes into a file and a hash.
+pub struct HashingFile {
+    /// The file.
+    pub file: File,
+    /// Of what was written, and of what it began with.
+    pub hasher: Sha256,
+    /// Bytes in the hash.
+    pub count: u64,
+}
+
+impl HashingFile {
+    /// Begins with nothing.
+    pub fn new(file: File) -> Self {
+        Self { file, hasher: Sha256::new(), count: 0 }
+    }
+}
+
+impl Write for HashingFile {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let n = self.file.write(data)?;
+        Update::update(&mut self.hasher, &data[..n]);
+        self.count += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Called by `ops` (image import, launch from a remote) under the image's lock. What is unpacked is what was hashed. The layout of the
 //! staging directory afterwards: `metadata.yaml`, `rootfs/`, and `templates/` and `config.json` if the image has them. Entries of other
-//! names are never written. After an error files and directory are left for the caller to remove. Virtual machine images are
-//! recognised and refused.
+//! names are never written. After an error files and directory are left for the caller to remove. The disk of a virtual machine image
+//! is judged ([`super::qcow2`]) and stays in its file: nothing of such an image is of use in a pool of containers.
 
 use super::compress::Algorithm;
 use super::decompress::{self, Format, Peeked};
@@ -12,10 +12,11 @@ use super::metadata::{self, Metadata};
 use super::squashfs;
 use super::tarread::{Entry, EntryKind, TarReader};
 use super::unpack::{self, Options as UnpackOptions, Owners, Stats, Unpacker, clean_path};
-use super::{Limits, METADATA_MAX, OnProgress, Progress, export, pipe};
+use super::{Limits, METADATA_MAX, OnProgress, Progress, export, pipe, qcow2};
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::host::command::Runner;
+use crate::model::instance::InstanceType;
 use crate::sys::path::{self, Links, Owner};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -66,15 +67,29 @@ impl Input<'static> {
 pub enum Source<'a> {
     /// One archive with metadata and rootfs.
     Unified(Input<'a>),
-    /// An archive with the metadata, and a squashfs or archive with the rootfs.
+    /// An archive with the metadata, and a squashfs or archive with the rootfs, or the disk of a virtual machine.
     Split {
         /// `metadata.yaml` and templates.
         metadata: Input<'a>,
         /// The rootfs.
         rootfs: Input<'a>,
     },
+    /// As before, with the rootfs in its place in [`Dest`] already, synced: it is read back from there.
+    Rebuilt {
+        /// `metadata.yaml` and templates.
+        metadata: Input<'a>,
+        /// Name of the rootfs for messages.
+        name: String,
+    },
     /// A folder with `metadata.yaml`, `rootfs/`, `templates/`; a unified image is made of it.
     Directory(&'a Path),
+    /// What [`super::pack`] wrote to [`Dest`] already: it is read back from there.
+    Packed {
+        /// Name for messages and the record.
+        name: String,
+        /// In two files.
+        split: bool,
+    },
 }
 
 /// Where it goes.
@@ -112,8 +127,12 @@ impl std::fmt::Debug for Options<'_> {
 /// An image that is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Imported {
-    /// sha256 of the file, or of metadata file and rootfs file joined.
+    /// sha256 of the file, or of metadata file and rootfs file joined; see [`Imported::content`].
     pub fingerprint: Fingerprint,
+    /// That sha256 where the image is known by another one.
+    pub content: Option<Fingerprint>,
+    /// Of a container or a virtual machine; of the latter nothing is in the staging directory that a pool takes.
+    pub kind: InstanceType,
     /// Content of `metadata.yaml`.
     pub metadata: Metadata,
     /// Two files.
@@ -134,8 +153,8 @@ pub struct Imported {
 /// end it.
 ///
 /// # Errors
-/// `Invalid`: it is no image, damaged, truncated, over a limit, or not the one that was expected. `Unsupported`: a virtual machine
-/// image; a squashfs that can neither be mounted nor unpacked here. Others: reading and writing.
+/// `Invalid`: it is no image, damaged, truncated, over a limit, or not the one that was expected. `Unsupported`: a
+/// squashfs that can neither be mounted nor unpacked here. Others: reading and writing.
 pub fn import(
     source: Source<'_>,
     dest: Dest<'_>,
@@ -154,11 +173,22 @@ pub fn import(
             filename.clone_from(&metadata.name);
             import.split(metadata, rootfs)?
         }
+        Source::Rebuilt { metadata, name } => {
+            filename.clone_from(&metadata.name);
+            let rootfs = Input { name, ..Input::open(dest.blob_rootfs)? };
+            let reread = File::open(dest.blob_rootfs).context("Failed reading the image")?;
+            let copies = (Some(create_blob(dest.blob)?), None);
+            import.split_from(metadata, rootfs, copies, &reread)?
+        }
         Source::Directory(dir) => {
             if let Some(name) = dir.canonicalize().ok().as_deref().and_then(Path::file_name) {
                 filename = format!("{}{}", name.to_string_lossy(), extension(options.algorithm));
             }
             import.directory(dir)?
+        }
+        Source::Packed { name, split } => {
+            filename.clone_from(&name);
+            import.packed(&name, split)?
         }
     };
     fault::point("image.unpacked")?;
@@ -167,13 +197,18 @@ pub fn import(
     Ok(imported)
 }
 
-fn extension(algorithm: Algorithm) -> &'static str {
-    match algorithm {
-        Algorithm::None => Format::Tar.extension(),
-        Algorithm::Gzip => Format::Gzip.extension(),
-        Algorithm::Xz => Format::Xz.extension(),
-        Algorithm::Zstd => Format::Zstd.extension(),
-    }
+/// The ending of the names of archives.
+pub fn extension(algorithm: Algorithm) -> &'static str {
+    let format = match algorithm {
+        Algorithm::None => Format::Tar,
+        Algorithm::Bzip2 => Format::Bzip2,
+        Algorithm::Gzip => Format::Gzip,
+        Algorithm::Lz4 => Format::Lz4,
+        Algorithm::Lzma => Format::Lzma,
+        Algorithm::Xz => Format::Xz,
+        Algorithm::Zstd => Format::Zstd,
+    };
+    format.extension()
 }
 
 /// What the passes over the files gave.
@@ -183,6 +218,7 @@ struct Parts {
     format: Format,
     rootfs_format: Option<Format>,
     stats: Stats,
+    kind: InstanceType,
 }
 
 struct Import<'a, 'p> {
@@ -190,10 +226,6 @@ struct Import<'a, 'p> {
     options: Options<'a>,
     staging: OwnedFd,
     on_progress: OnProgress<'p>,
-}
-
-fn vm_image() -> Error {
-    Error::unsupported("Virtual machine images are not supported by this version")
 }
 
 impl<'a, 'p> Import<'a, 'p> {
@@ -227,36 +259,67 @@ impl<'a, 'p> Import<'a, 'p> {
             self.options.limits,
         );
         let (pass, ()) = self.pass(input, Sha256::new(), copy, |source, format| router.route(source, format))?;
-        let stats = router.finish()?;
-        Ok(Parts { hash: pass.hash, size: pass.size, format: pass.format, rootfs_format: None, stats })
+        let (stats, kind) = router.finish()?;
+        Ok(Parts { hash: pass.hash, size: pass.size, format: pass.format, rootfs_format: None, stats, kind })
     }
 
     fn split(&mut self, meta: Input<'_>, rootfs: Input<'_>) -> Result<Parts> {
+        let (blob, blob_rootfs) = (create_blob(self.dest.blob)?, create_blob(self.dest.blob_rootfs)?);
+        let reread = blob_rootfs.try_clone().context("dup")?;
+        self.split_from(meta, rootfs, (Some(blob), Some(blob_rootfs)), &reread)
+    }
+
+    fn packed(&mut self, name: &str, split: bool) -> Result<Parts> {
+        let file = |path: &Path| -> Result<(Input<'static>, File)> {
+            let input = Input { name: name.to_string(), ..Input::open(path)? };
+            Ok((input, File::open(path).context("Failed reading the image")?))
+        };
+        (self.on_progress)(Progress::Step("Unpacking image"))?;
+        let (first, _) = file(self.dest.blob)?;
+        if !split {
+            return self.unified_from(first, None);
+        }
+        let (second, reread) = file(self.dest.blob_rootfs)?;
+        self.split_from(first, second, (None, None), &reread)
+    }
+
+    /// `copies`: where the two go; `reread`: the second one, when it is there.
+    fn split_from(
+        &mut self,
+        meta: Input<'_>,
+        rootfs: Input<'_>,
+        copies: (Option<File>, Option<File>),
+        reread: &File,
+    ) -> Result<Parts> {
         (self.on_progress)(Progress::Step("Unpacking image metadata"))?;
-        let copy = create_blob(self.dest.blob)?;
         let mut router = Router::new(self.staging.try_clone()?, None, self.options.limits);
-        let (first, ()) = self.pass(meta, Sha256::new(), Some(copy), |source, format| router.route(source, format))?;
+        let (first, ()) = self.pass(meta, Sha256::new(), copies.0, |source, format| router.route(source, format))?;
         router.finish()?;
         fault::point("image.metadata")?;
         (self.on_progress)(Progress::Step("Unpacking image"))?;
-        let copy = create_blob(self.dest.blob_rootfs)?;
-        let reread = copy.try_clone().context("dup")?;
         let target = self.make_rootfs()?;
-        let options = self.unpack_options();
-        let (second, stats) = self.pass(rootfs, first.hash, Some(copy), |source, format| match format {
-            Format::Squashfs => Ok(None),
+        let (options, name) = (self.unpack_options(), rootfs.name.clone());
+        let (second, stats) = self.pass(rootfs, first.hash, copies.1, |source, format| match format {
+            Format::Squashfs | Format::Qcow2 => Ok(None),
             _ => unpack::archive(source, target.try_clone()?, &options).map(Some),
         })?;
+        let mut kind = InstanceType::Container;
         let stats = match stats {
             Some(stats) => stats,
+            None if second.format == Format::Qcow2 => {
+                let disk = qcow2::file(reread, second.size, self.options.limits.bytes)
+                    .with_context(|| format!("Failed importing \"{name}\""))?;
+                kind = InstanceType::VirtualMachine;
+                Stats { entries: 1, bytes: disk.size, ..Stats::default() }
+            }
             None => {
                 let target = squashfs::Target { dir: target, path: &self.dest.staging.join("rootfs") };
                 let (file, runner) = (self.dest.blob_rootfs, self.options.runner);
-                squashfs::unpack(&reread, file, target, &options, runner, self.on_progress)?
+                squashfs::unpack(reread, file, target, &options, runner, self.on_progress)?
             }
         };
         let size = first.size + second.size;
-        Ok(Parts { hash: second.hash, size, format: first.format, rootfs_format: Some(second.format), stats })
+        Ok(Parts { hash: second.hash, size, format: first.format, rootfs_format: Some(second.format), stats, kind })
     }
 
     fn directory(&mut self, dir: &Path) -> Result<Parts> {
@@ -276,6 +339,7 @@ impl<'a, 'p> Import<'a, 'p> {
             files: &[],
             templates: templates.as_ref().map(AsFd::as_fd),
             rootfs: rootfs.as_fd(),
+            change: None,
             mtime: parsed.creation_date,
         };
         let blob = create_blob(self.dest.blob)?;
@@ -301,10 +365,8 @@ impl<'a, 'p> Import<'a, 'p> {
         let tee = Tee::new(reader, hasher, copy, Arc::clone(&count));
         let run = || {
             let (format, peeked) = decompress::peek(tee)?;
-            match format {
-                Format::Unknown => return Err(Error::invalid("Not an image: unknown file type")),
-                Format::Qcow2 => return Err(vm_image()),
-                _ => {}
+            if format == Format::Unknown {
+                return Err(Error::invalid("Not an image: unknown file type"));
             }
             let bounds = pipe::Bounds::new(self.options.limits, Arc::clone(&count));
             let produce = |sink: &mut pipe::Sink| produce(format, peeked, sink);
@@ -319,7 +381,7 @@ impl<'a, 'p> Import<'a, 'p> {
         metadata::check_layout(self.staging.as_fd())?;
         let metadata = metadata::read(self.staging.as_fd())?;
         let rootfs = path::open_dir(self.staging.as_fd(), "rootfs".as_ref(), Links::Refuse)?;
-        if path::read_dir(rootfs.as_fd())?.is_empty() {
+        if parts.kind == InstanceType::Container && path::read_dir(rootfs.as_fd())?.is_empty() {
             return Err(Error::invalid("Not an image: its rootfs is empty"));
         }
         let fingerprint = Fingerprint::of(parts.hash);
@@ -329,6 +391,8 @@ impl<'a, 'p> Import<'a, 'p> {
         }
         Ok(Imported {
             fingerprint,
+            content: None,
+            kind: parts.kind,
             metadata,
             split: parts.rootfs_format.is_some(),
             size: parts.size,
@@ -370,7 +434,7 @@ fn produce<R: Read + Send>(format: Format, mut peeked: Peeked<Tee<R>>, sink: &mu
     peeked.into_inner().into_inner().1.finish()
 }
 
-fn make_dir(parent: &OwnedFd, name: &str) -> Result<OwnedFd> {
+pub(super) fn make_dir(parent: &OwnedFd, name: &str) -> Result<OwnedFd> {
     let (uid, gid) = caller();
     path::create_dir_all(parent.as_fd(), name.as_ref(), uid, gid, 0o755, Links::Refuse)
 }
@@ -387,17 +451,21 @@ struct Router<'a> {
     templates: Option<OwnedFd>,
     count: usize,
     has_metadata: bool,
+    has_rootfs: bool,
+    /// The disk of a virtual machine.
+    disk: Option<qcow2::Disk>,
 }
 
 impl<'a> Router<'a> {
     fn new(staging: OwnedFd, rootfs: Option<Unpacker>, limits: &'a Limits) -> Self {
-        Self { staging, rootfs, limits, templates: None, count: 0, has_metadata: false }
+        let (has_metadata, has_rootfs) = (false, false);
+        Self { staging, rootfs, limits, templates: None, count: 0, has_metadata, has_rootfs, disk: None }
     }
 
     fn route(&mut self, source: &mut pipe::Source<'_>, format: Format) -> Result<()> {
         if !format.is_stream() {
-            return Err(Error::invalid("Not an image: a file system without metadata")
-                .hint("give the metadata archive first, then the rootfs"));
+            return Err(Error::invalid("Not an image: a file system or disk without metadata")
+                .hint("give the metadata archive first, then the rootfs or disk"));
         }
         let mut tar = TarReader::new(source, self.limits);
         let mut backup = false;
@@ -409,11 +477,14 @@ impl<'a> Router<'a> {
                 b"metadata.yaml" | b"config.json" => self.small_file(&mut tar, &path, &entry)?,
                 b"templates" => self.template(&mut tar, rest, &entry)?,
                 b"rootfs" => self.rootfs(&mut tar, rest, entry)?,
-                b"rootfs.img" => return Err(vm_image()),
+                b"rootfs.img" => self.disk(&mut tar, rest, &entry)?,
                 _ => backup |= top == b"backup",
             }
         }
         match (self.has_metadata, backup) {
+            (true, _) if self.has_rootfs && self.disk.is_some() => {
+                Err(Error::invalid("Bad image: it has a rootfs and a disk"))
+            }
             (true, _) => Ok(()),
             (false, true) => Err(Error::invalid("Not an image: this is a backup").hint("use \"import\"")),
             (false, false) => Err(Error::invalid("Not an image: it has no \"metadata.yaml\"")),
@@ -461,6 +532,7 @@ impl<'a> Router<'a> {
         if rest.is_empty() && entry.kind != EntryKind::Dir {
             return Err(Error::invalid("Bad image: \"rootfs\" is not a directory"));
         }
+        self.has_rootfs = true;
         if entry.kind == EntryKind::HardLink {
             let target = clean_path(&entry.link, self.limits.depth)?;
             let inside = target.strip_prefix(b"rootfs/");
@@ -472,13 +544,29 @@ impl<'a> Router<'a> {
         unpacker.entry(tar, entry)
     }
 
-    fn finish(self) -> Result<Stats> {
-        self.rootfs.map_or_else(|| Ok(Stats::default()), Unpacker::finish)
+    /// It stays in the archive.
+    fn disk<R: BufRead>(&mut self, tar: &mut TarReader<R>, rest: &[u8], entry: &Entry) -> Result<()> {
+        if self.rootfs.is_none() {
+            return Err(Error::invalid("Bad image: the metadata archive of a split image has a disk"));
+        }
+        if entry.kind != EntryKind::File || !rest.is_empty() || self.disk.is_some() {
+            return Err(Error::invalid("Bad image: \"rootfs.img\" is not one regular file"));
+        }
+        self.disk = Some(qcow2::entry(tar, entry, self.limits.bytes)?);
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(Stats, InstanceType)> {
+        let stats = self.rootfs.map_or_else(|| Ok(Stats::default()), Unpacker::finish)?;
+        Ok(match self.disk {
+            Some(disk) => (Stats { entries: 1, bytes: disk.size, ..stats }, InstanceType::VirtualMachine),
+            None => (stats, InstanceType::Container),
+        })
     }
 }
 
 /// A new file in our staging directory; twice the same name is an error.
-fn put(dir: &OwnedFd, name: &[u8], data: &[u8]) -> Result<()> {
+pub(super) fn put(dir: &OwnedFd, name: &[u8], data: &[u8]) -> Result<()> {
     use std::io::Write;
     use std::os::unix::ffi::OsStrExt;
     let (uid, gid) = caller();

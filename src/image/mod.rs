@@ -5,24 +5,31 @@
 //! every size is bounded by [`Limits`], and no error is a panic. Nothing here prints; progress goes through [`Progress`].
 
 pub mod bootstrap;
+pub mod bundle;
 pub mod compress;
 pub mod decompress;
 pub mod export;
 pub mod import;
 pub mod metadata;
+pub mod pack;
 pub mod unpack;
 
+mod gzip;
 mod hash;
 mod number;
+pub mod oci;
 mod pax;
 mod pipe;
+pub mod qcow2;
+pub mod simplestreams;
 mod sparse;
 pub mod squashfs;
+pub mod streams_write;
 
 pub mod tarread;
 mod tarwrite;
 
-pub use hash::Fingerprint;
+pub use hash::{Fingerprint, create_blob};
 
 use crate::error::Result;
 

@@ -1,9 +1,14 @@
 //! Files with holes in tar archives: the maps of the GNU and PAX forms, checked before a byte is written.
 //!
-//! Used by `tarread` (which reads the maps) and `unpack` (which writes at the offsets).
+//! Used by `tarread` (which reads the maps) and `unpack` (which writes at the offsets), and the other way round by `export` and
+//! `tarwrite`.
 
 use super::number;
 use crate::error::{Error, Result};
+use rustix::fs::SeekFrom;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 
 /// Pieces of one file that are not holes; more is refused (16 bytes of memory each).
 pub const SEGMENTS_MAX: usize = 1 << 18;
@@ -52,6 +57,77 @@ pub fn gnu_block(block: &[u8], segments: &mut Vec<Segment>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The map of PAX version 1.0, filled up to a whole block.
+pub fn map(segments: &[Segment]) -> Vec<u8> {
+    let mut text = format!("{}\n", segments.len());
+    for piece in segments {
+        text += &format!("{}\n{}\n", piece.offset, piece.len);
+    }
+    let mut bytes = text.into_bytes();
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes
+}
+
+/// The pieces of a file of `size` bytes that are not holes (lseek(2), `SEEK_DATA`), with an empty one at the end if that is a
+/// hole: GNU tar makes the file that long only then. None: it has no holes worth a map, or the file system does not say.
+pub fn find(file: &File, size: u64) -> Option<Vec<Segment>> {
+    /// Smaller holes cost more than they save.
+    const LEAST: u64 = 4096;
+    if size < LEAST || rustix::fs::seek(file, SeekFrom::Hole(0)).ok()? >= size {
+        return None;
+    }
+    let (mut found, mut at, mut holes) = (Vec::new(), 0, 0);
+    while at < size {
+        let data = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(data) => data.min(size),
+            // Nothing but a hole up to the end.
+            Err(rustix::io::Errno::NXIO) => size,
+            Err(_) => return None,
+        };
+        holes += data - at;
+        if data == size {
+            break;
+        }
+        at = rustix::fs::seek(file, SeekFrom::Hole(data)).ok()?.min(size);
+        found.push(Segment { offset: data, len: at - data });
+        if found.len() == SEGMENTS_MAX {
+            return None;
+        }
+    }
+    if found.last().is_none_or(|last| last.offset + last.len < size) {
+        found.push(Segment { offset: size, len: 0 });
+    }
+    (holes >= LEAST).then_some(found)
+}
+
+/// Reads the pieces of a file one after the other.
+pub struct Pieces<'a> {
+    file: &'a File,
+    left: std::slice::Iter<'a, Segment>,
+    now: Segment,
+}
+
+impl<'a> Pieces<'a> {
+    /// Those of `segments`.
+    pub fn new(file: &'a File, segments: &'a [Segment]) -> Self {
+        Self { file, left: segments.iter(), now: Segment { offset: 0, len: 0 } }
+    }
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.now.len == 0 {
+            let Some(next) = self.left.next() else { return Ok(0) };
+            self.now = *next;
+        }
+        let most = usize::try_from(self.now.len).unwrap_or(usize::MAX).min(buffer.len());
+        let n = self.file.read_at(&mut buffer[..most], self.now.offset)?;
+        self.now.offset += n as u64;
+        self.now.len -= n as u64;
+        Ok(n)
+    }
 }
 
 /// PAX version 1.0: the map stands before the data as decimal numbers, one a line, filled up to a whole block. Fed block by block.
@@ -109,6 +185,23 @@ mod tests {
         assert!(check(&[s(0, 5), s(16, 5)], 20, 10).is_err());
         assert!(check(&[s(0, 5)], 20, 6).is_err());
         assert!(check(&[s(u64::MAX, 2)], u64::MAX, 2).is_err());
+    }
+
+    #[test]
+    fn holes_of_a_file() {
+        let file = tempfile::tempfile().expect("file");
+        file.set_len(3 << 20).expect("length");
+        file.write_all_at(&[7; 9000], 1 << 20).expect("write");
+        let found = find(&file, 3 << 20).expect("holes");
+        assert_eq!(found.last(), Some(&Segment { offset: 3 << 20, len: 0 }));
+        let mut data = Vec::new();
+        Pieces::new(&file, &found).read_to_end(&mut data).expect("read");
+        assert_eq!(data.iter().filter(|byte| **byte == 7).count(), 9000);
+        assert!(data.len() < 1 << 20);
+        let mut reader = MapReader::default();
+        assert!(map(&found).chunks(512).any(|block| reader.feed(block).expect("map")));
+        assert_eq!(reader.finish(), found);
+        assert!(find(&file, 100).is_none());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! order. GNU tar, bsdtar and `tarread` read the result alike.
 
 use super::pipe::error_of;
+use super::sparse;
 use super::tarread::{Entry, EntryKind};
 use crate::error::{Error, Result};
 use std::io::{ErrorKind, Read, Write};
@@ -25,19 +26,27 @@ impl<W: Write> TarWriter<W> {
         Self { sink, buffer: vec![0; 128 << 10] }
     }
 
-    /// Adds an entry; for a file exactly `entry.size` bytes are taken from `data`.
+    /// Adds an entry; for a file exactly `entry.size` bytes are taken from `data`, for one with holes those of its pieces.
     ///
     /// # Errors
     /// `data` ends early (the file was cut meanwhile); the sink fails.
     pub fn append(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
-        let size = if entry.kind == EntryKind::File { entry.size } else { 0 };
+        let map = entry.segments.as_deref().map(sparse::map);
+        let pieces = || entry.segments.iter().flatten().map(|piece| piece.len).sum();
+        let data_size = match entry.kind {
+            EntryKind::File if map.is_some() => pieces(),
+            EntryKind::File => entry.size,
+            _ => 0,
+        };
+        let size = data_size + map.as_ref().map_or(0, |map| map.len() as u64);
         let records = records(entry, size);
         if !records.is_empty() {
             self.header(b"././@PaxHeader", b'x', records.len() as u64, &Entry { mode: 0o644, ..empty() })?;
             self.padded(&records)?;
         }
         self.header(&entry.path, flag(entry.kind), size, entry)?;
-        let mut left = size;
+        self.put(map.as_deref().unwrap_or_default())?;
+        let mut left = data_size;
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());
             let n = match data.read(&mut self.buffer[..most]) {
@@ -134,6 +143,13 @@ fn records(entry: &Entry, size: u64) -> Vec<u8> {
     if entry.path.len() > 100 {
         record(&mut all, b"path", &entry.path);
     }
+    if entry.segments.is_some() {
+        // Version 1.0 of GNU's form (tar's manual, "Storing Sparse Files"): the map stands before the data.
+        record(&mut all, b"GNU.sparse.major", b"1");
+        record(&mut all, b"GNU.sparse.minor", b"0");
+        record(&mut all, b"GNU.sparse.name", &entry.path);
+        record(&mut all, b"GNU.sparse.realsize", entry.size.to_string().as_bytes());
+    }
     if entry.link.len() > 100 {
         record(&mut all, b"linkpath", &entry.link);
     }
@@ -197,6 +213,23 @@ mod tests {
             assert_eq!(reader.next_entry().expect("entry").as_ref(), Some(entry));
         }
         assert_eq!(reader.next_entry().expect("end"), None);
+    }
+
+    #[test]
+    fn holes_are_read_back() {
+        use super::super::sparse::Segment;
+        let piece = |offset, len| Segment { offset, len };
+        for segments in [vec![piece(0, 3), piece(4096, 2), piece(1 << 40, 0)], vec![piece(1 << 40, 0)]] {
+            let path = b"folder/file".to_vec();
+            let entry = Entry { path, size: 1 << 40, segments: Some(segments), ..empty() };
+            let mut tar = TarWriter::new(Vec::new());
+            tar.append(&entry, &mut &b"12345"[..]).expect("append");
+            let bytes = tar.finish().expect("finish");
+            let limits = Limits { bytes: u64::MAX, ..Limits::default() };
+            let mut reader = TarReader::new(&bytes[..], &limits);
+            assert_eq!(reader.next_entry().expect("entry").as_ref(), Some(&entry));
+            assert_eq!(reader.next_entry().expect("end"), None);
+        }
     }
 
     #[test]

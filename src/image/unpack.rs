@@ -1,6 +1,6 @@
 //! Writes the entries of an archive into a directory tree, through directory fds only.
 //!
-//! Used by `import` (and later by OCI layers and backups). The parent of an entry is looked up beneath the root by openat2: in a rootfs
+//! Used by `import`, `oci` and backups. The parent of an entry is looked up beneath the root by openat2: in a rootfs
 //! ([`Links::InRoot`]) a link on the way is followed as the container would see it, so that `bin/ls` works where `bin` is a link to
 //! `usr/bin`, and can never lead out; elsewhere ([`Links::Refuse`]) it is an error. Rules where names meet:
 //! - the last entry of a name wins; what is there is unlinked first, never written into (hard link, then file) nor followed;
@@ -10,6 +10,9 @@
 //!
 //! Owners, modes, times and attributes of directories are set at the end, so that a read-only directory or a default ACL does not act on its
 //! contents while they are written. Nothing is removed after an error: the caller throws its staging directory away.
+//! What is different for a layer over others stands in `layer`.
+
+mod layer;
 
 use super::tarread::{Entry, EntryKind, TarReader, printable};
 use super::{Limits, human};
@@ -127,6 +130,8 @@ pub struct Unpacker {
     late: BTreeMap<Vec<u8>, Late>,
     memory: usize,
     stats: Stats,
+    /// Unpacks a layer over others.
+    layer: Option<layer::Layer>,
 }
 
 impl std::fmt::Debug for Unpacker {
@@ -152,7 +157,8 @@ fn errno<T>(r: rustix::io::Result<T>) -> std::io::Result<T> {
 impl Unpacker {
     /// Into the directory `root`.
     pub fn new(root: OwnedFd, options: Options) -> Self {
-        Self { root, options, parents: HashMap::new(), late: BTreeMap::new(), memory: 0, stats: Stats::default() }
+        let (parents, late) = (HashMap::new(), BTreeMap::new());
+        Self { root, options, parents, late, memory: 0, stats: Stats::default(), layer: None }
     }
 
     /// Writes one entry, whose data `tar` is about to give.
@@ -173,6 +179,9 @@ impl Unpacker {
             return Err(Error::invalid(format!("The image holds more than {max}")));
         }
         self.filter_xattrs(&mut entry.xattrs);
+        if self.layer.is_some() && self.layered(&path)? {
+            return Ok(());
+        }
         if path.is_empty() {
             return match entry.kind {
                 EntryKind::Dir => self.postpone(path, entry),
@@ -201,25 +210,34 @@ impl Unpacker {
         Ok((&self.parents[parent], name))
     }
 
-    fn open_parent(&self, parent: &[u8]) -> Result<OwnedFd> {
-        let root = self.root.as_fd();
+    fn open_parent(&mut self, parent: &[u8]) -> Result<OwnedFd> {
         let (rel, links) = (bytes_path(parent), self.options.links);
-        match path::open(root, rel, OFlags::PATH | OFlags::DIRECTORY, 0, links) {
+        match path::open(self.root.as_fd(), rel, OFlags::PATH | OFlags::DIRECTORY, 0, links) {
             // The archive did not mention it.
             Err(e) if e.errno() == Some(libc::ENOENT) => {
+                self.touch_nearest(parent)?;
                 let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-                path::create_dir_all(root, rel, uid, gid, 0o755, links)
+                path::create_dir_all(self.root.as_fd(), rel, uid, gid, 0o755, links)
             }
-            other => other,
+            other => {
+                let fd = other?;
+                self.touch(parent, &fd)?;
+                Ok(fd)
+            }
         }
     }
 
     /// Makes room for `path`: what is there is removed, unless it is a directory with contents.
     fn clear(&mut self, path: &[u8]) -> Result<()> {
+        let over_others = self.layer.is_some();
         let (parent, name) = self.parent(path)?;
         let there = path::stat_in(parent.as_fd(), name)?;
         let flags = if there.kind == Kind::Dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        errno(rustix::fs::unlinkat(parent, name, flags)).context("Another entry is in the way")?;
+        if over_others {
+            layer::remove(parent.as_fd(), name, there.kind)?;
+        } else {
+            errno(rustix::fs::unlinkat(parent, name, flags)).context("Another entry is in the way")?;
+        }
         if matches!(there.kind, Kind::Dir | Kind::Symlink) {
             // Open parents may have been reached through it.
             self.parents.clear();
@@ -385,6 +403,7 @@ impl Unpacker {
     /// See [`archive`].
     pub fn finish(mut self) -> Result<Stats> {
         self.parents.clear();
+        self.restore_touched()?;
         // Children before parents: the latter may be closed to us afterwards.
         while let Some((path, late)) = self.late.pop_last() {
             let shown = printable(&path);
@@ -404,6 +423,9 @@ impl Unpacker {
             path::chown(dir.as_fd(), late.uid, late.gid)?;
         }
         path::chmod(dir.as_fd(), late.mode)?;
+        if self.layer.is_some() {
+            layer::forget_attributes(dir.as_fd(), &late.xattrs)?;
+        }
         self.set_xattrs(&late.xattrs, |name, value| xattr::set(dir.as_fd(), name, value))?;
         path::set_times(dir.as_fd(), late.mtime)
     }

@@ -121,6 +121,7 @@ pub(crate) mod tests {
             profiles: vec!["default".into()],
             config: map(config),
             devices: devices(devices_),
+            volatile: None,
         }
     }
 
@@ -179,6 +180,7 @@ pub(crate) mod tests {
         properties.insert("bad\nkey".into(), "x".into());
         properties.insert("note".into(), "\u{1b}[2J".into());
         let image = Image {
+            content: None,
             format: 1,
             kind: InstanceType::Container,
             architecture: "x86_64".into(),

@@ -17,6 +17,9 @@ pub struct Image {
     pub kind: InstanceType,
     /// Kernel architecture name (`x86_64`).
     pub architecture: String,
+    /// sha256 of the files joined, where the fingerprint is of something else (OCI images).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
     /// Sum of the files' sizes, bytes.
     pub size: u64,
     /// File name of the image as it was given.

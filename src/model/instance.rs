@@ -65,6 +65,16 @@ pub struct Instance {
     /// Local devices.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub devices: Devices,
+    /// What the program filled in when it made the instance; counts until there is a record of its own for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volatile: Option<Volatile>,
+}
+
+impl Instance {
+    /// What the program filled in when it made the instance.
+    pub fn volatile_at_creation(&self) -> Volatile {
+        self.volatile.clone().unwrap_or_else(|| Volatile { format: 1, ..Volatile::default() })
+    }
 }
 
 /// What the program filled in.

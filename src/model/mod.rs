@@ -12,5 +12,6 @@ pub mod pool;
 pub mod profile;
 pub mod project;
 pub mod proxy;
+pub mod remote;
 pub mod status;
 pub mod view;

@@ -26,6 +26,16 @@ pub struct Proxy {
     pub user: (u32, u32),
 }
 
+impl Proxy {
+    /// As one line of text, by which what runs is compared with what is to run.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Internal`] if it cannot be written.
+    pub fn to_line(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|e| Error::internal("Failed writing a proxy").caused_by(e))
+    }
+}
+
 /// One address to listen at with where its clients go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {

@@ -1,6 +1,6 @@
 //! L6: the per-instance role: parent of the container's process 1.
 //!
-//! Started by `ops::start` as our binary re-executed, with the sealed plan on [`PLAN`] and the caller's pipe on [`READY`].
+//! Started by `ops::start` as our binary re-executed, with the plan on [`PLAN`], once it is told on [`LINE`] that it is there.
 //! It starts the container, writes the run record, says so, keeps the container ([`crate::ops::keep`]), and has the exit
 //! recorded. It serves one instance, shares nothing with others, and at rest sleeps in one poll(2). It must never hold a lock
 //! while it waits.
@@ -11,20 +11,24 @@ use crate::error::{Context, Result};
 use crate::fault;
 use crate::ops::keep::{self, Keep};
 use crate::ops::lifecycle::{self, End, Monitored, Told};
-use crate::ops::spawn::{LOCK, PLAN, READY};
-use crate::ops::{proxies, templates};
-use crate::sys::{memfd, process};
+use crate::ops::spawn::{LINE, LOCK, PLAN};
+use crate::ops::{logs, proxies, templates};
+use crate::sys::{memfd, process, socket};
 use nix::sys::signalfd::SignalFd;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Largest plan, bytes.
 const PLAN_MAX: u64 = 8 << 20;
 
 /// Runs the role; the process's exit status.
 pub fn main() -> i32 {
-    let Ok([plan, ready, lock]) = process::take_inherited([PLAN, READY, LOCK]) else { return 2 };
-    let mut ready = std::fs::File::from(ready);
+    let Ok([plan, line, lock]) = process::take_inherited([PLAN, LINE, LOCK]) else { return 2 };
+    // Nothing came of it: whoever started us has ended, or failed before there was anything to do for us.
+    if !socket::wait(line.as_fd()).unwrap_or(false) {
+        return 0;
+    }
+    let mut ready = std::fs::File::from(line);
     match begin(plan) {
         Err(e) => {
             // The caller reports it; after that nobody listens.
@@ -32,6 +36,7 @@ pub fn main() -> i32 {
             1
         }
         Ok((monitored, keep, orders)) => {
+            let log = monitored.log();
             // What runs is on record: the lock is the starter's alone again.
             drop(lock);
             let _ = ready.write_all(b"+");
@@ -40,11 +45,14 @@ pub fn main() -> i32 {
             process::release_code();
             process::release_stack();
             let end = keep.until_end(&monitored, &orders, Told::ByHost, &mut || {});
+            let end = end.map(|(end, trouble)| {
+                trouble.into_iter().for_each(|e| log.say(&format!("Error: {e}")));
+                end
+            });
             match end.and_then(|end| record(monitored, end)) {
                 Ok(()) => 0,
                 Err(e) => {
-                    // The log is the monitor's standard error.
-                    let _ = writeln!(std::io::stderr(), "Error: {e}");
+                    log.say(&format!("Error: {e}"));
                     1
                 }
             }
@@ -62,6 +70,7 @@ fn record(monitored: Monitored, end: End) -> Result<()> {
 fn begin(plan: OwnedFd) -> Result<(Monitored, Keep, SignalFd)> {
     let data = memfd::read_sealed(plan, PLAN_MAX).context("Failed reading the plan")?;
     let plan = Plan::from_json(&data)?;
+    logs::keep_panics(plan.log_dir.clone());
     fault::point("monitor.begin")?;
     // Blocked from here on: an order that comes while it starts is carried out when it runs.
     let orders = process::signals(&keep::ORDERS)?;

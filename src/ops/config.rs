@@ -21,7 +21,7 @@ pub type Who<'a> = (&'a ProjectName, &'a InstanceName);
 /// Not found; a record is damaged.
 pub fn view(store: &Store, who: Who<'_>) -> Result<InstanceView> {
     let instance = store.instance(who.0, who.1)?.ok_or_else(load::not_found)?;
-    let volatile = store.volatile(who.0, who.1)?;
+    let volatile = store.volatile_of(who.0, who.1, &instance)?;
     let profiles = load::profiles(store, who.0, &instance.profiles)?;
     let profiles: Vec<(&str, &Profile)> = profiles.iter().map(|(n, p)| (n.as_str(), p)).collect();
     Ok(InstanceView::new(InstanceParts {

@@ -8,7 +8,6 @@ use crate::sys::pty::{self, Size};
 use crate::sys::socket;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// First packet of a client; the second byte says whether it takes over from another one. Its window's size may follow, as
@@ -22,8 +21,6 @@ pub const RESIZE: u8 = 2;
 pub const BUSY: u8 = 3;
 /// Largest packet.
 pub const PACKET: usize = 4096;
-/// Most of a log that is read.
-const LOG_MAX: u64 = 4 << 20;
 
 /// ctrl-a, then q: detach.
 const PREFIX: u8 = 0x01;
@@ -175,36 +172,4 @@ fn write_all(output: BorrowedFd<'_>, mut data: &[u8]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The console's log: the older half and the newer one.
-///
-/// # Errors
-/// Not found; the log cannot be read.
-pub fn log(store: &Store, project: &ProjectName, name: &InstanceName) -> Result<Vec<u8>> {
-    read_logs(store, project, name, &["console.log.old", "console.log"])
-}
-
-/// The monitor's log, which `info --show-log` shows.
-///
-/// # Errors
-/// Not found; the log cannot be read.
-pub fn monitor_log(store: &Store, project: &ProjectName, name: &InstanceName) -> Result<Vec<u8>> {
-    read_logs(store, project, name, &[super::lifecycle::MONITOR_LOG])
-}
-
-fn read_logs(store: &Store, project: &ProjectName, name: &InstanceName, files: &[&str]) -> Result<Vec<u8>> {
-    if !store.instance_exists(project, name)? {
-        return Err(load::not_found());
-    }
-    let dir = store.layout().instance_log_dir(project, name);
-    let mut all = Vec::new();
-    for file in files {
-        match std::fs::File::open(dir.join(file)) {
-            Ok(f) => drop(f.take(LOG_MAX).read_to_end(&mut all).with_context(|| format!("Failed reading \"{file}\""))?),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(e).with_context(|| format!("Failed opening \"{file}\"")),
-        }
-    }
-    Ok(all)
 }

@@ -4,6 +4,7 @@
 //! [`DATA`] and [`RESIZE`]. Monitor: [`DATA`], or [`BUSY`] and the end when another client is attached.
 
 use super::console::{BUSY, DATA, HELLO, PACKET, RESIZE};
+use super::logs;
 use crate::error::{Context, Result};
 use crate::sys::pty::{self, Size};
 use crate::sys::socket;
@@ -22,33 +23,28 @@ const REST: usize = 64;
 /// The console's log: `console.log` and its older half `console.log.old`.
 #[derive(Debug)]
 struct Log {
-    path: PathBuf,
-    file: File,
-    size: u64,
+    folder: PathBuf,
+    /// And its size, bytes; there from the first output on.
+    open: Option<(File, u64)>,
 }
 
 impl Log {
-    fn open(path: PathBuf) -> Result<Self> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let mut options = std::fs::OpenOptions::new();
-        let file = options.create(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
-        let file = file.open(&path).with_context(|| format!("Failed opening \"{}\"", path.display()))?;
-        let size = file.metadata()?.len();
-        Ok(Self { path, file, size })
-    }
-
     /// A full disk must not stop the container: what cannot be logged is lost.
     fn append(&mut self, data: &[u8]) {
-        if self.size + data.len() as u64 > LOG_HALF {
-            let old = self.path.with_extension("log.old");
-            if std::fs::rename(&self.path, old).is_ok()
-                && let Ok(fresh) = Log::open(self.path.clone())
-            {
-                *self = fresh;
+        if self.open.as_ref().is_some_and(|(_, size)| size + data.len() as u64 > LOG_HALF) {
+            let [new, old] = [logs::CONSOLE, logs::CONSOLE_OLD].map(|name| self.folder.join(name));
+            if std::fs::rename(new, old).is_ok() {
+                self.open = None;
             }
         }
-        if self.file.write_all(data).is_ok() {
-            self.size += data.len() as u64;
+        if self.open.is_none() {
+            let file = logs::open(&self.folder, logs::CONSOLE).ok();
+            self.open = file.and_then(|file| file.metadata().ok().map(|m| (file, m.len())));
+        }
+        if let Some((file, size)) = &mut self.open
+            && file.write_all(data).is_ok()
+        {
+            *size += data.len() as u64;
         }
     }
 }
@@ -97,7 +93,7 @@ impl Console {
     /// With the terminal's master, logging under `log_dir`, listening in `run_dir`; `copy` gets the output, too.
     ///
     /// # Errors
-    /// The log or the socket cannot be made.
+    /// The socket cannot be made.
     pub fn new(master: OwnedFd, log_dir: &Path, run_dir: &Path, copy: Option<OwnedFd>) -> Result<Self> {
         // Neither a full terminal nor a spurious wake-up may stop the monitor.
         let flags = rustix::fs::fcntl_getfl(&master)? | rustix::fs::OFlags::NONBLOCK;
@@ -107,7 +103,7 @@ impl Console {
         Ok(Self {
             _slave: pty::peer(master.as_fd())?,
             master,
-            log: Log::open(log_dir.join("console.log"))?,
+            log: Log { folder: log_dir.to_path_buf(), open: None },
             listener: socket::listen_packets(&path).context("Failed creating the console socket")?,
             client: None,
             copy: copy.map(|to| Copy { plain: !rustix::termios::isatty(&to), to }),

@@ -5,7 +5,8 @@ use super::network::{
     attach::{self, Connection},
     taken::{self, Owner},
 };
-use super::{idmap, image, lifecycle, load, nics, pool, start};
+use super::spawn::Waiting;
+use super::{application, idmap, image, lifecycle, load, nics, pool, start};
 use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName};
 use crate::base::{petname, time};
 use crate::error::{Context, Error, Result};
@@ -15,6 +16,7 @@ use crate::model::image::Image;
 use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
 use crate::model::keys::{self, volatile_value};
 use crate::storage::Driver;
+use crate::store::atomic::Durability;
 use crate::store::journal;
 use crate::store::lock::{Exclusive, Held, InstanceKey};
 use crate::store::undo::{Volume, VolumeKind};
@@ -52,7 +54,7 @@ pub struct Request {
 /// # Errors
 /// The name is taken; the image, a profile or the pool is missing; a key or device is wrong. Nothing is left then.
 pub fn create(store: &Store, request: &Request) -> Result<InstanceName> {
-    with_lock(store, request, "create", |held| Ok(held.key().name.clone()))
+    with_lock(store, request, "create", |_, _| Ok(()), |held, ()| Ok(held.key().name.clone()))
 }
 
 /// Creates and starts it; its name. An instance that was made and does not start stays.
@@ -60,19 +62,31 @@ pub fn create(store: &Store, request: &Request) -> Result<InstanceName> {
 /// # Errors
 /// As [`create`] and `start`.
 pub fn launch(store: &Store, request: &Request) -> Result<InstanceName> {
-    with_lock(store, request, "launch", |held| {
+    // The monitor comes to itself while the instance is made.
+    let begin = |held: &_, new: &mut New| {
+        new.sync = Durability::Whole;
+        Waiting::new(store, held, &new.expanded.config)
+    };
+    with_lock(store, request, "launch", begin, |held, monitor| {
         let InstanceKey { project, name } = held.key();
-        start::locked(store, held, &start::Options::default())?;
+        // Until we say that it is there, and no longer, a power cut may take the instance away.
+        let (synced, started) = std::thread::scope(|scope| {
+            let synced = scope.spawn(|| store.sync_instance(held));
+            let started = start::with_monitor(store, held, monitor);
+            (synced.join().unwrap_or_else(|_| Err(Error::internal("Recording ended early"))), started)
+        });
+        started.and(synced)?;
         lifecycle::note(store, project, name, "instance-started");
         Ok(name.clone())
     })
 }
 
-fn with_lock(
+fn with_lock<T>(
     store: &Store,
     request: &Request,
     verb: &str,
-    then: impl FnOnce(&Held<InstanceKey, Exclusive>) -> Result<InstanceName>,
+    begin: impl FnOnce(&Held<InstanceKey, Exclusive>, &mut New) -> Result<T>,
+    then: impl FnOnce(&Held<InstanceKey, Exclusive>, T) -> Result<InstanceName>,
 ) -> Result<InstanceName> {
     let name = match &request.name {
         Some(name) => name.clone(),
@@ -80,15 +94,16 @@ fn with_lock(
     };
     pool::ensure_default(store)?;
     let _project = store.lock_project_shared(&request.project)?;
-    let new = prepare(store, request, &name)?;
+    let mut new = prepare(store, request, &name)?;
     let _pool = store.lock_pool_shared(&new.pool)?;
     let shared = request.image.as_ref().map(|f| store.lock_image_shared(f)).transpose()?;
     let held = store.lock_instance(&request.project, &name, verb)?;
+    let begun = begin(&held, &mut new)?;
     make(store, &held, new, request.image.as_ref())?;
     // The volume keeps the image alive from here on.
     drop(shared);
     lifecycle::note(store, &request.project, &name, "instance-created");
-    then(&held)
+    then(&held, begun)
 }
 
 /// A name that is free now.
@@ -116,6 +131,7 @@ pub struct New {
     expanded: Expanded,
     /// Pool of its root.
     pub pool: PoolName,
+    sync: Durability,
 }
 
 /// The instance a request stands for, and what it amounts to with the profiles.
@@ -148,7 +164,7 @@ pub fn effective(store: &Store, request: &Request) -> Result<(Instance, Expanded
 /// # Errors
 /// As [`create`].
 pub fn prepare(store: &Store, request: &Request, name: &InstanceName) -> Result<New> {
-    let (instance, expanded) = effective(store, request)?;
+    let (mut instance, mut expanded) = effective(store, request)?;
     keys::validate_config(&instance.config, instance.kind)?;
     keys::validate_expanded(&expanded.config)?;
     for (device, options) in &instance.devices {
@@ -165,8 +181,12 @@ pub fn prepare(store: &Store, request: &Request, name: &InstanceName) -> Result<
         image::ensure_unpacked(store, &pool, wanted)?;
     }
     let mut volatile = volatile(request, &expanded.config)?;
+    if let Some(image) = request.image.as_ref().filter(|_| application::is_image(&instance.config)) {
+        let driver = pool::need(store, &pool)?;
+        application::adopt(driver.as_ref(), image, &mut instance, &mut expanded, &mut volatile.config)?;
+    }
     nics::choose(store, &request.project, &expanded.devices, &mut volatile.config)?;
-    Ok(New { instance, volatile, expanded, pool })
+    Ok(New { instance, volatile, expanded, pool, sync: Durability::Durable })
 }
 
 fn taken(name: &InstanceName) -> Error {
@@ -188,7 +208,7 @@ fn record(request: &Request, image: Option<&Image>) -> Result<Instance> {
     let mut config = image.map(image_config).unwrap_or_default();
     config.extend(request.config.clone());
     if image.is_some_and(|i| i.kind != InstanceType::Container) {
-        return Err(Error::unsupported("Virtual machines are not supported by this version"));
+        return Err(image::no_container());
     }
     Ok(Instance {
         format: 1,
@@ -201,6 +221,7 @@ fn record(request: &Request, image: Option<&Image>) -> Result<Instance> {
         profiles,
         config,
         devices: request.devices.clone(),
+        volatile: None,
     })
 }
 
@@ -301,7 +322,7 @@ pub fn make_parts(
     let config = &mut new.volatile.config;
     let _ids = isolated.then(|| idmap::assign(store, (project, name), &new.expanded.config, config)).transpose()?;
     let _networks = network::keep(store, project, new.instance.devices.values())?;
-    store.create_instance(held, &new.instance, &new.volatile)?;
+    store.publish_instance(held, &new.instance, &new.volatile, new.sync)?;
     fault::point("create.record")
 }
 

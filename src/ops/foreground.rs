@@ -21,6 +21,7 @@ use crate::store::lock::{Exclusive, Held, InstanceKey};
 use crate::store::{Access, Store};
 use crate::sys::{process, xattr};
 use nix::sys::signalfd::SignalFd;
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -63,7 +64,10 @@ pub fn run(request: &Request<'_>) -> Result<bool> {
         process::release_code();
         let Up { monitored, keep } = up;
         let stopping = &mut || request.notify.stopping("Shutting the instance down");
-        let end = keep.until_end(&monitored, request.orders, Told::ByUnit, stopping)?;
+        let (end, trouble) = keep.until_end(&monitored, request.orders, Told::ByUnit, stopping)?;
+        if let Some(e) = trouble {
+            let _ = writeln!(std::io::stderr(), "Error: {e}");
+        }
         let again = |store: &Store, held: &Held<InstanceKey, Exclusive>, options: &start::Options| {
             request.notify.status("Starting again");
             place.start(store, held, options, &request.output)
@@ -117,8 +121,6 @@ impl Place {
         output: &OwnedFd,
     ) -> Result<Up> {
         let run = |plan: &Plan| {
-            // Until the container is in it.
-            let _keeper = self.tree.hold()?;
             let monitored = Monitored::take(plan)?;
             let started = runtime::start(plan, None, &|root| templates::write(plan, root))?;
             fault::point("foreground.started")?;
@@ -130,8 +132,10 @@ impl Place {
             Ok(Up { monitored, keep })
         };
         // Its unit decides whether it starts with the host, not its last state.
-        let starter = Starter { cgroups: &self.tree, returns_with_host: false, run: &run };
-        start::locked_with(store, held, options, &starter)
+        let starter = Starter { cgroups: &self.tree, returns_with_host: false, run };
+        // Until the container is in it.
+        let _keeper = self.tree.hold()?;
+        start::locked_with(store, held, options, starter)
     }
 }
 

@@ -1,28 +1,28 @@
-//! Images: found by name, shown, changed, deleted, exported. How they come in is `image_import`, their aliases `image_alias`.
+//! Images: found by name, shown, changed, deleted. How they come in is `image_import`, how they go out `image_export`, their aliases
+//! `image_alias`.
 //!
 //! Readers take no lock; a change takes the image's. Names of images are aliases, fingerprints or unique beginnings of those.
 
 pub use super::image_import::ensure_unpacked;
 
 use super::image_import::{self, BOOTSTRAP};
+use super::image_oci;
+use super::image_remote::{self, Place};
 use super::pool;
 use crate::base::names::{AliasName, Fingerprint, PoolName, ProfileName, ProjectName};
 use crate::base::time;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::fault;
 use crate::host::command::Runner;
-use crate::image::decompress::Format;
-use crate::image::{OnProgress, export};
-use crate::model::image::{Alias, Aliases, Image};
+use crate::image::OnProgress;
+use crate::model::image::{Alias, Aliases, Image, ImageSource};
+use crate::model::instance::InstanceType;
+use crate::model::remote::{OCI, SIMPLESTREAMS};
 use crate::model::view::{ImageParts, ImageView};
 use crate::store::journal::Journal;
 use crate::store::lock::{Held, ImageKey, PoolKey, Shared};
 use crate::store::{Action, Store, events};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How stale an image's date of last use may be, seconds: writing it costs a sync, and it only serves expiry after days.
@@ -33,22 +33,28 @@ pub(super) fn not_found(name: &str) -> Error {
     Error::not_found(format!("Image \"{name}\" not found"))
 }
 
-/// The image a command names on `remote`: `local` finds it ([`find`]), `bootstrap` finds it among those built earlier or builds
-/// it with `tools`. To be called for launches: the date of last use is kept.
+/// A virtual machine image where an instance is to be made of it.
+pub(super) fn no_container() -> Error {
+    Error::unsupported("Virtual machines are not supported by this version")
+}
+
+/// The image a command names: this host finds it ([`find`]), `bootstrap` finds it among those built earlier or builds it with
+/// `tools`, a server's is taken of those fetched earlier or is fetched. To be called for launches: the date of last use is kept.
 ///
 /// # Errors
 /// NotFound; as [`image_import::cached_or_built`].
 pub fn resolve(
     store: &Store,
     tools: &dyn Runner,
-    remote: &str,
+    place: &Place,
     name: &str,
     on_progress: OnProgress<'_>,
 ) -> Result<Fingerprint> {
-    let found = match remote {
-        "local" => find(store, name)?,
-        BOOTSTRAP => image_import::cached_or_built(store, tools, name, on_progress)?,
-        other => return Err(Error::not_found(format!("The remote \"{other}\" doesn't exist"))),
+    let found = match place {
+        Place::Local => find(store, name)?,
+        Place::Bootstrap => image_import::cached_or_built(store, tools, name, on_progress)?,
+        Place::Server(server) => image_remote::cached_or_fetched(store, server, name, on_progress)?,
+        Place::Registry(registry) => image_oci::cached_or_fetched(store, registry, name, on_progress)?,
     };
     used(store, &found)?;
     Ok(found)
@@ -74,22 +80,45 @@ pub fn find(store: &Store, name: &str) -> Result<Fingerprint> {
     }
 }
 
-/// An image that is seen on `remote` and need not be built for that.
+/// An image that is here already, by its name at `place`; `vm`: a virtual machine's. One name of a server may stand for both.
 ///
 /// # Errors
 /// As [`find`].
-pub fn find_on(store: &Store, remote: &str, name: &str) -> Result<Fingerprint> {
-    if remote != BOOTSTRAP {
-        return find(store, name);
+pub fn find_on(store: &Store, place: &Place, name: &str, vm: bool) -> Result<Fingerprint> {
+    let kind = if vm { InstanceType::VirtualMachine } else { InstanceType::Container };
+    match place {
+        // Here a name stands for one.
+        Place::Local => {
+            let found = find(store, name)?;
+            let other = vm && store.image(&found)?.is_some_and(|image| image.kind != kind);
+            return if other { Err(not_found(name)) } else { Ok(found) };
+        }
+        Place::Bootstrap => {}
+        Place::Server(server) => {
+            let option = if vm { " --vm" } else { "" };
+            let hint = format!("copy it first: stapes image copy {0}:{name} local:{option}", server.name);
+            return cached(store, (SIMPLESTREAMS, &server.addr), name, kind)?.ok_or_else(|| not_found(name).hint(hint));
+        }
+        Place::Registry(registry) => {
+            let hint = format!("copy it first: stapes image copy {0}:{name} local:", registry.name);
+            return cached(store, (OCI, &registry.addr), name, kind)?.ok_or_else(|| not_found(name).hint(hint));
+        }
     }
     let alias = crate::image::bootstrap::parse(name)?.alias();
     let hint = format!("it is built when it is first used: stapes launch {BOOTSTRAP}:{alias}");
-    cached(store, BOOTSTRAP, &alias)?.ok_or_else(|| not_found(&format!("{BOOTSTRAP}:{alias}")).hint(hint))
+    cached(store, (BOOTSTRAP, BOOTSTRAP), &alias, kind)?
+        .ok_or_else(|| not_found(&format!("{BOOTSTRAP}:{alias}")).hint(hint))
 }
 
 /// The image that came from `alias` of a remote, the newest if there are several.
-pub(super) fn cached(store: &Store, protocol: &str, alias: &str) -> Result<Option<Fingerprint>> {
-    let is_it = |image: &Image| image.source.as_ref().is_some_and(|s| s.protocol == protocol && s.alias == alias);
+pub(super) fn cached(
+    store: &Store,
+    (protocol, server): (&str, &str),
+    alias: &str,
+    kind: InstanceType,
+) -> Result<Option<Fingerprint>> {
+    let from = |s: &ImageSource| s.protocol == protocol && s.server == server && s.alias == alias;
+    let is_it = |image: &Image| image.kind == kind && image.source.as_ref().is_some_and(from);
     let all = store.images()?.into_iter().filter_map(|(f, image)| Some((image.ok()?, f)));
     Ok(all.filter(|(image, _)| is_it(image)).max_by_key(|(image, _)| image.uploaded_at).map(|(_, f)| f))
 }
@@ -135,12 +164,16 @@ pub fn views(store: &Store) -> Result<Vec<(Fingerprint, Result<ImageView>)>> {
 /// The images of a remote, by fingerprint or alias: those there are, or for `bootstrap` those that can be.
 ///
 /// # Errors
-/// As [`views`]; there is no such remote.
-pub fn on_remote(store: &Store, remote: &str) -> Result<Vec<(String, Result<ImageView>)>> {
-    match remote {
-        "local" => Ok(views(store)?.into_iter().map(|(f, view)| (f.to_string(), view)).collect()),
-        BOOTSTRAP => image_import::offered(store),
-        other => Err(Error::not_found(format!("The remote \"{other}\" doesn't exist"))),
+/// As [`views`]; the server does not answer.
+pub fn on_remote(store: &Store, place: &Place) -> Result<Vec<(String, Result<ImageView>)>> {
+    match place {
+        Place::Local => Ok(views(store)?.into_iter().map(|(f, view)| (f.to_string(), view)).collect()),
+        Place::Bootstrap => image_import::offered(store),
+        Place::Server(server) => {
+            let views = image_remote::views(server)?.into_iter();
+            Ok(views.map(|view| (view.fingerprint.clone(), Ok(view))).collect())
+        }
+        Place::Registry(_) => Err(Error::unsupported("Can't list images from OCI registry")),
     }
 }
 
@@ -209,7 +242,11 @@ pub fn set_properties(store: &Store, fingerprint: &Fingerprint, values: &[(Strin
     })
 }
 
-fn modify(store: &Store, fingerprint: &Fingerprint, change: impl FnOnce(&mut Image) -> Result<()>) -> Result<()> {
+pub(super) fn modify(
+    store: &Store,
+    fingerprint: &Fingerprint,
+    change: impl FnOnce(&mut Image) -> Result<()>,
+) -> Result<()> {
     let held = store.lock_image(fingerprint, "update")?;
     let mut image = store.image(fingerprint)?.ok_or_else(|| not_found(fingerprint))?;
     change(&mut image)?;
@@ -279,65 +316,6 @@ fn lock_pools(store: &Store) -> Result<Vec<Held<PoolKey, Shared>>> {
     let mut names: Vec<PoolName> = store.pools()?.into_iter().filter(|(_, p)| p.is_ok()).map(|(n, _)| n).collect();
     names.sort();
     names.iter().map(|n| store.lock_pool_shared(n)).collect()
-}
-
-/// Where an image is exported to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// A folder: the files are named after the fingerprint.
-    Folder(PathBuf),
-    /// A file: its name begins so.
-    File(PathBuf),
-}
-
-/// Copies the files of an image, byte for byte; their paths.
-///
-/// # Errors
-/// NotFound; the target cannot be written. No part of a file is left.
-pub fn export(store: &Store, fingerprint: &Fingerprint, target: &Target) -> Result<Vec<PathBuf>> {
-    let held: Held<ImageKey, Shared> = store.lock_image_shared(fingerprint)?;
-    let image = store.image(fingerprint)?.ok_or_else(|| not_found(fingerprint))?;
-    let layout = store.layout();
-    let (first, first_format) = open(&layout.image_file(fingerprint))?;
-    let second = image.split.then(|| open(&layout.image_rootfs_file(fingerprint))).transpose()?;
-    let (folder, stem) = match target {
-        Target::Folder(folder) => (folder.as_path(), None),
-        Target::File(file) => {
-            let bad = || Error::invalid(format!("Bad file name \"{}\"", file.display()));
-            (file.parent().ok_or_else(bad)?, Some(file.file_name().and_then(|n| n.to_str()).ok_or_else(bad)?))
-        }
-    };
-    let own = crate::image::Fingerprint::parse(fingerprint)?;
-    let names = export::file_names(&own, stem, first_format, second.as_ref().map(|(_, format)| *format));
-    let mut written = Vec::new();
-    for (source, name) in [(Some(first), Some(names.0)), (second.map(|(file, _)| file), names.1)] {
-        let (Some(source), Some(name)) = (source, name) else { continue };
-        written.push(copy_out(source, folder, &name)?);
-    }
-    drop(held);
-    Ok(written)
-}
-
-fn open(path: &Path) -> Result<(File, Format)> {
-    let context = || format!("Failed opening \"{}\"", path.display());
-    let mut head = Vec::new();
-    File::open(path).with_context(context)?.take(512).read_to_end(&mut head).with_context(context)?;
-    Ok((File::open(path).with_context(context)?, Format::detect(&head)))
-}
-
-/// The file appears whole or not at all.
-fn copy_out(mut source: File, folder: &Path, name: &str) -> Result<PathBuf> {
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let path = folder.join(name);
-    let context = || format!("Failed writing \"{}\"", path.display());
-    // The caller's umask applies.
-    let permissions = std::fs::Permissions::from_mode(0o666);
-    let mut builder = tempfile::Builder::new();
-    let builder = builder.prefix(".stapes-").permissions(permissions);
-    let mut file = builder.tempfile_in(folder).with_context(context)?;
-    std::io::copy(&mut source, file.as_file_mut()).with_context(context)?;
-    file.persist(&path).map_err(|e| e.error).with_context(context)?;
-    Ok(path)
 }
 
 /// Appends a lifecycle event of an image; a log that cannot be written stops nothing.

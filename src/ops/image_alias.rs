@@ -1,6 +1,7 @@
 //! Aliases of images: one record for all, changed under its own lock.
 
 use super::image::{self, not_found};
+use super::image_remote::Server;
 use crate::base::names::{AliasName, Fingerprint, ProjectName};
 use crate::error::{Error, Result};
 use crate::model::image::Alias;
@@ -71,6 +72,22 @@ pub fn views(store: &Store) -> Result<Vec<AliasEntryView>> {
     let all = store.aliases()?;
     let good = all.aliases.iter().filter(|(_, alias)| Fingerprint::parse(&alias.target).is_ok());
     Ok(good.map(|(name, alias)| AliasEntryView::new(name, alias)).collect())
+}
+
+/// The aliases of a server, by name.
+///
+/// # Errors
+/// As [`Server::offers`].
+pub fn on_server(server: &Server) -> Result<Vec<AliasEntryView>> {
+    let mut all = Vec::new();
+    for offer in server.offers(false)? {
+        for name in offer.names() {
+            let alias = Alias { target: offer.fingerprint.to_string(), kind: offer.kind, description: String::new() };
+            all.push(AliasEntryView::new(&name, &alias));
+        }
+    }
+    all.sort_by(|a, b| (&a.name, &a.kind).cmp(&(&b.name, &b.kind)));
+    Ok(all)
 }
 
 fn note(store: &Store, name: &AliasName, action: &str) {

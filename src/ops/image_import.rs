@@ -20,6 +20,7 @@ use crate::model::image::{Image, ImageSource};
 use crate::model::instance::InstanceType;
 use crate::model::view::{ImageAliasView, ImageView};
 use crate::storage::{Driver, Staging};
+use crate::store::atomic;
 use crate::store::journal;
 use crate::store::lock::{Exclusive, Fresh, Held, SourceKey};
 use crate::store::undo::{Volume, VolumeKind};
@@ -60,7 +61,7 @@ pub fn import(store: &Store, request: Request<'_>, on_progress: OnProgress<'_>) 
     let Request { source, aliases, reuse, public, properties } = request;
     let pool = home(store)?;
     let held = store.lock_pool_shared(&pool)?;
-    let wanted = Wanted { aliases, public, properties, source: None };
+    let wanted = Wanted { aliases, public, properties, ..Wanted::default() };
     let (fingerprint, replaced) = arrive(store, &pool, |arrival| {
         let imported = import::import(source, arrival.dest(), arrival.options(None), on_progress)?;
         let replaced = if reuse { superseded(store, &wanted.aliases)? } else { Vec::new() };
@@ -83,17 +84,17 @@ pub fn cached_or_built(
 ) -> Result<Fingerprint> {
     let recipe = bootstrap::parse(alias)?;
     let name = recipe.alias();
-    if let Some(found) = image::cached(store, BOOTSTRAP, &name)? {
+    if let Some(found) = image::cached(store, (BOOTSTRAP, BOOTSTRAP), &name, InstanceType::Container)? {
         return Ok(found);
     }
     let pool = home(store)?;
     let _pool = store.lock_pool_shared(&pool)?;
-    let _source = lock_source(store, &name, on_progress)?;
-    if let Some(found) = image::cached(store, BOOTSTRAP, &name)? {
+    let _source = lock_source(store, (BOOTSTRAP, &name), on_progress)?;
+    if let Some(found) = image::cached(store, (BOOTSTRAP, BOOTSTRAP), &name, InstanceType::Container)? {
         return Ok(found);
     }
     let source = ImageSource { server: BOOTSTRAP.into(), protocol: BOOTSTRAP.into(), alias: name };
-    let wanted = Wanted { source: Some(source), ..Wanted::default() };
+    let wanted = Wanted { source: Some(source), cached: true, ..Wanted::default() };
     let build = Build { recipe: &recipe, mirror: None, keyring: None, packages: &[], now: time::now(), runner: tools };
     bring(store, &pool, &build, &wanted, on_progress)
 }
@@ -155,7 +156,7 @@ fn bring(
 }
 
 /// Deletes what lost all its aliases to `new`, unless that was kept meanwhile.
-fn delete_others(store: &Store, old: &[Fingerprint], new: &Fingerprint) -> Result<()> {
+pub(super) fn delete_others(store: &Store, old: &[Fingerprint], new: &Fingerprint) -> Result<()> {
     let aliases = store.aliases()?;
     let lost = |old: &&Fingerprint| *old != new && !aliases.aliases.values().any(|a| a.target == ***old);
     old.iter().filter(lost).try_for_each(|old| image::delete(store, old))
@@ -168,7 +169,7 @@ fn delete_others(store: &Store, old: &[Fingerprint], new: &Fingerprint) -> Resul
 pub fn offered(store: &Store) -> Result<Vec<(String, Result<ImageView>)>> {
     let mut all = Vec::new();
     for (alias, description) in bootstrap::list() {
-        let mut view = match image::cached(store, BOOTSTRAP, &alias)? {
+        let mut view = match image::cached(store, (BOOTSTRAP, BOOTSTRAP), &alias, InstanceType::Container)? {
             Some(fingerprint) => image::view(store, &fingerprint)?,
             None => ImageView { architecture: std::env::consts::ARCH.to_string(), ..ImageView::default() },
         };
@@ -181,13 +182,21 @@ pub fn offered(store: &Store) -> Result<Vec<(String, Result<ImageView>)>> {
     Ok(all)
 }
 
-/// One command builds, the others wait for what it makes.
-fn lock_source(store: &Store, alias: &str, on_progress: OnProgress<'_>) -> Result<Held<SourceKey, Exclusive>> {
-    let key = || SourceKey { protocol: BOOTSTRAP.to_string(), alias: alias.to_string() };
-    match store.lock_within(key(), "build", Duration::ZERO) {
+/// One command builds or downloads, the others wait for what it brings.
+pub(super) fn lock_source(
+    store: &Store,
+    (protocol, alias): (&str, &str),
+    on_progress: OnProgress<'_>,
+) -> Result<Held<SourceKey, Exclusive>> {
+    let key = || SourceKey { protocol: protocol.to_string(), alias: alias.to_string() };
+    let (verb, waiting) = match protocol {
+        BOOTSTRAP => ("build", "Waiting for another build"),
+        _ => ("download", "Waiting for another download"),
+    };
+    match store.lock_within(key(), verb, Duration::ZERO) {
         Err(e) if e.kind() == Kind::Busy => {
-            on_progress(Progress::Step("Waiting for another build"))?;
-            store.lock_within(key(), "build", BUILD_WAIT)
+            on_progress(Progress::Step(waiting))?;
+            store.lock_within(key(), verb, BUILD_WAIT)
         }
         other => other,
     }
@@ -204,6 +213,9 @@ pub fn ensure_unpacked(store: &Store, pool_name: &PoolName, fingerprint: &Finger
     let _pool = store.lock_pool_shared(pool_name)?;
     let _image = store.lock_image(fingerprint, "unpack")?;
     let record = store.image(fingerprint)?.ok_or_else(|| not_found(fingerprint))?;
+    if record.kind != InstanceType::Container {
+        return Err(image::no_container());
+    }
     if pool::need(store, pool_name)?.has_image(fingerprint)? {
         return Ok(());
     }
@@ -214,7 +226,7 @@ pub fn ensure_unpacked(store: &Store, pool_name: &PoolName, fingerprint: &Finger
         true => Source::Split { metadata: first, rootfs: file(layout.image_rootfs_file(fingerprint))? },
         false => Source::Unified(first),
     };
-    let expected = crate::image::Fingerprint::parse(fingerprint)?;
+    let expected = crate::image::Fingerprint::parse(record.content.as_deref().unwrap_or(fingerprint))?;
     let unpack = |arrival: &Arrival<'_>| {
         import::import(source, arrival.dest(), arrival.options(Some(&expected)), &mut |_| Ok(()))?;
         arrival.driver.commit_image(&arrival.staging, fingerprint)
@@ -223,7 +235,7 @@ pub fn ensure_unpacked(store: &Store, pool_name: &PoolName, fingerprint: &Finger
 }
 
 /// The pool new images are unpacked into: that of the default profile's root disk, else the first one.
-fn home(store: &Store) -> Result<PoolName> {
+pub(super) fn home(store: &Store) -> Result<PoolName> {
     pool::ensure_default(store)?;
     let profile = store.profile(&ProjectName::default(), &ProfileName::parse("default")?)?;
     if let Some((_, name)) = profile.and_then(|p| pool::of_root(&p.devices).ok())
@@ -236,24 +248,28 @@ fn home(store: &Store) -> Result<PoolName> {
 }
 
 /// An image on its way in, under a random name.
-struct Arrival<'a> {
+pub(super) struct Arrival<'a> {
     driver: &'a dyn Driver,
     pool: &'a PoolName,
     staging: Staging,
     /// Where it is unpacked.
-    dir: PathBuf,
-    blob: PathBuf,
-    blob_rootfs: PathBuf,
+    pub(super) dir: PathBuf,
+    pub(super) blob: PathBuf,
+    pub(super) blob_rootfs: PathBuf,
     runner: Host,
     limits: Limits,
 }
 
 impl Arrival<'_> {
-    fn dest(&self) -> Dest<'_> {
+    pub(super) fn runner(&self) -> &dyn Runner {
+        &self.runner
+    }
+
+    pub(super) fn dest(&self) -> Dest<'_> {
         Dest { blob: &self.blob, blob_rootfs: &self.blob_rootfs, staging: &self.dir }
     }
 
-    fn options<'a>(&'a self, expect: Option<&'a crate::image::Fingerprint>) -> Options<'a> {
+    pub(super) fn options<'a>(&'a self, expect: Option<&'a crate::image::Fingerprint>) -> Options<'a> {
         Options {
             expect,
             limits: &self.limits,
@@ -265,7 +281,22 @@ impl Arrival<'_> {
 }
 
 /// Gives `body` a place to bring an image to. Whatever is left there afterwards is removed, after an error or a kill as well.
-fn arrive<T>(store: &Store, pool_name: &PoolName, body: impl FnOnce(&Arrival<'_>) -> Result<T>) -> Result<T> {
+pub(super) fn arrive<T>(
+    store: &Store,
+    pool_name: &PoolName,
+    body: impl FnOnce(&Arrival<'_>) -> Result<T>,
+) -> Result<T> {
+    arrive_keeping(store, pool_name, None, body)
+}
+
+/// [`arrive`]; after an error or a kill what came of the unified file (or, `true`, of the rootfs file) is kept under a name, if
+/// nothing is there, for another try to go on with.
+pub(super) fn arrive_keeping<T>(
+    store: &Store,
+    pool_name: &PoolName,
+    keep: Option<(bool, &Path)>,
+    body: impl FnOnce(&Arrival<'_>) -> Result<T>,
+) -> Result<T> {
     let driver = pool::need(store, pool_name)?;
     let staging = Staging::fresh();
     let images = store.layout().images_dir();
@@ -281,6 +312,11 @@ fn arrive<T>(store: &Store, pool_name: &PoolName, body: impl FnOnce(&Arrival<'_>
         for action in cleanup {
             journal.undo(action.clone())?;
             journal.then(action)?;
+        }
+        if let Some((of_rootfs, part)) = keep {
+            let from = if of_rootfs { &blob_rootfs } else { &blob };
+            // Undone first, before the removals above.
+            journal.undo(Action::Move { from: from.clone(), to: part.to_path_buf() })?;
         }
         fault::point("image.arriving")?;
         let dir = driver.begin_image(&staging)?;
@@ -302,15 +338,28 @@ pub fn volume(pool: &PoolName, name: &str) -> Action {
 
 /// What a new image is called and known for.
 #[derive(Default)]
-struct Wanted {
-    aliases: Vec<AliasName>,
-    public: bool,
-    properties: BTreeMap<String, String>,
-    source: Option<ImageSource>,
+pub(super) struct Wanted {
+    pub aliases: Vec<AliasName>,
+    pub public: bool,
+    /// Over the image's own.
+    pub properties: BTreeMap<String, String>,
+    pub source: Option<ImageSource>,
+    /// Came in by a launch: goes when it is not used for long.
+    pub cached: bool,
+    pub auto_update: bool,
+    /// None: `default`.
+    pub profiles: Option<Vec<String>>,
+    /// Where the image says none.
+    pub expires_at: Option<jiff::Timestamp>,
 }
 
 /// Gives what has arrived its names and its record.
-fn publish(store: &Store, arrival: &Arrival<'_>, imported: Imported, wanted: &Wanted) -> Result<Fingerprint> {
+pub(super) fn publish(
+    store: &Store,
+    arrival: &Arrival<'_>,
+    imported: Imported,
+    wanted: &Wanted,
+) -> Result<Fingerprint> {
     let fingerprint = Fingerprint::parse(imported.fingerprint.as_str())?;
     let held = store.lock_image(&fingerprint, "import")?;
     if store.image(&fingerprint)?.is_some() {
@@ -319,14 +368,20 @@ fn publish(store: &Store, arrival: &Arrival<'_>, imported: Imported, wanted: &Wa
     let layout = store.layout();
     let (file, rootfs) = (layout.image_file(&fingerprint), layout.image_rootfs_file(&fingerprint));
     let split = imported.split;
+    // The disk of a virtual machine stays in its file.
+    let unpacked = imported.kind == InstanceType::Container;
     let record = record(imported, wanted)?;
     journal::run(store, "import", &[&held], |journal| {
-        if !arrival.driver.has_image(&fingerprint)? {
+        if unpacked && !arrival.driver.has_image(&fingerprint)? {
             journal.undo(volume(arrival.pool, &fingerprint))?;
         }
         journal.undo(Action::RemoveFile { path: file.clone() })?;
         journal.undo(Action::RemoveFile { path: rootfs.clone() })?;
-        journal.commits_by(&layout.image_record(&fingerprint))?;
+        let record_file = layout.image_record(&fingerprint);
+        // What a kill may leave of writing it.
+        let name = record_file.file_name().map(atomic::temporary).unwrap_or_default();
+        journal.undo(Action::RemoveFile { path: record_file.with_file_name(name) })?;
+        journal.commits_by(&record_file)?;
         if !wanted.aliases.is_empty() {
             let names = wanted.aliases.iter().map(ToString::to_string).collect();
             journal.then(Action::SetAliases { image: fingerprint.to_string(), names })?;
@@ -337,7 +392,9 @@ fn publish(store: &Store, arrival: &Arrival<'_>, imported: Imported, wanted: &Wa
             rename(&arrival.blob_rootfs, &rootfs)?;
         }
         fault::point("image.named")?;
-        arrival.driver.commit_image(&arrival.staging, &fingerprint)?;
+        if unpacked {
+            arrival.driver.commit_image(&arrival.staging, &fingerprint)?;
+        }
         fault::point("image.committed")?;
         // Syncs the folder of the files as well.
         store.save_image(&held, &record)?;
@@ -357,20 +414,21 @@ fn record(imported: Imported, wanted: &Wanted) -> Result<Image> {
     properties.extend(wanted.properties.clone());
     Ok(Image {
         format: 1,
-        kind: InstanceType::Container,
+        kind: imported.kind,
         architecture: imported.metadata.architecture,
+        content: imported.content.map(|content| content.to_string()),
         size: imported.size,
         filename: imported.filename,
         split: imported.split,
         public: wanted.public,
-        cached: wanted.source.is_some(),
-        auto_update: false,
+        cached: wanted.cached,
+        auto_update: wanted.auto_update,
         created_at,
         uploaded_at: time::now(),
-        expires_at,
-        last_used_at: wanted.source.is_some().then(time::now),
+        expires_at: expires_at.or(wanted.expires_at),
+        last_used_at: wanted.cached.then(time::now),
         source: wanted.source.clone(),
-        profiles: vec!["default".to_string()],
+        profiles: wanted.profiles.clone().unwrap_or_else(|| vec!["default".to_string()]),
         properties,
     })
 }

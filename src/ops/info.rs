@@ -2,7 +2,7 @@
 
 use super::list::{self, Needs, Row};
 use super::list_filter::Filter;
-use super::{console, lifecycle, load};
+use super::{load, logs};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::error::{Error, Result};
 use crate::model::instance::Config;
@@ -27,7 +27,7 @@ pub fn instance(store: &Store, project: &ProjectName, name: &InstanceName) -> Re
 }
 
 /// Name of the log that is shown when none is named.
-pub const DEFAULT_LOG: &str = lifecycle::MONITOR_LOG;
+pub const DEFAULT_LOG: &str = logs::MONITOR;
 
 /// A log of an instance by its file name. Incus's name for the runtime's log gives the monitor's.
 ///
@@ -35,8 +35,8 @@ pub const DEFAULT_LOG: &str = lifecycle::MONITOR_LOG;
 /// Not found: the instance, or a log of that name.
 pub fn log(store: &Store, project: &ProjectName, name: &InstanceName, file: &str) -> Result<String> {
     let bytes = match file {
-        DEFAULT_LOG | "lxc.log" => console::monitor_log(store, project, name)?,
-        "console.log" => console::log(store, project, name)?,
+        DEFAULT_LOG | "lxc.log" => logs::monitor(store, project, name)?,
+        logs::CONSOLE => logs::console(store, project, name)?,
         other => return Err(Error::not_found(format!("Log file {other:?} not found"))),
     };
     Ok(String::from_utf8_lossy(&bytes).into_owned())

@@ -17,7 +17,6 @@ use crate::sys::{pidfd, process};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
-use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -32,6 +31,7 @@ pub struct Keep {
     child: Child,
     console: Console,
     group: Group,
+    stop_signal: Option<i32>,
     halting: Option<Halting>,
     lent: Option<Lent>,
 }
@@ -52,12 +52,13 @@ impl Keep {
     /// Of one that has started; `copy` gets what the console shows, too.
     ///
     /// # Errors
-    /// The console's log or socket cannot be made.
+    /// The console's socket cannot be made.
     pub fn new(plan: &Plan, started: Started, copy: Option<OwnedFd>) -> Result<Self> {
         let Started { child, console, lent } = started;
         let lent = Some(lent);
         let console = Console::new(console, &plan.log_dir, &plan.run_dir, copy)?;
-        Ok(Self { child, console, group: Group::at(plan.cgroup.clone()), halting: None, lent })
+        let (group, stop_signal) = (Group::at(plan.cgroup.clone()), plan.stop_signal);
+        Ok(Self { child, console, group, stop_signal, halting: None, lent })
     }
 
     /// Process 1.
@@ -66,7 +67,7 @@ impl Keep {
     }
 
     /// Keeps it until process 1 has ended. `orders` deliver the signals that ask for the end, `by` is who sends them;
-    /// `on_order` is called when one has come.
+    /// `on_order` is called when one has come. Besides the end it tells what went wrong with giving back what was lent.
     ///
     /// # Errors
     /// As poll(2), waitid(2).
@@ -76,7 +77,7 @@ impl Keep {
         orders: &SignalFd,
         by: Told,
         on_order: OnOrder<'_>,
-    ) -> Result<End> {
+    ) -> Result<(End, Option<Error>)> {
         loop {
             let mut fds = vec![
                 PollFd::new(self.child.pidfd(), PollFlags::POLLIN),
@@ -104,11 +105,9 @@ impl Keep {
                 self.console.rest();
                 let told = self.halting.is_some().then_some(by);
                 let exit = self.child.wait()?;
-                if let Some(Err(e)) = self.lent.take().map(Lent::give_back) {
-                    // The log is the monitor's standard error; the container has ended all the same.
-                    let _ = writeln!(std::io::stderr(), "Error: {e}");
-                }
-                return Ok(End { exit, told });
+                // The container has ended all the same.
+                let trouble = self.lent.take().and_then(|lent| lent.give_back().err());
+                return Ok((End { exit, told }, trouble));
             }
             if ready[3] {
                 self.order(orders, monitored, &mut *on_order);
@@ -158,7 +157,7 @@ impl Keep {
             && at <= now
         {
             // What cannot be asked is killed when the time is over.
-            let heard = halt::once(self.child.pidfd(), self.child.pid()).unwrap_or(true);
+            let heard = halt::once(self.child.pidfd(), self.child.pid(), self.stop_signal).unwrap_or(true);
             halting.again = (!heard).then(|| (now + pause, (pause * 2).min(halt::MOST)));
         }
         Ok(())

@@ -3,7 +3,7 @@
 //! The monitor holds no lock while it waits; here it takes the instance's lock to record the exit, waiting for whoever has
 //! it. The same clean-up serves commands that find the monitor dead ([`clean_up`]).
 
-use super::{confine, cpus, delete, load, network, nics, power, start, undo};
+use super::{confine, cpus, delete, halt, load, logs, network, nics, power, start, undo};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::base::time;
 use crate::container::plan::{Places, Plan};
@@ -22,8 +22,6 @@ use crate::store::{Access, Store};
 use crate::sys::pidfd::Exit;
 use std::time::Duration;
 
-/// Name of the monitor's log in the instance's log folder.
-pub const MONITOR_LOG: &str = "monitor.log";
 /// How long processes get to die once they were killed.
 pub const KILL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most automatic restarts within a minute.
@@ -68,6 +66,11 @@ impl Monitored {
         })
     }
 
+    /// Where what has to be said is written.
+    pub fn log(&self) -> logs::Monitor {
+        logs::Monitor { layout: self.layout.clone(), project: self.project.clone(), name: self.name.clone() }
+    }
+
     /// The instance, and how long it may take to stop when it is told to; none: it is killed at once. Read when it is needed,
     /// because the keys may change while it runs.
     pub fn stop_terms(&self) -> Option<Duration> {
@@ -102,7 +105,9 @@ pub fn record(lock: &MonitorLock, plan: &Plan, init: i32) -> Result<()> {
         init_starttime: proc::start_time(init)?.ok_or_else(gone)?,
         cgroup: plan.cgroup.clone(),
         started_at: time::now(),
-        extra: [(RESTARTED.to_string(), plan.restarted.clone())].into(),
+        extra: std::iter::once((RESTARTED.to_string(), plan.restarted.clone()))
+            .chain(plan.stop_signal.map(|signal| (halt::SIGNAL.to_string(), signal.to_string())))
+            .collect(),
     })
 }
 

@@ -9,7 +9,7 @@ use crate::base::boolean;
 use crate::error::{Error, Result};
 use crate::model::instance::Config;
 use crate::model::keys;
-use regex::{Regex, RegexBuilder};
+use regex_lite::{Regex, RegexBuilder};
 use std::net::IpAddr;
 
 /// One filter.

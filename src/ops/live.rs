@@ -3,7 +3,7 @@
 //! Called by `update` and `profile` before anything is saved: a change that the kernel refuses is not recorded either. What
 //! the registry of keys says about a key decides; see `model::diff`.
 
-use super::{confine, cpus, limits, load, nic_live, settings, start, state};
+use super::{confine, cpus, limits, load, nic_live, proxy_live, settings, start, state};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::container::resources;
 use crate::error::{Context, Error, Result};
@@ -41,7 +41,7 @@ pub fn check(store: &Store, changes: &Changes, expanded: &Expanded) -> Result<()
 
 /// A device that is what it was at the start until the end. One that masks another does nothing itself.
 fn is_fixed(options: &Device) -> bool {
-    !matches!(device::device_type(options), "none" | "nic")
+    !matches!(device::device_type(options), "none" | "nic" | "proxy")
 }
 
 fn differ(old: &Device, new: &Device) -> bool {
@@ -54,7 +54,7 @@ fn differ(old: &Device, new: &Device) -> bool {
 
 fn hotplug(what: &str) -> Error {
     Error::unsupported(
-        "Devices of a running instance that are no network interfaces can't be changed by this version yet",
+        "Devices of a running instance that are no network interfaces or proxies can't be changed by this version yet",
     )
     .context(what)
     .hint("stop it first: stapes stop <instance>")
@@ -87,14 +87,18 @@ const UNDONE: [Action; 9] = [
 ];
 
 /// What a journal notes before `changes` are done to a running instance: its record is what counts in the end, whoever is
-/// refused or killed on the way. Nothing if nothing is done to what runs.
-pub fn undo(project: &ProjectName, name: &InstanceName, changes: &Changes) -> Vec<journal::Action> {
+/// refused or killed on the way. `new`: what is to count for it. Nothing if nothing is done to what runs.
+pub fn undo(project: &ProjectName, name: &InstanceName, changes: &Changes, new: &Expanded) -> Vec<journal::Action> {
     let (project, name) = (project.to_string(), name.to_string());
     let mut all = Vec::new();
     if changes.actions.iter().any(|a| UNDONE.contains(a)) {
         all.push(journal::Action::RenewLimits { project: project.clone(), name: name.clone() });
     }
-    let devices: Vec<String> = nic_live::touched(&changes.devices).into_iter().collect();
+    let devices: Vec<String> = proxy_live::touched(&changes.devices, &new.devices).into_iter().collect();
+    if !devices.is_empty() {
+        all.push(journal::Action::RenewProxies { project: project.clone(), name: name.clone(), devices });
+    }
+    let devices: Vec<String> = nic_live::touched(&changes.devices, &new.devices).into_iter().collect();
     if !devices.is_empty() {
         all.push(journal::Action::RenewNics { project, name, devices });
     }

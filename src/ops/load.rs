@@ -33,7 +33,7 @@ pub struct Loaded {
 /// [`crate::error::Kind::NotFound`]: `Instance not found`.
 pub fn load(store: &Store, project: &ProjectName, name: &InstanceName) -> Result<Loaded> {
     let instance = store.instance(project, name)?.ok_or_else(not_found)?;
-    let volatile = store.volatile(project, name)?;
+    let volatile = store.volatile_of(project, name, &instance)?;
     let expanded = expanded(store, project, &instance)?;
     Ok(Loaded { project: project.clone(), name: name.clone(), instance, volatile, expanded })
 }

@@ -2,6 +2,7 @@
 //! ([`load`]), wiring devices ([`wiring`]).
 //!
 //! Functions take the open store and a request, never print, and never look at the environment.
+mod application;
 pub mod boot;
 pub mod config;
 pub mod confine;
@@ -20,7 +21,15 @@ pub mod halt;
 pub mod idmap;
 pub mod image;
 pub mod image_alias;
+mod image_delta;
+pub mod image_export;
 pub mod image_import;
+pub mod image_metadata;
+pub mod image_oci;
+pub mod image_refresh;
+pub mod image_remote;
+pub mod image_streams;
+pub mod image_url;
 pub mod info;
 pub mod init;
 pub mod keep;
@@ -30,6 +39,7 @@ pub mod list;
 pub mod list_filter;
 pub mod live;
 pub mod load;
+pub mod logs;
 pub mod network;
 mod nic_host;
 mod nic_live;
@@ -41,6 +51,8 @@ pub mod profile;
 mod profile_change;
 pub mod project;
 pub mod proxies;
+mod proxy_live;
+pub mod publish;
 pub mod relay;
 pub mod rename;
 pub mod run;

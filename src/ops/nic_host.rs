@@ -31,7 +31,8 @@ const LOOPBACK: &str = "lo";
 /// Sets up what the interface of a device needs on the host; nothing for most.
 ///
 /// # Errors
-/// Not found: the parent or the VRF. Conflict: an address is taken. A setting of the host is missing; the kernel refuses.
+/// Not found: the parent or the VRF. Invalid: the parent is of the wrong kind. Conflict: an address is taken. A setting of the
+/// host is missing; the kernel refuses.
 pub(super) fn begin(store: &Store, port: Port<'_>, options: &Device, identity: &Identity) -> Result<()> {
     let nictype = keys::NICTYPE.text(options);
     if !matches!(nictype, "routed" | "ipvlan" | "macvlan" | "physical") {
@@ -83,6 +84,25 @@ pub(super) fn started(store: &Store, port: Port<'_>, options: &Device, identity:
     };
     set_rules(&mut Notes { store, port }, &rules::priority_up(&label(port)?, &identity.host_name, priority))?;
     fault::point("nic.priority")
+}
+
+/// Sets its rules again where it had some, after somebody took them away. Some network is up: nobody tidies up meanwhile.
+///
+/// # Errors
+/// nft is missing or refuses.
+pub(super) fn again(store: &Store, port: Port<'_>, options: &Device, identity: &Identity) -> Result<()> {
+    let notes = store.nic_notes(port.project, port.instance)?;
+    if !notes.devices.get(port.device).is_some_and(|parts| parts.contains(&HostPart::Rules)) {
+        return Ok(());
+    }
+    let (label, mut script) = (label(port)?, Script::default());
+    if keys::NICTYPE.text(options) == "routed" {
+        script.append(rules::reverse_path_up(&label, &identity.host_name));
+    }
+    if let Some(priority) = keys::LIMITS_PRIORITY.u32(options)? {
+        script.append(rules::priority_up(&label, &identity.host_name, priority));
+    }
+    firewall::set(store, &script)
 }
 
 /// Takes away what the interfaces of an instance had, or that of one device; nothing left is fine.
@@ -160,17 +180,34 @@ impl Notes<'_> {
     }
 }
 
-/// The parent is there, and so is the VRF.
+/// The parent is there and of the right kind, and the VRF is there.
 fn check_place(host: &mut Links, options: &Device) -> Result<()> {
-    if let Some(parent) = keys::PARENT.get(options)
-        && host.find(parent)?.is_none()
-    {
-        return Err(Error::not_found(format!("Parent device {parent:?} doesn't exist")));
+    if let Some(parent) = keys::PARENT.get(options) {
+        let missing = || Error::not_found(format!("Parent device {parent:?} doesn't exist"));
+        let link = host.find(parent)?.ok_or_else(missing)?;
+        if keys::NICTYPE.text(options) == "physical" && matches!(link.details, Details::Bridge(_)) {
+            return Err(Error::invalid("Parent device is a bridge, use nictype=bridged instead"));
+        }
     }
     let Some(vrf) = keys::VRF.get(options) else { return Ok(()) };
     match host.find(vrf)?.map(|link| link.details) {
         Some(Details::Vrf(_)) => Ok(()),
         _ => Err(Error::not_found(format!("VRF {vrf:?} doesn't exist"))),
+    }
+}
+
+/// Whether the parent of a virtual function can have some.
+///
+/// # Errors
+/// Not found: the parent. Invalid: it is no hardware, or such that has none.
+pub(super) fn check_hardware(options: &Device) -> Result<()> {
+    let Some(parent) = keys::PARENT.get(options).filter(|_| keys::NICTYPE.text(options) == "sriov") else {
+        return Ok(());
+    };
+    let missing = || Error::not_found(format!("Parent device {parent:?} doesn't exist"));
+    match Links::open()?.find(parent)?.ok_or_else(missing)?.device.has_virtual_functions() {
+        true => Ok(()),
+        false => Err(Error::invalid(format!("Parent device {parent:?} doesn't support SR-IOV"))),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::base::names::{InstanceName, NetworkName, ProjectName};
 use crate::container::nics as runtime;
 use crate::error::{Context, Error, Result};
 use crate::fault;
-use crate::host::links::Links;
+use crate::host::links::{Links, sysctl};
 use crate::model::diff::DeviceChanges;
 use crate::model::instance::{Device, Devices};
 use crate::model::keys::Key;
@@ -31,12 +31,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-/// The network interfaces that a change reaches, by device.
-pub(super) fn touched(changes: &DeviceChanges) -> BTreeSet<String> {
+/// The network interfaces that a change reaches, by device: `new` are the devices as they are to be. Whether there are proxies
+/// of the firewall may matter to all of them (see [`network::hairpin`]).
+pub(super) fn touched(changes: &DeviceChanges, new: &Devices) -> BTreeSet<String> {
     let is_nic = |d: &Device| device_type(d) == "nic";
     let whole = changes.removed.iter().chain(&changes.added).filter(|(_, d)| is_nic(d)).map(|(n, _)| n);
     let updated = changes.updated.iter().filter(|(_, (_, new))| is_nic(new)).map(|(n, _)| n);
-    whole.chain(updated).cloned().collect()
+    let mut all: BTreeSet<String> = whole.chain(updated).cloned().collect();
+    if sysctl::translates_in_bridges()
+        && changes.removed.values().chain(changes.added.values()).any(network::nat::is_nat)
+    {
+        all.extend(new.iter().filter(|(_, d)| is_nic(d)).map(|(n, _)| n.clone()));
+    }
+    all
 }
 
 /// Has the interfaces of these devices be what `loaded` says; its volatile configuration gets the names on the host. An
@@ -198,7 +205,7 @@ impl<'a> Live<'a> {
             return;
         };
         if store.network(&owner, &network).is_ok_and(|found| found.is_some()) {
-            let _ = network::leases::release(store, &owner, &network, old.nic.hwaddr.as_slice());
+            let _ = network::leases::release(store, (&owner, &network), old.nic.hwaddr.as_slice(), self.target.name);
         }
     }
 

@@ -10,6 +10,7 @@ use crate::base::mac;
 use crate::base::names::{InstanceName, ProjectName};
 use crate::container;
 use crate::error::{Context, Error, Result};
+use crate::host::links::{Details, Links};
 use crate::model::diff::DeviceChanges;
 use crate::model::instance::{Config, Device, Devices};
 use crate::model::keys::device::{self, nic as keys};
@@ -161,11 +162,14 @@ pub(super) fn identity(loaded: &Loaded, name: &str) -> Result<Identity> {
 /// The devices of an instance, those on managed networks with what these say, those of VLANs on the VLAN's interface.
 ///
 /// # Errors
-/// There is no such network; a device sets what the network says.
+/// There is no such network; a device sets what the network says, or wants what the hardware has not.
 pub(super) fn resolved(store: &Store, loaded: &Loaded) -> Result<Devices> {
     let mut devices = loaded.expanded.devices.clone();
     for (name, options) in interfaces(loaded) {
-        let whole = on_network(store, loaded, options).and_then(|whole| nic_vlan::on_interface(&whole));
+        let whole = on_network(store, loaded, options).and_then(|whole| {
+            nic_host::check_hardware(&whole)?;
+            nic_vlan::on_interface(&whole)
+        });
         devices.insert(name.clone(), whole.with_context(|| format!("Failed to start device \"{name}\""))?);
     }
     Ok(devices)
@@ -177,6 +181,18 @@ fn on_network(store: &Store, loaded: &Loaded, options: &Device) -> Result<Device
     network::need(store, &loaded.project, network)
         .with_context(|| format!("Failed loading network \"{network}\""))
         .and_then(|(found, record)| nic::resolve(options, &found, &record))
+        .and_then(as_port)
+}
+
+/// One on a network that stands for an interface of the host is a port of that where it is a bridge, as with Incus.
+fn as_port(mut whole: Device) -> Result<Device> {
+    if let ("physical", Some(parent)) = (keys::NICTYPE.text(&whole), keys::PARENT.get(&whole))
+        && Links::open()?.find(parent)?.is_some_and(|link| matches!(link.details, Details::Bridge(_)))
+    {
+        keys::NICTYPE.set(&mut whole, "bridged");
+        keys::GVRP.remove(&mut whole);
+    }
+    Ok(whole)
 }
 
 /// Sees to it that what interfaces of an instance are put on is there: managed networks are brought up, and interfaces of the
@@ -260,6 +276,19 @@ pub(super) fn above(store: &Store, loaded: &Loaded, (name, options): (&str, &Dev
     nic_host::started(store, port, options, &identity(loaded, name)?)
 }
 
+/// Sets the rules of the host for the interfaces of an instance that runs again, after somebody took them away.
+///
+/// # Errors
+/// nft is missing or refuses.
+pub(super) fn rules_again(store: &Store, loaded: &Loaded) -> Result<()> {
+    let devices = resolved(store, loaded)?;
+    for (name, options) in interfaces(loaded).filter_map(|(name, _)| devices.get_key_value(name)) {
+        let port = Port { project: &loaded.project, instance: &loaded.name, device: name };
+        nic_host::again(store, port, options, &identity(loaded, name)?)?;
+    }
+    Ok(())
+}
+
 /// Ends what the host still has of the interfaces of an instance that ended; nothing left is fine.
 ///
 /// # Errors
@@ -275,6 +304,7 @@ pub(super) fn end(store: &Store, who: (&ProjectName, &InstanceName)) -> Result<(
         on_host.map(|(d, n)| (d.to_string(), n.clone())).unzip();
     // One whose plugging in was broken off stands in the run file only. What cannot be read has none.
     if let Ok(board) = Board::read(&store.layout().instance_run_dir(who.0, who.1)) {
+        container::nics::restore(&board)?;
         for plugged in board.all() {
             devices.insert(plugged.nic.device.clone());
             names.extend(plugged.nic.link.host_end().map(|end| end.name.clone()));
@@ -302,11 +332,15 @@ pub(super) fn end(store: &Store, who: (&ProjectName, &InstanceName)) -> Result<(
 /// blocks an address for a while and nothing else, so what goes wrong here stops nobody.
 pub(super) fn release(store: &Store, who: (&ProjectName, &InstanceName)) {
     let Ok(loaded) = load::load(store, who.0, who.1) else { return };
-    for (name, options) in interfaces(&loaded) {
-        let found = keys::NETWORK.get(options).and_then(|network| network::need(store, &loaded.project, network).ok());
-        let (Some((network, _)), Ok(identity)) = (found, identity(&loaded, name)) else { continue };
-        let Ok(owner) = network::project_of(store, &loaded.project) else { continue };
-        let _ = network::leases::release(store, &owner, &network, identity.hwaddr.as_slice());
+    let Ok(owner) = network::project_of(store, &loaded.project) else { return };
+    // An IPv6 client may call itself on all interfaces by the address of one.
+    let hwaddrs: Vec<[u8; 6]> =
+        interfaces(&loaded).filter_map(|(name, _)| identity(&loaded, name).ok()?.hwaddr).collect();
+    let named: BTreeSet<&str> = interfaces(&loaded).filter_map(|(_, options)| keys::NETWORK.get(options)).collect();
+    for name in named {
+        if let Ok((network, _)) = network::need(store, &loaded.project, name) {
+            let _ = network::leases::release(store, (&owner, &network), &hwaddrs, who.1);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::load::{self, Loaded};
 use super::network::taken::{self, Owner};
 use super::profile::{not_found, note, record, record_of, validate};
 use super::update::{self, Checked};
-use super::{lifecycle, live, nic_live, nics};
+use super::{lifecycle, live, nic_live, nics, proxy_live};
 use crate::base::names::{InstanceName, ProfileName, ProjectName};
 use crate::error::{Context, Error, Kind, Result};
 use crate::fault;
@@ -19,7 +19,7 @@ use crate::model::profile::Profile;
 use crate::model::view::ProfilePut;
 use crate::store::lock::{Exclusive, Held, InstanceKey, ProjectKey, Proof};
 use crate::store::{Action, Journal, Store, journal, record as store_record};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 type ProjectLock = Held<ProjectKey, Exclusive>;
 type InstanceLock = Held<InstanceKey, Exclusive>;
@@ -47,7 +47,7 @@ pub fn update(
     let mut proofs: Vec<&dyn Proof> = held.iter().map(|h| h as &dyn Proof).collect();
     proofs.push(&lock);
     let mut chosen = choose(store, &held, &affected)?;
-    let undo: Vec<Action> = affected.iter().flat_map(|a| live::undo(project, &a.name, &a.changes)).collect();
+    let undo: Vec<Action> = affected.iter().flat_map(|a| live::undo(project, &a.name, &a.changes, &a.new)).collect();
     let mut act = |journal: Option<&mut Journal<'_>>| {
         apply(store, project, &affected, &mut chosen)?;
         let saved = Saved { name, old: &old, new: &new, affected: &affected, held: &held, chosen: &chosen };
@@ -106,7 +106,10 @@ fn apply(
         let mut act = || {
             live::apply(target, &one.changes.actions, &one.new)?;
             match chosen.get_mut(&one.name) {
-                Some(new) => nic_live::apply(target, new, &nic_live::touched(&one.changes.devices)),
+                Some(new) => {
+                    nic_live::apply(target, new, &one.nics())?;
+                    proxy_live::apply(target, new, &one.proxies())
+                }
                 None => Ok(()),
             }
         };
@@ -145,9 +148,20 @@ struct Affected {
 }
 
 impl Affected {
-    /// Its volatile record follows from the change.
+    /// Its volatile record follows from the change, or something that runs of it.
     fn has_own(&self) -> bool {
-        self.changes.idmap || self.changes.cloud_init || !nic_live::touched(&self.changes.devices).is_empty()
+        let devices = !self.nics().is_empty() || !self.proxies().is_empty();
+        self.changes.idmap || self.changes.cloud_init || devices
+    }
+
+    /// Its interfaces that the change reaches.
+    fn nics(&self) -> BTreeSet<String> {
+        nic_live::touched(&self.changes.devices, &self.new.devices)
+    }
+
+    /// Its proxies that the change reaches.
+    fn proxies(&self) -> BTreeSet<String> {
+        proxy_live::touched(&self.changes.devices, &self.new.devices)
     }
 }
 

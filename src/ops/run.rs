@@ -8,8 +8,8 @@ use super::exec::{self, Process, Session};
 use super::load::{self, Loaded};
 use super::relay::Ended;
 use super::{
-    confine, create, idmap, image_import, lifecycle, network, nics, pool, proxies, run_network, settings, start,
-    templates,
+    application, confine, create, idmap, image_import, lifecycle, network, nics, pool, proxies, run_network, settings,
+    start, templates,
 };
 use crate::container::build::{self, Settings};
 use crate::container::plan::{Init, Plan};
@@ -34,8 +34,10 @@ pub const TIMED_OUT: i32 = 124;
 pub struct Request {
     /// The instance to make; `ephemeral` is set unless it is to be kept.
     pub create: create::Request,
-    /// The command; without words the image's shell.
+    /// The command; without words the image's application, else its shell.
     pub process: Process,
+    /// The user is given; else it is the application's, if the image has one.
+    pub user_given: bool,
     /// Leave the instance behind, stopped.
     pub keep: bool,
     /// Kill it after this time.
@@ -149,7 +151,8 @@ fn execute(
     }
     network::nat::begin(store, &loaded)?;
     let monitor = MonitorLock::take(&plan.run_dir)?;
-    let owner = (!plan.privileged).then(|| plan.host_uid(request.process.user));
+    let user = plan.spec.process().as_ref().map_or(0, |p| p.user().uid());
+    let owner = (!plan.privileged).then(|| plan.host_uid(user));
     let session = Session::plain(&request.process.streams, request.process.terminal.is_some(), owner)?;
     let (session, theirs) = session.split();
     fault::point("run.start")?;
@@ -203,19 +206,23 @@ fn plan(store: &Store, loaded: &Loaded, request: &Request) -> Result<Plan> {
     let base = start::plan(store, loaded, &cgroups)?;
     let config = &loaded.expanded.config;
     let term = request.process.terminal.as_deref().filter(|t| !t.is_empty());
-    let shell = || vec!["/bin/sh".to_string()];
-    let command = if request.process.command.is_empty() { shell() } else { request.process.command.clone() };
     let group = Group::at(base.cgroup.clone());
-    let settings = Settings {
-        args: command,
-        env: settings::command_environment(config, &request.process.env, request.process.user, term),
-        cwd: request.process.cwd.clone().unwrap_or_else(|| "/".to_string()).into(),
-        uid: request.process.user,
-        gid: request.process.group,
-        terminal: request.process.terminal.is_some(),
-        apparmor: base.apparmor().map(str::to_string),
-        ..settings::system(&loaded.name, config, start::map_of(loaded)?, &group)?
-    };
+    let system = settings::system(&loaded.name, config, start::map_of(loaded)?, &group)?;
+    let application = application::of(pool::need(store, &loaded.pool()?)?.as_ref(), loaded)?;
+    let own = application.map(|a| a.settings(system.clone(), config)).transpose()?;
+    let mut settings = own.unwrap_or_else(|| Settings { args: vec!["/bin/sh".to_string()], ..system });
+    if !request.process.command.is_empty() {
+        settings.args.clone_from(&request.process.command);
+    }
+    if request.user_given {
+        (settings.uid, settings.gid, settings.groups) = (request.process.user, request.process.group, Vec::new());
+    }
+    if let Some(cwd) = &request.process.cwd {
+        settings.cwd = cwd.into();
+    }
+    settings.env = settings::command_environment(config, &request.process.env, settings.uid, term);
+    settings.terminal = request.process.terminal.is_some();
+    settings.apparmor = base.apparmor().map(str::to_string);
     Ok(Plan {
         spec: build::spec(&settings)?,
         host_binds: settings::device_nodes(),

@@ -1,60 +1,84 @@
 //! Starts the monitor of an instance: our binary re-executed, in a session and a cgroup of its own, with nothing inherited
-//! but the sealed plan, a pipe to report on and its log.
+//! but the plan, a line to talk on and the lock.
 
 use crate::container::plan::Plan;
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::host::cgroup::Tree;
 use crate::host::scope;
-use crate::ops::lifecycle;
+use crate::model::instance::Config;
+use crate::ops::{idmap, lifecycle, load};
+use crate::store::Store;
 use crate::store::lock::{Exclusive, Held, InstanceKey};
 use crate::sys::child::{CArray, Fd, Op};
 use crate::sys::clone::{Child, Spawn, spawn};
-use crate::sys::{memfd, selfexe};
+use crate::sys::{memfd, selfexe, socket};
 use std::ffi::CString;
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 
 /// Where the monitor finds its plan.
 pub const PLAN: i32 = 3;
-/// Where it reports.
-pub const READY: i32 = 4;
+/// Where it is told to begin, and reports.
+pub const LINE: i32 = 4;
 /// Where it holds the instance's lock, too, until it has recorded what runs: whoever starts it may be killed meanwhile, and
 /// nobody else may take a container that is on its way for one that was left behind.
 pub const LOCK: i32 = 5;
 /// Argument zero of the role.
 pub const ROLE: &str = "stapes-monitor";
 
-/// Starts the monitor and waits until the container runs. Needs the instance's lock, `held`.
+/// A monitor that has been started and waits for its plan. Dropped, it goes away and has done nothing.
 ///
-/// # Errors
-/// What the monitor reports; the monitor has then ended and left nothing.
-pub fn monitor(held: &Held<InstanceKey, Exclusive>, plan: &Plan, cgroups: &Tree) -> Result<()> {
-    let (ready, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    let data = memfd::sealed("stapes-plan", &plan.to_json()?).context("Failed handing over the plan")?;
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(plan.log_dir.join(lifecycle::MONITOR_LOG))
-        .context("Failed opening the monitor's log")?;
-    let null = std::fs::File::open("/dev/null").context("Failed opening \"/dev/null\"")?;
-    let exe = our_binary(plan).context("Failed opening ourselves")?;
-    let words = [ROLE.to_string(), format!("{}/{}", plan.project, plan.name)];
-    let handed = [data.as_fd(), theirs.as_fd(), held.as_fd()];
-    let program = role([null.as_raw_fd(), log.as_raw_fd()], &handed, exe.as_fd(), words)?;
-    let mut child = into_tree(cgroups, &program).context("Failed starting the monitor")?;
-    drop(theirs);
-    if let Err(failure) = child.wait_exec().context("Failed starting the monitor")? {
-        return Err(Error::failed(format!("Failed starting the monitor: error {}", failure.errno)));
+/// It comes to itself while the caller is still busy with disk and records, and while it lives our part of the cgroup tree
+/// stays.
+#[derive(Debug)]
+pub struct Waiting {
+    child: Child,
+    line: OwnedFd,
+    plan: OwnedFd,
+    /// It runs from a protected view of our binary.
+    protected: bool,
+}
+
+impl Waiting {
+    /// Starts one for the instance whose lock is `held`; it holds that, too. `config`: the instance's, expanded.
+    ///
+    /// # Errors
+    /// As clone3(2); the cgroup tree cannot be made ([`Tree::hold`]).
+    pub fn new(store: &Store, held: &Held<InstanceKey, Exclusive>, config: &Config) -> Result<Self> {
+        let protected = idmap::would_reach(config, selfexe::owner()?)?;
+        let (line, theirs) = socket::pair()?;
+        let plan = memfd::empty("stapes-plan").context("Failed handing over the plan")?;
+        let null = File::options().read(true).write(true).open("/dev/null").context("Failed opening \"/dev/null\"")?;
+        let exe = our_binary(protected).context("Failed opening ourselves")?;
+        let words = [ROLE.to_string(), format!("{}/{}", held.key().project, held.key().name)];
+        let handed = [plan.as_fd(), theirs.as_fd(), held.as_fd()];
+        let program = role([null.as_raw_fd(); 2], &handed, exe.as_fd(), words)?;
+        let child = into_tree(&load::cgroups(store.layout())?, &program).context("Failed starting the monitor")?;
+        Ok(Self { child, line, plan, protected })
     }
-    await_ready(ready, child, "The monitor ended before the instance was running")
+
+    /// Gives it the plan and waits until the container runs.
+    ///
+    /// # Errors
+    /// What the monitor reports; it has then ended and left nothing.
+    pub fn start(mut self, plan: &Plan) -> Result<()> {
+        if plan.holds_uid(selfexe::owner()?) && !self.protected {
+            return Err(Error::internal("The monitor would run from a binary that the instance can write to"));
+        }
+        memfd::seal(self.plan.as_fd(), &plan.to_json()?).context("Failed handing over the plan")?;
+        if let Err(failure) = self.child.wait_exec().context("Failed starting the monitor")? {
+            return Err(Error::failed(format!("Failed starting the monitor: error {}", failure.errno)));
+        }
+        // One that is gone has its say below.
+        let _ = socket::tell(self.line.as_fd());
+        await_ready(self.line, self.child, "The monitor ended before the instance was running")
+    }
 }
 
 /// Straight into the monitors' group, as a rule; if it is not there, or is going away with the last instance, it is made.
-fn into_tree(cgroups: &Tree, program: &[Op]) -> Result<Child> {
+pub(super) fn into_tree(cgroups: &Tree, program: &[Op]) -> Result<Child> {
     let into = || -> Result<Child> {
         let group = cgroups.monitors().open()?;
         Ok(spawn(&Spawn { namespaces: 0, cgroup: Some(group.as_fd()) }, program)?)
@@ -68,9 +92,10 @@ fn into_tree(cgroups: &Tree, program: &[Op]) -> Result<Child> {
     }
 }
 
-/// What the monitor, and what it starts itself, runs from: a protected view where the instance's root could write to the binary itself.
-pub(super) fn our_binary(plan: &Plan) -> crate::sys::Result<OwnedFd> {
-    if plan.holds_uid(selfexe::owner()?) { selfexe::sealed() } else { selfexe::plain() }
+/// What the monitor, and what it starts itself, runs from: a protected view where the instance's root could write to the
+/// binary itself.
+pub(super) fn our_binary(protected: bool) -> crate::sys::Result<OwnedFd> {
+    if protected { selfexe::sealed() } else { selfexe::plain() }
 }
 
 /// Our binary as a role of these two first words: in a session of its own, with `handed` at the descriptors from 3 on.
@@ -120,7 +145,7 @@ fn environment() -> Result<Vec<CString>> {
 /// Waits for what a role reports; `silent`: what it means that it ended without a word.
 pub(super) fn await_ready(ready: OwnedFd, child: Child, silent: &str) -> Result<()> {
     let mut report = Vec::new();
-    let mut pipe = std::fs::File::from(ready);
+    let mut pipe = File::from(ready);
     Read::by_ref(&mut pipe).take(64 << 10).read_to_end(&mut report).context("Failed waiting for a process of ours")?;
     match report.first() {
         Some(b'+') => {

@@ -1,7 +1,10 @@
 //! `start`: from records to a running container.
 
 use super::load::{self, Loaded, group_name};
-use super::{confine, cpus, idmap, lifecycle, network, nics, pool, settings, spawn, templates, wiring};
+use super::spawn::Waiting;
+use super::{
+    application, confine, cpus, idmap, lifecycle, network, nics, pool, run_network, settings, templates, wiring,
+};
 use crate::base::idmap::IdMap;
 use crate::base::names::{InstanceName, ProjectName};
 use crate::base::time;
@@ -23,7 +26,6 @@ use crate::store::lock::{Exclusive, Held, InstanceKey};
 use crate::store::runfile::Wish;
 use crate::sys::pidfd;
 use std::os::fd::AsFd;
-use std::os::unix::fs::DirBuilderExt;
 use std::time::Duration;
 
 /// How it is started.
@@ -54,13 +56,13 @@ pub fn start(store: &Store, project: &ProjectName, name: &InstanceName) -> Resul
 }
 
 /// Who carries a start out.
-pub(super) struct Starter<'a, T> {
+pub(super) struct Starter<'a, F> {
     /// Where the instance is to live.
     pub cgroups: &'a Tree,
     /// Whether it is started again when the host comes back.
     pub returns_with_host: bool,
     /// Starts the container of the plan; what it returns ends the container when it is dropped, or is nothing.
-    pub run: &'a dyn Fn(&Plan) -> Result<T>,
+    pub run: F,
 }
 
 /// Starts a stopped instance under its lock, with a monitor.
@@ -68,12 +70,26 @@ pub(super) struct Starter<'a, T> {
 /// # Errors
 /// As [`start`].
 pub fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, options: &Options) -> Result<()> {
-    let cgroups = load::cgroups(store.layout())?;
-    let run = |plan: &Plan| spawn::monitor(held, plan, &cgroups);
-    locked_with(store, held, options, &Starter { cgroups: &cgroups, returns_with_host: true, run: &run })
+    let loaded = load::load(store, &held.key().project, &held.key().name)?;
+    let monitor = Waiting::new(store, held, &loaded.expanded.config)?;
+    loaded_with(store, held, loaded, options, monitored(monitor, &load::cgroups(store.layout())?))
 }
 
-/// The same, carried out by `starter`.
+/// The same, with a monitor that waits already.
+///
+/// # Errors
+/// As [`start`].
+pub fn with_monitor(store: &Store, held: &Held<InstanceKey, Exclusive>, monitor: Waiting) -> Result<()> {
+    let cgroups = load::cgroups(store.layout())?;
+    locked_with(store, held, &Options::default(), monitored(monitor, &cgroups))
+}
+
+fn monitored(monitor: Waiting, cgroups: &Tree) -> Starter<'_, impl FnOnce(&Plan) -> Result<()>> {
+    Starter { cgroups, returns_with_host: true, run: move |plan: &Plan| monitor.start(plan) }
+}
+
+/// The same, carried out by `starter`, which sees to it that our part of the cgroup tree is there and stays until something
+/// lives in it.
 ///
 /// # Errors
 /// As [`start`].
@@ -81,16 +97,27 @@ pub(super) fn locked_with<T>(
     store: &Store,
     held: &Held<InstanceKey, Exclusive>,
     options: &Options,
-    starter: &Starter<'_, T>,
+    starter: Starter<'_, impl FnOnce(&Plan) -> Result<T>>,
+) -> Result<T> {
+    let loaded = load::load(store, &held.key().project, &held.key().name)?;
+    loaded_with(store, held, loaded, options, starter)
+}
+
+fn loaded_with<T>(
+    store: &Store,
+    held: &Held<InstanceKey, Exclusive>,
+    mut loaded: Loaded,
+    options: &Options,
+    starter: Starter<'_, impl FnOnce(&Plan) -> Result<T>>,
 ) -> Result<T> {
     let InstanceKey { project, name } = held.key();
-    let mut loaded = load::load(store, project, name)?;
     let before = loaded.volatile.clone();
     nics::settle(store, &mut loaded)?;
-    let plan = Plan { restarted: options.restarted.clone(), ..plan(store, &loaded, starter.cgroups)? };
-    // Our part of the tree must be there before anything is set in it, and stay until something lives in it.
-    let _keeper = starter.cgroups.hold()?;
+    // Nobody inside would ask for an address.
+    let told = application::is_instance(&loaded)?.then(|| run_network::settle(store, &mut loaded)).transpose()?;
+    let mut plan = Plan { restarted: options.restarted.clone(), ..plan(store, &loaded, starter.cgroups)? };
     let started = prepare(store, held, &plan)
+        .and_then(|()| told.map_or(Ok(()), |told| run_network::plan(&mut plan, &loaded, told)))
         .and_then(|()| fault::point("start.planned"))
         .and_then(|()| load_modules(&loaded.expanded.config))
         .and_then(|()| confine::prepare(store, &loaded))
@@ -101,7 +128,7 @@ pub(super) fn locked_with<T>(
         .and_then(|()| {
             mark_running(&mut loaded, &plan, starter.returns_with_host);
             cpus::note_node(store, (project, name), &mut loaded.volatile.config)?;
-            record_and_run(store, held, &loaded, &|| (starter.run)(&plan))
+            record_and_run(store, held, &loaded, || (starter.run)(&plan))
         });
     match started {
         Ok(started) => Ok(started),
@@ -117,7 +144,7 @@ fn record_and_run<T>(
     store: &Store,
     held: &Held<InstanceKey, Exclusive>,
     loaded: &Loaded,
-    run: &dyn Fn() -> Result<T>,
+    run: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     let (recorded, started) = std::thread::scope(|scope| {
         let record = scope.spawn(|| store.save_volatile(held, &loaded.volatile));
@@ -173,18 +200,13 @@ fn mark_running(loaded: &mut Loaded, plan: &Plan, returns_with_host: bool) {
     keys::VOLATILE_IDMAP_CURRENT.set(config, current);
 }
 
-/// Makes what a plan needs before the container: its folders, and the controllers and CPUs of its cgroup.
+/// Makes what a plan needs before the container: its run-time folder, and the controllers and CPUs of its cgroup.
 ///
 /// # Errors
 /// As mkdir(2). Unsupported: a limit's controller cannot be turned on. As [`cpus::assign`].
 pub fn prepare(store: &Store, held: &Held<InstanceKey, Exclusive>, plan: &Plan) -> Result<()> {
     store.make_run_dir(held)?;
-    prepare_group(store, held, plan)?;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&plan.log_dir)
-        .with_context(|| format!("Failed creating \"{}\"", plan.log_dir.display()))
+    prepare_group(store, held, plan)
 }
 
 fn prepare_group(store: &Store, held: &Held<InstanceKey, Exclusive>, plan: &Plan) -> Result<()> {
@@ -238,7 +260,18 @@ pub fn plan(store: &Store, loaded: &Loaded, cgroups: &Tree) -> Result<Plan> {
     let parts = parts(store, loaded, &root.rootfs)?;
     let privileged = map.is_none();
     let apparmor = confine::label(store.layout(), &loaded.project, &loaded.name);
-    let settings = Settings { apparmor, ..settings::system(&loaded.name, config, map, &group)? };
+    let driver = pool::need(store, &loaded.pool()?)?;
+    let application = application::of(driver.as_ref(), loaded)?;
+    let system = Settings { apparmor, ..settings::system(&loaded.name, config, map, &group)? };
+    let (settings, init, mut mounts) = match &application {
+        None => (system, Init::System, Vec::new()),
+        Some(application) => {
+            let settings = application.settings(system, config)?;
+            let init = application.init(&settings);
+            (settings, init, application.mounts(&root.rootfs, &parts.mounts)?)
+        }
+    };
+    mounts.extend(parts.mounts);
     Ok(Plan {
         spec: build::spec(&settings)?,
         project: loaded.project.to_string(),
@@ -247,14 +280,15 @@ pub fn plan(store: &Store, loaded: &Loaded, cgroups: &Tree) -> Result<Plan> {
         readonly: parts.readonly,
         throwaway: false,
         shift: root.shift,
-        mounts: parts.mounts,
+        mounts,
         nics: parts.nics,
         proxies: parts.proxies,
         host_binds: settings::host_binds(privileged),
+        stop_signal: application.filter(|_| init != Init::System).map(|a| a.stop_signal()),
         privileged,
         nesting: keys::SECURITY_NESTING.bool(config)?,
-        init: Init::System,
-        files: templates::due(pool::need(store, &loaded.pool()?)?.as_ref(), loaded, privileged)?,
+        init,
+        files: templates::due(driver.as_ref(), loaded, privileged)?,
         cgroup: group.path().to_path_buf(),
         cpus: CpuWish::of(config),
         run_dir: store.layout().instance_run_dir(&loaded.project, &loaded.name),

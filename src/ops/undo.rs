@@ -1,7 +1,7 @@
 //! What recovery cannot do in the store, because it takes storage: see `store::undo`. Every action is idempotent and takes
 //! no lock of the store but an allocator's.
 
-use super::{cpus, live, network, nic_live, nics, pool};
+use super::{cpus, live, network, nic_live, nics, pool, proxy_live};
 use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName};
 use crate::error::{Error, Result};
 use crate::storage::{Driver, ImageFate, Staging, Trash, Volume, VolumeKind};
@@ -50,6 +50,9 @@ impl Undoer for OpsUndoer {
             }
             Action::RenewNics { project, name, devices } => {
                 nic_live::renew(store, &ProjectName::parse(project)?, &InstanceName::parse(name)?, devices)
+            }
+            Action::RenewProxies { project, name, devices } => {
+                proxy_live::renew(store, &ProjectName::parse(project)?, &InstanceName::parse(name)?, devices)
             }
             Action::RenewAcls { project } => network::rules::renew_all(store, &ProjectName::parse(project)?),
             Action::RenewZones => {

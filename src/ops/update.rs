@@ -5,7 +5,7 @@
 
 use super::load::{self, Loaded};
 use super::network::taken::{self, Owner};
-use super::{cpus, idmap, lifecycle, live, network, nic_live, nics, pool};
+use super::{cpus, idmap, lifecycle, live, network, nic_live, nics, pool, proxy_live};
 use crate::base::names::{InstanceName, PoolName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -87,16 +87,19 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, old: &Loaded, put:
     let _ids = refresh_volatile(store, &changes, &mut new)?;
     nics::refresh(store, &changes.devices, &mut new)?;
     fault::point("config.live")?;
+    let undone = new.expanded.clone();
     let Some(running) = running else { return save(store, held, Saved { old, new: &new, changes: &changes }, None) };
     let (project, name) = (&old.project, &old.name);
     let target = live::Target { store, project, name, running: &running };
     let mut act = |journal: Option<&mut Journal<'_>>| {
         live::apply(target, &changes.actions, &new.expanded)?;
         note_node(store, &changes, &mut new)?;
-        nic_live::apply(target, &mut new, &nic_live::touched(&changes.devices))?;
+        let reached = nic_live::touched(&changes.devices, &new.expanded.devices);
+        nic_live::apply(target, &mut new, &reached)?;
+        proxy_live::apply(target, &new, &proxy_live::touched(&changes.devices, &new.expanded.devices))?;
         save(store, held, Saved { old, new: &new, changes: &changes }, journal)
     };
-    let undo = live::undo(project, name, &changes);
+    let undo = live::undo(project, name, &changes, &undone);
     if undo.is_empty() {
         return act(None);
     }

@@ -7,6 +7,7 @@ use crate::model::attach::{Attachment, Need, Rootfs, Supply};
 use crate::model::instance::{Devices, InstanceType};
 use crate::model::keys::device::device_type;
 use crate::model::nic::{Identity, Nic};
+use crate::model::proxy::Proxy;
 
 /// Name and address of the interface of a device.
 pub type Interfaces<'a> = &'a dyn Fn(&str) -> Result<Identity>;
@@ -47,6 +48,24 @@ pub fn nics(devices: &Devices, kind: InstanceType, interfaces: Interfaces<'_>) -
             match attachment {
                 Attachment::Nic(nic) => out.push(nic),
                 other => return Err(Error::internal(format!("A network interface asks for {other:?}"))),
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// The proxies among `devices` that are processes, on paper.
+///
+/// # Errors
+/// As [`attachments`].
+pub fn proxies(devices: &Devices, kind: InstanceType) -> Result<Vec<Proxy>> {
+    let mut out = Vec::new();
+    for (name, options) in devices.iter().filter(|(_, d)| device_type(d) == "proxy") {
+        let Some(device) = device::load(name, options, kind)? else { continue };
+        for attachment in device.start(Vec::new())? {
+            match attachment {
+                Attachment::Proxy(proxy) => out.push(proxy),
+                other => return Err(Error::internal(format!("A proxy asks for {other:?}"))),
             }
         }
     }

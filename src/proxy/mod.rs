@@ -66,7 +66,7 @@ fn begin(task: OwnedFd, lock: &File, init: OwnedFd, namespaces: &sides::Namespac
         End::Unix(path) if !proxy.inside => Some(path.as_path()),
         _ => None,
     });
-    proxies::note(lock, socket)?;
+    proxies::note(lock, socket, &proxy.to_line()?)?;
     fault::point("proxy.begin")?;
     let listeners = sides::bind(&task, namespaces)?;
     fault::point("proxy.bound")?;

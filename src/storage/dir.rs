@@ -93,6 +93,10 @@ impl Images for Dir {
         self.pool.has_image(image)
     }
 
+    fn image_metadata(&self, image: &Fingerprint) -> PathBuf {
+        self.pool.path(&Pool::image(image))
+    }
+
     fn delete_image(&self, image: &Fingerprint) -> Result<ImageFate> {
         self.pool.discard_image(image).map(ImageFate::Gone)
     }

@@ -90,6 +90,10 @@ pub trait Images: std::fmt::Debug + Send + Sync {
     /// The pool cannot be read.
     fn has_image(&self, image: &Fingerprint) -> Result<bool>;
 
+    /// The folder that holds `metadata.yaml` of an image that is in the pool, and `templates/` and `config.json` if it has them; not
+    /// to be written.
+    fn image_metadata(&self, image: &Fingerprint) -> PathBuf;
+
     /// Removes the image unless volumes still need it. To be called when its record goes, and again after each
     /// [`Driver::delete`] of a volume whose image has no record any more. Repeated: `Gone(None)`. Lock: the image, exclusive.
     ///
@@ -178,7 +182,7 @@ pub trait Driver: Images {
     /// NotFound: the volume, or the image below it.
     fn rootfs(&self, volume: &Volume) -> Result<Rootfs>;
 
-    /// The folder that holds `metadata.yaml` and `templates/` of the volume: its own, or its image's (not to be written).
+    /// The folder that holds `metadata.yaml`, `templates/` and `config.json` of the volume: its own, or its image's (not to be written).
     ///
     /// # Errors
     /// NotFound.

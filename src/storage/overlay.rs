@@ -128,6 +128,10 @@ impl Images for Overlay {
         self.pool.has_image(image)
     }
 
+    fn image_metadata(&self, image: &Fingerprint) -> PathBuf {
+        self.pool.path(&Pool::image(image))
+    }
+
     fn delete_image(&self, image: &Fingerprint) -> Result<ImageFate> {
         let used = self.users_of(image)?;
         if !used.is_empty() {

@@ -340,6 +340,7 @@ impl Pool {
         for (name, wanted, needed) in [
             ("rootfs", FileType::Directory, true),
             ("metadata.yaml", FileType::RegularFile, false),
+            ("config.json", FileType::RegularFile, false),
             ("templates", FileType::Directory, false),
         ] {
             match self.kind(&format!("{staged}/{name}"))? {

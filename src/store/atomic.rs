@@ -7,11 +7,9 @@
 use super::dir::{self, Dir};
 use crate::error::{Context, Error, Result};
 use crate::fault;
-use crate::sys::sync;
 use rustix::fs::OFlags;
 use std::ffi::{OsStr, OsString};
 use std::io::{ErrorKind, Write};
-use std::os::fd::AsFd;
 use std::path::Path;
 
 /// What survives a power cut. A kill of the process alone never harms any of them.
@@ -51,8 +49,8 @@ fn split(path: &Path) -> Result<(Dir, &OsStr)> {
     Ok((dir, name))
 }
 
-/// The temporary name of `name`.
-pub(super) fn temporary(name: &OsStr) -> OsString {
+/// The temporary name of `name`: what a writer that was killed may leave.
+pub fn temporary(name: &OsStr) -> OsString {
     let mut t = OsString::from(".");
     t.push(name);
     t.push(".new");
@@ -69,7 +67,7 @@ pub(super) fn write(
     overwrite: bool,
 ) -> Result<()> {
     let fail = || format!("Failed writing \"{}\"", parent.path(name).display());
-    stage(parent, &[(name, bytes)], mode, durability)?;
+    stage(parent, name, bytes, mode, durability)?;
     if let Err(e) = fault::point("store.atomic.written").and_then(|()| publish(parent, name, overwrite)) {
         let _ = parent.unlink(temporary(name));
         return Err(if e.kind() == crate::error::Kind::Exists { e } else { e.context(fail()) });
@@ -81,34 +79,20 @@ pub(super) fn write(
     Ok(())
 }
 
-/// First half: the temporary files of `files` (name, content), complete and, as `durability` says, synced. All of them are
-/// on their way to the disk before the first is waited for.
-pub(super) fn stage(parent: &Dir, files: &[(&OsStr, &[u8])], mode: u32, durability: Durability) -> Result<()> {
-    let one = |(name, bytes): &(&OsStr, &[u8])| -> Result<std::fs::File> {
-        let fail = || format!("Failed writing \"{}\"", parent.path(name).display());
-        fault::point("store.atomic.begin").with_context(fail)?;
-        let mut file = create_exclusive(parent, &temporary(name), mode).with_context(fail)?;
-        file.write_all(bytes).with_context(fail)?;
-        if durability != Durability::Fast && files.len() > 1 {
-            sync::begin_writeback(file.as_fd());
-        }
-        Ok(file)
-    };
-    let synced = files.iter().map(one).collect::<Result<Vec<_>>>().and_then(|open| match durability {
+/// First half: the temporary file, complete and, as `durability` says, synced.
+fn stage(parent: &Dir, name: &OsStr, bytes: &[u8], mode: u32, durability: Durability) -> Result<()> {
+    let fail = || format!("Failed writing \"{}\"", parent.path(name).display());
+    fault::point("store.atomic.begin").with_context(fail)?;
+    let mut file = create_exclusive(parent, &temporary(name), mode).with_context(fail)?;
+    let written = file.write_all(bytes).and_then(|()| match durability {
         Durability::Fast => Ok(()),
-        Durability::Whole | Durability::Durable => files.iter().zip(&open).try_for_each(|((name, _), file)| {
-            file.sync_all().with_context(|| format!("Failed writing \"{}\"", parent.path(name).display()))
-        }),
+        Durability::Whole | Durability::Durable => file.sync_all(),
     });
-    synced.inspect_err(|_| {
-        for (name, _) in files {
-            let _ = parent.unlink(temporary(name));
-        }
-    })
+    written.with_context(fail).inspect_err(|_| drop(parent.unlink(temporary(name))))
 }
 
 /// Second half: the rename.
-pub(super) fn publish(parent: &Dir, name: &OsStr, overwrite: bool) -> Result<()> {
+fn publish(parent: &Dir, name: &OsStr, overwrite: bool) -> Result<()> {
     match dir::rename(parent, &temporary(name), parent, name, overwrite) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {

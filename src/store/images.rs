@@ -8,7 +8,8 @@ use super::objects::in_files;
 use super::record;
 use crate::base::names::{AliasName, Fingerprint};
 use crate::error::{Context, Error, Result};
-use crate::model::image::{Alias, Aliases, Image};
+use crate::model::image::{Aliases, Image};
+use crate::model::instance::InstanceType;
 
 impl Store {
     /// An image by its full fingerprint; `None` if there is none.
@@ -89,15 +90,19 @@ impl Store {
         Ok(out)
     }
 
-    /// Makes `names` aliases of `image`, whatever they named before; for the journal's actions.
-    pub(super) fn set_aliases(&self, image: &Fingerprint, names: &[String]) -> Result<()> {
+    /// Makes `names` aliases of `image`, whatever they named before.
+    ///
+    /// # Errors
+    /// A bad name; an I/O error.
+    pub fn set_aliases(&self, image: &Fingerprint, names: &[String]) -> Result<()> {
         let names: Vec<AliasName> = names.iter().map(|n| AliasName::parse(n)).collect::<Result<_>>()?;
+        // A record that cannot be read keeps nobody from giving its image a name.
+        let kind = self.image(image).ok().flatten().map_or_else(InstanceType::default, |image| image.kind);
         self.update_aliases(|all| {
             for name in &names {
+                // A description stays with the name.
                 let alias = all.aliases.entry(name.to_string()).or_default();
-                if alias.target != **image {
-                    *alias = Alias { target: image.to_string(), ..Alias::default() };
-                }
+                (alias.target, alias.kind) = (image.to_string(), kind);
             }
             Ok(())
         })

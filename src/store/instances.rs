@@ -1,35 +1,33 @@
-//! Records of instances and their snapshots.
+//! Records of instances.
 //!
 //! A persistent instance's records lie under `$STATE`, an ephemeral one's under `$RUN` and are not synced: they end with
-//! the boot anyway (design, section 5). Readers look at both places. `instance.toml` makes an instance exist: it is
-//! published last at creation and goes first at deletion.
+//! the boot anyway (design, section 5). Readers look at both places. `instance.toml` makes an instance exist: it goes first at deletion. What the program filled in is part of it until that changes, as it does at the first start: then
+//! `volatile.toml` counts.
 
-use super::atomic::{self, Durability};
+use super::atomic::Durability;
 use super::dir::{self, Dir};
 use super::layout::{INSTANCE_FILE, SNAPSHOTS, VOLATILE_FILE, rel};
 use super::lock::{Exclusive, Held, InstanceKey};
 use super::record;
-use super::types::Snapshot;
 use super::{Store, trash};
-use crate::base::names::{InstanceName, ProjectName, SnapshotName};
+use crate::base::names::{InstanceName, ProjectName};
 use crate::base::parallel;
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::instance::{Instance, Volatile};
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-type InstanceLock = Held<InstanceKey, Exclusive>;
+pub(super) type InstanceLock = Held<InstanceKey, Exclusive>;
 
 /// Where an instance's records lie.
-struct Place<'a> {
-    base: &'a Dir,
+pub(super) struct Place<'a> {
+    pub(super) base: &'a Dir,
     rel: PathBuf,
-    durable: bool,
+    pub(super) durable: bool,
 }
 
 impl Place<'_> {
-    fn file(&self, name: &str) -> PathBuf {
+    pub(super) fn file(&self, name: &str) -> PathBuf {
         self.rel.join(name)
     }
     fn exists(&self) -> Result<bool> {
@@ -37,7 +35,7 @@ impl Place<'_> {
         self.base.exists(&at).with_context(|| format!("Failed checking \"{}\"", self.base.path(at).display()))
     }
     /// `wanted` where it counts, else nothing.
-    fn sync(&self, wanted: Durability) -> Durability {
+    pub(super) fn sync(&self, wanted: Durability) -> Durability {
         if self.durable { wanted } else { Durability::Fast }
     }
 }
@@ -55,14 +53,14 @@ pub struct Records {
 
 impl Store {
     /// Both places of an instance, the persistent one first.
-    fn places(&self, p: &ProjectName, n: &InstanceName) -> impl Iterator<Item = Place<'_>> {
+    pub(super) fn places(&self, p: &ProjectName, n: &InstanceName) -> impl Iterator<Item = Place<'_>> {
         let kept = self.state.as_ref().map(|base| Place { base, rel: rel::instance_dir(p, n), durable: true });
         let ephemeral = self.run.as_ref().map(|base| Place { base, rel: rel::ephemeral_dir(p, n), durable: false });
         kept.into_iter().chain(ephemeral)
     }
 
     /// The place where the instance is.
-    fn place(&self, p: &ProjectName, n: &InstanceName) -> Result<Place<'_>> {
+    pub(super) fn place(&self, p: &ProjectName, n: &InstanceName) -> Result<Place<'_>> {
         for place in self.places(p, n) {
             if place.exists()? {
                 return Ok(place);
@@ -117,6 +115,17 @@ impl Store {
         Ok(all.into_iter().map(|(n, _)| n).collect())
     }
 
+    /// Those of a name, whatever its case; `lower`: the name in lower case. One listing: nothing is asked of the others.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub fn instances_called(&self, p: &ProjectName, lower: &str) -> Result<Vec<(InstanceName, Result<Instance>)>> {
+        self.each_instance(p, |folder, name| match name.to_lowercase() == lower {
+            true => record::read(folder, format!("{name}/{INSTANCE_FILE}")),
+            false => Ok(None),
+        })
+    }
+
     /// All instances of a project by name, with as much of their records as is asked for, in one pass. `volatile`: whether
     /// the volatile record of this instance is to be read.
     ///
@@ -134,7 +143,8 @@ impl Store {
             };
             let mut records = Records { instance, volatile: Volatile::default(), snapshots: 0 };
             if volatile(&records.instance) {
-                records.volatile = record::read(folder, format!("{name}/{VOLATILE_FILE}"))?.unwrap_or_default();
+                let read = record::read(folder, format!("{name}/{VOLATILE_FILE}"))?;
+                records.volatile = read.unwrap_or_else(|| records.instance.volatile_at_creation());
             }
             if snapshots && let Some((_, files)) = dir::list(folder, format!("{name}/{SNAPSHOTS}"))? {
                 records.snapshots = files.iter().filter(|f| f.ends_with(".toml")).count();
@@ -171,12 +181,27 @@ impl Store {
     /// # Errors
     /// The record is damaged or cannot be read.
     pub fn volatile(&self, p: &ProjectName, n: &InstanceName) -> Result<Volatile> {
+        match self.volatile_record(p, n)? {
+            Some(found) => Ok(found),
+            None => Ok(self.instance(p, n)?.map(|i| i.volatile_at_creation()).unwrap_or_default()),
+        }
+    }
+
+    /// The same, of an instance whose record has been read: one record less is, where it never started.
+    ///
+    /// # Errors
+    /// As [`Store::volatile`].
+    pub fn volatile_of(&self, p: &ProjectName, n: &InstanceName, instance: &Instance) -> Result<Volatile> {
+        Ok(self.volatile_record(p, n)?.unwrap_or_else(|| instance.volatile_at_creation()))
+    }
+
+    fn volatile_record(&self, p: &ProjectName, n: &InstanceName) -> Result<Option<Volatile>> {
         for place in self.places(p, n) {
             if let Some(found) = record::read(place.base, place.file(VOLATILE_FILE))? {
-                return Ok(found);
+                return Ok(Some(found));
             }
         }
-        Ok(Volatile { format: 1, ..Volatile::default() })
+        Ok(None)
     }
 
     /// Where the volatile record of an instance lies, for a journal.
@@ -197,12 +222,26 @@ impl Store {
         Ok(place.base.path(place.file(INSTANCE_FILE)))
     }
 
-    /// Writes the records of a new instance: the commit point of its creation. Syncs two files and one folder; for an
+    /// Writes the record of a new instance: the commit point of its creation. Syncs one file and one folder; for an
     /// ephemeral instance nothing.
     ///
     /// # Errors
     /// Exists, or an I/O error.
     pub fn create_instance(&self, lock: &InstanceLock, instance: &Instance, volatile: &Volatile) -> Result<()> {
+        self.publish_instance(lock, instance, volatile, Durability::Durable)
+    }
+
+    /// The same, synced as `sync` says: after [`Durability::Whole`] the caller has [`Store::sync_instance`] to call.
+    ///
+    /// # Errors
+    /// As [`Store::create_instance`].
+    pub fn publish_instance(
+        &self,
+        lock: &InstanceLock,
+        instance: &Instance,
+        volatile: &Volatile,
+        sync: Durability,
+    ) -> Result<()> {
         let (p, n) = (&lock.key().project, &lock.key().name);
         if self.instance_exists(p, n)? {
             return Err(Error::exists(format!("Instance \"{n}\" already exists")));
@@ -211,28 +250,17 @@ impl Store {
             true => (self.run_mut()?, rel::ephemeral_dir(p, n)),
             false => (self.state_mut()?, rel::instance_dir(p, n)),
         };
-        self.publish_instance(&Place { base, rel, durable: !instance.ephemeral }, instance, volatile)
+        publish(&Place { base, rel, durable: !instance.ephemeral }, instance, volatile, sync)
     }
 
-    fn publish_instance(&self, place: &Place<'_>, instance: &Instance, volatile: &Volatile) -> Result<()> {
-        let fail = || format!("Failed creating \"{}\"", place.base.path(&place.rel).display());
-        let folder = place.base.make_all(&place.rel, 0o700).with_context(fail)?;
-        let sync = place.sync(Durability::Whole);
-        let (v, i) = (OsStr::new(VOLATILE_FILE), OsStr::new(INSTANCE_FILE));
-        let (v_text, i_text) = (record::render(volatile)?, record::render(instance)?);
-        atomic::stage(&folder, &[(v, v_text.as_bytes()), (i, i_text.as_bytes())], record::MODE, sync)?;
-        fault::point("store.instance.staged")?;
-        atomic::publish(&folder, v, true)?;
-        fault::point("store.instance.volatile")?;
-        atomic::publish(&folder, i, true)?;
-        fault::point("store.instance.published")?;
-        if place.durable {
-            // One folder sync: the new folder's. Its own entry in the folder above goes to disk with it on ext4, xfs and
-            // btrfs, which log a new folder together with its parents' entries; should another file system lose it, the
-            // instance is absent as a whole and `doctor` finds its volume.
-            folder.sync().with_context(fail)?;
-        }
-        Ok(())
+    /// Has on disk what is in the folder of an instance; of an ephemeral one nothing need be.
+    ///
+    /// # Errors
+    /// Not found, or an I/O error.
+    pub fn sync_instance(&self, lock: &InstanceLock) -> Result<()> {
+        let place = self.place(&lock.key().project, &lock.key().name)?;
+        let fail = || format!("Failed writing \"{}\"", place.base.path(&place.rel).display());
+        if place.durable { place.base.dir(&place.rel).and_then(|d| d.sync()).with_context(fail) } else { Ok(()) }
     }
 
     /// Replaces what the user said. An ephemeral instance that became persistent moves to `$STATE` with all it has.
@@ -244,14 +272,18 @@ impl Store {
         let place = self.place(p, n)?;
         if place.durable || instance.ephemeral {
             self.state_mut()?;
-            return record::write(place.base, place.file(INSTANCE_FILE), instance, place.sync(Durability::Durable));
+            let mut whole = instance.clone();
+            if whole.volatile.is_none() {
+                whole.volatile = self.instance(p, n)?.and_then(|old| old.volatile);
+            }
+            return record::write(place.base, place.file(INSTANCE_FILE), &whole, place.sync(Durability::Durable));
         }
         let kept = Place { base: self.state_mut()?, rel: rel::instance_dir(p, n), durable: true };
         for (name, snapshot) in self.snapshots(p, n)? {
             kept.base.make_all(kept.file(SNAPSHOTS), 0o700).context("Failed creating the snapshot folder")?;
             record::write(kept.base, kept.file(&format!("{SNAPSHOTS}/{name}.toml")), &snapshot?, Durability::Whole)?;
         }
-        self.publish_instance(&kept, instance, &self.volatile(p, n)?)?;
+        publish(&kept, instance, &self.volatile(p, n)?, Durability::Durable)?;
         remove_records(&place)
     }
 
@@ -271,8 +303,7 @@ impl Store {
         let (p, n) = (&lock.key().project, &lock.key().name);
         let place = self.place(p, n)?;
         let at = place.file(VOLATILE_FILE);
-        let old = record::read_bytes(place.base, &at)?;
-        if old.as_deref() == Some(record::render(volatile)?.as_bytes()) {
+        if self.volatile(p, n).is_ok_and(|old| old == *volatile) {
             return Ok(());
         }
         record::write(place.base, at, volatile, place.sync(Durability::Whole))
@@ -324,84 +355,18 @@ impl Store {
         }
         Ok(())
     }
+}
 
-    /// All snapshots of an instance by name.
-    ///
-    /// # Errors
-    /// The folder cannot be listed.
-    pub fn snapshots(&self, p: &ProjectName, n: &InstanceName) -> Result<Vec<(SnapshotName, Result<Snapshot>)>> {
-        let mut out = Vec::new();
-        for place in self.places(p, n) {
-            let Some((folder, names)) = dir::list(place.base, place.file(SNAPSHOTS))? else { continue };
-            for file in names {
-                let Some(name) = file.strip_suffix(".toml").and_then(|n| SnapshotName::parse(n).ok()) else { continue };
-                if let Some(found) = record::read(&folder, &file).transpose() {
-                    out.push((name, found));
-                }
-            }
-            if !out.is_empty() {
-                break;
-            }
-        }
-        Ok(out)
-    }
-
-    /// One snapshot; `None` if there is none.
-    ///
-    /// # Errors
-    /// The record is damaged or cannot be read.
-    pub fn snapshot(&self, p: &ProjectName, n: &InstanceName, s: &SnapshotName) -> Result<Option<Snapshot>> {
-        for place in self.places(p, n) {
-            if let Some(found) = record::read(place.base, place.file(&format!("{SNAPSHOTS}/{s}.toml")))? {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Creates or replaces the record of a snapshot: the commit point of taking one.
-    ///
-    /// # Errors
-    /// Not found: no such instance; or an I/O error.
-    pub fn save_snapshot(&self, lock: &InstanceLock, s: &SnapshotName, snapshot: &Snapshot) -> Result<()> {
-        self.state_mut()?;
-        let place = self.place(&lock.key().project, &lock.key().name)?;
-        let fail = || format!("Failed creating the snapshot folder of \"{}\"", lock.key().name);
-        place.base.make_all(place.file(SNAPSHOTS), 0o700).with_context(fail)?;
-        let at = place.file(&format!("{SNAPSHOTS}/{s}.toml"));
-        record::write(place.base, at, snapshot, place.sync(Durability::Durable))
-    }
-
-    /// Removes the record of a snapshot. `false`: there was none.
-    ///
-    /// # Errors
-    /// An I/O error.
-    pub fn delete_snapshot(&self, lock: &InstanceLock, s: &SnapshotName) -> Result<bool> {
-        self.state_mut()?;
-        let place = self.place(&lock.key().project, &lock.key().name)?;
-        let at = place.file(&format!("{SNAPSHOTS}/{s}.toml"));
-        let was = if place.durable { place.base.unlink_durable(&at) } else { place.base.unlink(&at) };
-        was.with_context(|| format!("Failed removing \"{}\"", place.base.path(&at).display()))
-    }
-
-    /// Gives the record of a snapshot another name.
-    ///
-    /// # Errors
-    /// Exists, or an I/O error.
-    pub fn rename_snapshot(&self, lock: &InstanceLock, from: &SnapshotName, to: &SnapshotName) -> Result<()> {
-        self.state_mut()?;
-        let place = self.place(&lock.key().project, &lock.key().name)?;
-        let fail = || format!("Failed renaming snapshot \"{from}\"");
-        let folder = place.base.dir(place.file(SNAPSHOTS)).with_context(fail)?;
-        let (a, b) = (format!("{from}.toml"), format!("{to}.toml"));
-        match dir::rename(&folder, OsStr::new(&a), &folder, OsStr::new(&b), false) {
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(Error::exists(format!("Snapshot \"{to}\" already exists")));
-            }
-            other => other.with_context(fail)?,
-        }
-        if place.durable { folder.sync().with_context(fail) } else { Ok(()) }
-    }
+/// One record for both: what the program filled in gets its own file when it changes for the first time.
+fn publish(place: &Place<'_>, instance: &Instance, volatile: &Volatile, sync: Durability) -> Result<()> {
+    let fail = || format!("Failed creating \"{}\"", place.base.path(&place.rel).display());
+    place.base.make_all(&place.rel, 0o700).with_context(fail)?;
+    // One folder sync: the new folder's. Its own entry in the folder above goes to disk with it on ext4, xfs and btrfs, which
+    // log a new folder together with its parents' entries; should another file system lose it, the instance is absent as a
+    // whole and `doctor` finds its volume.
+    let whole = Instance { volatile: Some(volatile.clone()), ..instance.clone() };
+    record::write(place.base, place.file(INSTANCE_FILE), &whole, place.sync(sync))?;
+    fault::point("store.instance.published")
 }
 
 /// First the file that makes it an instance, then the folder.

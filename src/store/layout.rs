@@ -298,6 +298,7 @@ pub(super) mod rel {
     pub const RUN_INSTANCES: &str = "instances";
     pub const RUN_NETWORKS: &str = "networks";
     pub const CPUS: &str = "cpus.toml";
+    pub const FIREWALL: &str = "firewall.toml";
 
     pub fn project_dir(p: &ProjectName) -> PathBuf {
         format!("projects/{p}").into()

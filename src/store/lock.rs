@@ -266,7 +266,7 @@ pub(super) fn try_lock(file: &File, exclusive: bool) -> std::io::Result<bool> {
 ///
 /// The thread waits on a duplicate of the descriptor, which is the same lock. If it wins after we gave up, its close is
 /// the last one and lets go at once. After a success it is joined: the caller may need a single-threaded process.
-pub(super) fn acquire(file: File, exclusive: bool, wait: Duration) -> std::io::Result<Option<File>> {
+pub fn acquire(file: File, exclusive: bool, wait: Duration) -> std::io::Result<Option<File>> {
     if try_lock(&file, exclusive)? {
         return Ok(Some(file));
     }

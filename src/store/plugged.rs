@@ -31,6 +31,22 @@ pub struct Before {
     /// Its MAC address, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<[u8; 6]>,
+    /// What of the machine it is, if it is hardware.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Hardware>,
+}
+
+/// What tells hardware from all other, wherever it is and whatever it is called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hardware {
+    /// Its bus: `pci`, `virtio`, `usb`, …
+    pub bus: String,
+    /// Its name there.
+    pub name: String,
+    /// The MAC address it came with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<[u8; 6]>,
 }
 
 /// An interface that is plugged in, or about to be.
@@ -157,8 +173,9 @@ mod tests {
             ingress: Some(1_000_000),
             egress: None,
         });
-        let before =
-            Before { name: "phys0".into(), index: 7, up: true, mtu: 1500, mac: Some([0x10, 0x66, 0x6a, 0, 0, 1]) };
+        let mac = Some([0x10, 0x66, 0x6a, 0, 0, 1]);
+        let device = Some(Hardware { bus: "pci".into(), name: "0000:00:03.0".into(), mac });
+        let before = Before { name: "phys0".into(), index: 7, up: true, mtu: 1500, mac, device };
         let one = |device: &str, link: &Link, before: Option<&Before>| Plugged {
             done: before.is_none(),
             filtered: true,

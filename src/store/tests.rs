@@ -64,11 +64,17 @@ fn instance() -> Instance {
         profiles: vec!["default".into()],
         config: [("limits.cpu".to_string(), "2".to_string())].into(),
         devices: Default::default(),
+        volatile: None,
     }
 }
 
 fn volatile() -> Volatile {
-    Volatile { config: [("volatile.uuid".to_string(), "u".to_string())].into(), ..Volatile::default() }
+    Volatile { format: 1, config: [("volatile.uuid".to_string(), "u".to_string())].into(), ..Volatile::default() }
+}
+
+/// As it is on record once it was made.
+fn created(instance: Instance) -> Instance {
+    Instance { volatile: Some(volatile()), ..instance }
 }
 
 #[test]
@@ -80,12 +86,19 @@ fn an_instance_through_its_life() {
     assert_eq!(store.save_instance(&held, &instance()).expect_err("none yet").kind(), Kind::NotFound);
     store.create_instance(&held, &instance(), &volatile()).expect("create");
     assert_eq!(store.create_instance(&held, &instance(), &volatile()).expect_err("twice").kind(), Kind::Exists);
-    assert_eq!(store.instance(&f.p, &f.n).expect("read"), Some(instance()));
+    assert_eq!(store.instance(&f.p, &f.n).expect("read"), Some(created(instance())));
     assert_eq!(store.volatile(&f.p, &f.n).expect("read").config, volatile().config);
 
-    let changed = Instance { description: "d".into(), ..instance() };
-    store.save_instance(&held, &changed).expect("save");
+    // What was filled in at creation stays until there is something else.
+    let changed = created(Instance { description: "d".into(), ..instance() });
+    store.save_instance(&held, &Instance { description: "d".into(), ..instance() }).expect("save");
     assert_eq!(store.instance(&f.p, &f.n).expect("read"), Some(changed.clone()));
+    store.save_volatile(&held, &volatile()).expect("same");
+    assert!(!f.layout.volatile_record(&f.p, &f.n).exists());
+    store.save_volatile(&held, &Volatile { format: 1, ..Volatile::default() }).expect("new");
+    assert!(store.volatile(&f.p, &f.n).expect("read").config.is_empty());
+    store.save_volatile(&held, &volatile()).expect("back");
+    assert_eq!(store.volatile(&f.p, &f.n).expect("read").config, volatile().config);
     let at = fs::metadata(f.layout.volatile_record(&f.p, &f.n)).expect("stat").modified().expect("mtime");
     store.save_volatile(&held, &volatile()).expect("same");
     assert_eq!(fs::metadata(f.layout.volatile_record(&f.p, &f.n)).expect("stat").modified().expect("mtime"), at);
@@ -136,7 +149,7 @@ fn ephemeral_records_live_in_run_and_move_when_they_become_persistent() {
     store.create_instance(&held, &ephemeral, &volatile()).expect("create");
     let there = f.layout.ephemeral_instance_dir(&f.p, &f.n);
     assert!(there.join("instance.toml").exists() && !f.layout.instance_dir(&f.p, &f.n).exists());
-    assert_eq!(store.instance(&f.p, &f.n).expect("read"), Some(ephemeral.clone()));
+    assert_eq!(store.instance(&f.p, &f.n).expect("read"), Some(created(ephemeral.clone())));
     assert_eq!(store.instances(&f.p).expect("list").len(), 1);
     store.save_instance(&held, &Instance { description: "x".into(), ..ephemeral }).expect("stays");
     assert!(there.exists());
@@ -229,6 +242,7 @@ fn projects_profiles_pools_images_aliases() {
 
 fn image() -> Image {
     Image {
+        content: None,
         format: 1,
         kind: InstanceType::Container,
         architecture: "x86_64".into(),

@@ -161,6 +161,15 @@ pub enum Action {
         /// Their devices.
         devices: Vec<String>,
     },
+    /// Has proxies of what runs of an instance be what its record says. For the [`Undoer`].
+    RenewProxies {
+        /// Project.
+        project: String,
+        /// Instance.
+        name: String,
+        /// Their devices.
+        devices: Vec<String>,
+    },
     /// Has what the records of a project's ACLs and address sets say count for its networks and interfaces. For the
     /// [`Undoer`].
     RenewAcls {
@@ -281,6 +290,7 @@ impl Store {
             | Action::FreeCpus { .. }
             | Action::RenewLimits { .. }
             | Action::RenewNics { .. }
+            | Action::RenewProxies { .. }
             | Action::RenewAcls { .. }
             | Action::RenewZones
             | Action::RenewForwards { .. }

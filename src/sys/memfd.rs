@@ -4,7 +4,7 @@ use super::{Result, SysError, from_rustix};
 use rustix::fs::{MemfdFlags, SealFlags};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
 
@@ -13,20 +13,36 @@ const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlag
 /// # Errors
 /// As memfd_create(2), write(2).
 pub fn sealed(name: &str, data: &[u8]) -> Result<OwnedFd> {
+    let fd = empty(name)?;
+    seal(fd.as_fd(), data)?;
+    Ok(fd)
+}
+
+/// An empty memory file, close-on-exec, that is to be filled and sealed later.
+///
+/// # Errors
+/// As memfd_create(2).
+pub fn empty(name: &str) -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::NOEXEC_SEAL;
-    let fd = match rustix::fs::memfd_create(name, flags) {
+    match rustix::fs::memfd_create(name, flags) {
         // Before Linux 6.3.
         Err(rustix::io::Errno::INVAL) => {
-            from_rustix("memfd_create", rustix::fs::memfd_create(name, flags - MemfdFlags::NOEXEC_SEAL))?
+            from_rustix("memfd_create", rustix::fs::memfd_create(name, flags - MemfdFlags::NOEXEC_SEAL))
         }
-        other => from_rustix("memfd_create", other)?,
-    };
-    let mut file = File::from(fd);
+        other => from_rustix("memfd_create", other),
+    }
+}
+
+/// Fills the memory file `fd` with `data` and seals it; it is at offset 0 then.
+///
+/// # Errors
+/// As write(2), fcntl(2).
+pub fn seal(fd: BorrowedFd<'_>, data: &[u8]) -> Result<()> {
     let io = |e: std::io::Error| SysError { call: "write", errno: e.raw_os_error().unwrap_or(libc::EIO) };
+    let mut file = File::from(fd.try_clone_to_owned().map_err(io)?);
     file.write_all(data).map_err(io)?;
     file.seek(SeekFrom::Start(0)).map_err(io)?;
-    from_rustix("fcntl", rustix::fs::fcntl_add_seals(&file, SEALS))?;
-    Ok(file.into())
+    from_rustix("fcntl", rustix::fs::fcntl_add_seals(&file, SEALS))
 }
 
 /// Reads a sealed memory file; refuses one that is not sealed or larger than `max` bytes.

@@ -24,7 +24,6 @@ pub mod pty;
 pub mod seccomp;
 pub mod selfexe;
 pub mod socket;
-pub mod sync;
 pub mod syscalls;
 pub mod xattr;
 

@@ -5,7 +5,7 @@ use nix::sys::socket::sockopt::BindToDevice;
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr};
 use std::ffi::OsString;
 use std::io::IoSlice;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -24,9 +24,10 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
 ///
 /// # Errors
 /// As socket(2), setsockopt(2): ENODEV, and sendto(2).
-pub fn send_udp(interface: &str, to: SocketAddrV4, bytes: &[u8]) -> Result<()> {
+pub fn send_udp(interface: &str, to: SocketAddr, bytes: &[u8]) -> Result<()> {
     use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
-    let kind = (AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC);
+    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let kind = (family, SocketType::DGRAM, SocketFlags::CLOEXEC);
     let socket = from_rustix("socket", rustix::net::socket_with(kind.0, kind.1, kind.2, None))?;
     named("setsockopt", nix::sys::socket::setsockopt(&socket, BindToDevice, &OsString::from(interface)))?;
     from_rustix("sendto", rustix::net::sendto(&socket, bytes, SendFlags::empty(), &to)).map(drop)

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a command may take unless a test says otherwise.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Says that a test did not run, and why.
 pub fn skip(test: &str, reason: &str) {
@@ -98,7 +98,7 @@ pub fn faults_binary(test: &str) -> Option<PathBuf> {
     if let Ok(path) = path.canonicalize() {
         return Some(path);
     }
-    skip(test, "no binary with fault points: cargo build --profile faults --features faults --bin stapes");
+    skip(test, "no binary with fault points: run tests/build --faults");
     None
 }
 
@@ -171,18 +171,31 @@ impl State {
     pub fn bare(bin: &Path) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let base = std::env::var_os("STAPES_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-        let dir = base.join(format!("stapes-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst)));
-        std::fs::create_dir(&dir).unwrap();
+        let free = |dir: &PathBuf| match std::fs::create_dir(dir) {
+            Ok(()) => true,
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && brief() => false,
+            Err(e) => panic!("{}: {e}", dir.display()),
+        };
+        let own = |_| base.join(format!("stapes-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst)));
+        // Few names, used again: the profiles of instances are named after the folder, and not compiled anew for each test.
+        let again = |n| base.join(format!("stapes-test-{n}"));
+        let dir = (0..1000).map(|n| if brief() { again(n) } else { own(n) }).find(free).unwrap();
         Self { dir, bin: bin.to_path_buf() }
     }
 
-    /// One with the content of `other`, in which nothing runs.
+    /// One with the content of `other`, in which nothing runs. Files beside the state, such as those of images, are the same
+    /// ones: nobody writes to them.
     pub fn copy_of(other: &Self) -> Self {
         let new = Self::bare(&other.bin);
-        for part in std::fs::read_dir(&other.dir).unwrap() {
-            let from = part.unwrap().path();
-            let done = Command::new("cp").arg("-a").arg(&from).arg(&new.dir).status().unwrap();
-            assert!(done.success(), "cp -a {}", from.display());
+        let parts = std::fs::read_dir(&other.dir).unwrap().map(|part| part.unwrap());
+        let (folders, files): (Vec<_>, Vec<_>) = parts.partition(|part| part.file_type().unwrap().is_dir());
+        for file in files {
+            std::fs::hard_link(file.path(), new.dir.join(file.file_name())).unwrap();
+        }
+        if !folders.is_empty() {
+            let mut copy = Command::new("cp");
+            copy.arg("-a").args(folders.iter().map(std::fs::DirEntry::path)).arg(&new.dir);
+            assert!(copy.status().unwrap().success(), "cp -a of {}", other.dir.display());
         }
         new
     }
@@ -201,6 +214,11 @@ impl State {
         let mut command = Command::new(&self.bin);
         command.args(args).env_clear().env("STAPES_DIR", &self.dir).env("HOME", "/root").env("TERM", "dumb");
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).current_dir(&self.dir);
+        command.env("STAPES_CONF", self.dir.join("conf")).env("STAPES_GLOBAL_CONF", self.dir.join("conf-global"));
+        let authority = self.dir.join("ca.crt");
+        if authority.exists() {
+            command.env("SSL_CERT_FILE", authority);
+        }
         command
     }
 
@@ -263,6 +281,10 @@ impl Drop for State {
         leftovers::end(self);
         if std::env::var_os("STAPES_TEST_KEEP").is_none() {
             let _ = std::fs::remove_dir_all(&self.dir);
+            // What a failed test has left in the kernel goes by the name: the next one is to have another.
+            if std::thread::panicking() && brief() {
+                let _ = std::fs::create_dir(&self.dir);
+            }
         }
     }
 }

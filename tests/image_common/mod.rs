@@ -209,6 +209,21 @@ pub fn hex(data: &[u8]) -> String {
     Sha256::digest(data).iter().map(|b| format!("{b:02x}")).collect()
 }
 
+/// An empty qcow2 disk of 16 MiB in clusters of 4 KiB: header, refcount table, its block, L1 table.
+pub fn qcow2() -> Vec<u8> {
+    let mut disk = vec![0; 4 * 4096];
+    let mut put = |at: usize, bytes: &[u8]| disk[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"QFI\xfb");
+    for (at, value) in [(4, 3u32), (20, 12), (36, 8), (56, 1), (96, 4), (100, 112)] {
+        put(at, &value.to_be_bytes());
+    }
+    for (at, value) in [(24, 16u64 << 20), (40, 3 * 4096), (48, 4096), (4096, 2 * 4096)] {
+        put(at, &value.to_be_bytes());
+    }
+    (0..4).for_each(|cluster| put(2 * 4096 + cluster * 2, &[0, 1]));
+    disk
+}
+
 /// Everything about a tree that an archive keeps.
 pub fn describe(root: &Path) -> BTreeMap<String, String> {
     fn walk(root: &Path, dir: &Path, inodes: &mut BTreeMap<u64, String>, all: &mut BTreeMap<String, String>) {

@@ -1,11 +1,13 @@
 # Shell functions for the scripts that set a machine up: tests/run, tests/build, examples/quickstart. To be sourced.
 #
 #   need <package> <program or /absolute/file>    notes what is missing
+#   need_peer <package> <program>                 notes one that tests only compare with: without it they are skipped
 #   need_install                                  installs it on Debian or Ubuntu as root, and says so;
 #                                                 elsewhere names it and fails
 
 need_missing=()
 need_words=()
+need_peers=()
 
 need() {
     local package=$1 what=$2
@@ -16,6 +18,10 @@ need() {
     case " ${need_missing[*]-} " in *" $package "*) return 0 ;; esac
     need_missing+=("$package")
     need_words+=("${what##*/}")
+}
+
+need_peer() {
+    command -v "$2" >/dev/null 2>&1 || need_peers+=("$1")
 }
 
 # What every build needs: a C compiler for the compression libraries, and cargo.
@@ -48,6 +54,30 @@ need_for_containers() {
     need btrfs-progs mkfs.btrfs
     need xfsprogs mkfs.xfs
     need kmod modprobe
+    need nginx-light nginx
+    need openssl openssl
+    need docker-registry docker-registry
+    need skopeo skopeo
+    need umoci umoci
+    need xdelta3 xdelta3
+}
+
+# What tests compare with where it can be had.
+need_for_comparisons() {
+    need_peer incus-extra incus-simplestreams
+}
+
+# Servers and other firewalls that the tests of networks run in namespaces of their own. Firewalls only where no service
+# manager would begin to run them.
+need_for_networks() {
+    need nginx-light nginx
+    need iperf3 iperf3
+    if [ ! -d /run/systemd/system ]; then
+        need iptables iptables-nft-restore
+        need ufw ufw
+        need firewalld firewall-cmd
+        need dbus-daemon dbus-daemon
+    fi
 }
 
 # What builds and boots the guest.
@@ -65,18 +95,65 @@ need_install() {
         echo "cargo is missing: install Rust (https://rustup.rs) first" >&2
         return 1
     fi
-    [ ${#need_missing[@]} -eq 0 ] && return 0
+    [ ${#need_missing[@]} -gt 0 ] || [ ${#need_peers[@]} -gt 0 ] || return 0
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+        [ ${#need_missing[@]} -gt 0 ] || return 0
         echo "Missing: ${need_words[*]}" >&2
         echo "(Debian packages: ${need_missing[*]}; as root on Debian or Ubuntu this script installs them)" >&2
         return 1
     fi
-    echo "Installing: ${need_missing[*]}" >&2
-    apt-get update -qq </dev/null >&2 || return 1
-    DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends "${need_missing[@]}" </dev/null >&2 || return 1
+    echo "Installing: ${need_missing[*]} ${need_peers[*]}" >&2
+    [ ${#need_peers[@]} -eq 0 ] || need_backports
+    if ! apt-get update -qq </dev/null >&2; then
+        need_no_backports || return 1
+        apt-get update -qq </dev/null >&2 || return 1
+    fi
+    need_apt "${need_missing[@]}" || return 1
+    need_apt "${need_peers[@]}" || echo "${need_peers[*]} cannot be had: tests that compare with it are skipped" >&2
     need_missing=()
     need_words=()
+    need_peers=()
+}
+
+need_apt() {
+    [ $# -eq 0 ] || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null >&2
+}
+
+need_backports_source=/etc/apt/sources.list.d/stapes-backports.sources
+need_backports_pin=/etc/apt/preferences.d/stapes-backports
+
+# Debian 12 has the tools of Incus only in its backports. That suite is added, from where the machine has the others, for
+# this package alone: whatever else is in there is pinned away. A machine that has the suite already keeps its own ways.
+need_backports() {
+    local suites mirror keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    suites=$(apt-get indextargets --no-release-info --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null)
+    mirror=$(sed -n 's/^bookworm //p' <<<"$suites" | head -n 1)
+    if [ -z "$mirror" ] || [[ $suites == *bookworm-backports* ]]; then
+        return
+    fi
+    cat >"$need_backports_pin" <<EOF
+# Written by the tests of stapes.
+Package: *
+Pin: release n=bookworm-backports
+Pin-Priority: -1
+
+Package: ${need_peers[*]}
+Pin: release n=bookworm-backports
+Pin-Priority: 500
+EOF
+    cat >"$need_backports_source" <<EOF
+# Written by the tests of stapes.
+Types: deb
+URIs: $mirror
+Suites: bookworm-backports
+Components: main
+EOF
+    [ ! -e "$keys" ] || echo "Signed-By: $keys" >>"$need_backports_source"
+}
+
+# Takes it away again, where it was added and cannot be read; false if it was not.
+need_no_backports() {
+    [ -e "$need_backports_source" ] && rm -f "$need_backports_source" "$need_backports_pin"
 }
 
 # The musl target of this machine if its standard library is installed, else nothing.

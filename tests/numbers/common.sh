@@ -4,7 +4,13 @@
 rounds=${ROUNDS-30}
 
 tmp=$(mktemp -d)
-export STAPES_DIR=$tmp/stapes
+# A file system as installers make it, with a journal, for the floor as for us: ext4 without one looks longer and longer for
+# an inode after many deletions, and everything here deletes.
+truncate -s 8G "$tmp/disk"
+mkfs.ext4 -q "$tmp/disk"
+mkdir "$tmp/mnt"
+mount -o loop "$tmp/disk" "$tmp/mnt"
+export STAPES_DIR=$tmp/mnt/stapes
 # Run-time files lie in memory on every host with systemd.
 mkdir -p -m 0711 "$STAPES_DIR/run"
 mount -t tmpfs -o mode=0711 tmpfs "$STAPES_DIR/run"
@@ -13,6 +19,7 @@ mkdir "$cgroup"
 finish() {
     "$bin" list -f csv -c n 2>/dev/null | xargs -r "$bin" delete -f >/dev/null 2>&1 || true
     umount "$STAPES_DIR/run" || true
+    umount "$tmp/mnt" || true
     rmdir "$cgroup"/*/ "$cgroup" 2>/dev/null || true
     rm -rf "$tmp"
 }
@@ -20,14 +27,14 @@ trap finish EXIT
 
 cc -O2 -o "$tmp/floor" tests/numbers/floor.c
 cc -O2 -o "$tmp/timer" tests/numbers/timer.c
-lower=$tmp/lower
+lower=$tmp/mnt/lower
 mkdir -p "$lower/bin"
 cp "$(command -v busybox)" "$lower/bin/true"
 
 # Microseconds of the floor, now.
 floor() {
     local scratch
-    scratch=$(mktemp -d "$tmp/floor.XXXXXX")
+    scratch=$(mktemp -d "$tmp/mnt/floor.XXXXXX")
     "$tmp/floor" "$lower" "$scratch" "$cgroup" "$rounds"
     rm -rf "$scratch"
 }

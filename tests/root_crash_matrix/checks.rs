@@ -270,6 +270,97 @@ pub fn imported(state: &State, done: bool) -> Result<(), String> {
     kept(state, done)
 }
 
+/// A virtual machine's image is there whole or not at all, and nothing of it is in a pool.
+pub fn imported_machine(state: &State, done: bool) -> Result<(), String> {
+    let images = state.images()?;
+    want(images.len() == 1 || !done, "it was reported imported and is not there")?;
+    if images.is_empty() {
+        state.run(&["image", "import", "meta.tar", "disk.qcow2", "--alias", "machine"]).good()?;
+    }
+    want(!state.run(&["create", "machine", "c1"]).ok(), "a container was made of it")?;
+    let list = state.run(&["image", "alias", "list", "-f", "csv", "-c", "at"]).good()?;
+    want(list == "machine,VIRTUAL-MACHINE\n", &format!("its name is of another type: {list}"))?;
+    let out = state.path("exported");
+    std::fs::create_dir_all(&out).map_err(|e| e.to_string())?;
+    state.run(&["image", "export", "machine", out.to_str().ok_or("UTF-8")?]).good()?;
+    let same = |file: &str, name: String| std::fs::read(state.path(file)).ok() == std::fs::read(out.join(name)).ok();
+    let image = state.images()?.remove(0);
+    want(same("meta.tar", format!("meta-{image}.tar")) && same("disk.qcow2", format!("{image}.qcow2")), "it changed")?;
+    state.run(&["image", "delete", "machine"]).good()?;
+    want(!whole_or_absent(state, "c1")?, "there is an instance")
+}
+
+/// The instance was published, and is as it was. What is there under the name can be used.
+pub fn published(state: &State, done: bool) -> Result<(), String> {
+    let made = state.run(&["image", "show", "made"]);
+    want(made.ok() || !done, "it was reported published and is not there")?;
+    let images = state.images()?;
+    want(images.len() <= 2 && (images.len() == 2 || !made.ok()), "not as many images as there should be")?;
+    if made.ok() {
+        state.run(&["run", "made", "--", "true"]).good()?;
+    }
+    kept(state, done)
+}
+
+/// The same of one that ran.
+pub fn published_running(state: &State, done: bool) -> Result<(), String> {
+    let now = state_of(state, "c1")?;
+    want(!done || now.as_deref() == Some("RUNNING"), "it was not started again")?;
+    published(state, done)
+}
+
+/// `img` is an image at any time, and after the publishing the new one alone.
+pub fn published_anew(state: &State, done: bool) -> Result<(), String> {
+    let info = state.run(&["image", "info", "img"]).good()?;
+    want(!info.contains("Created: 2023") || !done, "it was reported published and is the old one")?;
+    want(state.images()?.len() == 1 || !done, "the old image is left")?;
+    state.run(&["run", "img", "--", "true"]).good()?;
+    kept(state, done)
+}
+
+/// The tree is there, or none that anybody can see, and can be written to again.
+pub fn tree_written(state: &State, done: bool) -> Result<(), String> {
+    let index = state.path("tree/streams/v1/index.json");
+    want(index.exists() || !done, "it was reported written and is not there")?;
+    want(!index.exists() || state.path("tree/streams/v1/images.json").exists(), "an index without a list")?;
+    state.run(&["image", "export", "--simplestreams", "tree", "img"]).good()?;
+    let list = std::fs::read_to_string(state.path("tree/streams/v1/images.json")).map_err(|e| e.to_string())?;
+    want(list.matches("incus_combined.tar.gz\":").count() == 1, "not one version")?;
+    imported(state, false)
+}
+
+/// The image was copied from its server with its alias. If not it can be, with what came of it.
+pub fn copied(state: &State, done: bool) -> Result<(), String> {
+    let images = state.images()?;
+    want(images.len() == 1 || !done, "it was reported copied and is not there")?;
+    let copy = ["image", "copy", "mine:test/1", "local:", "--alias", "img"];
+    state.run(&copy).good()?;
+    want(state.images()?.len() == 1, "there is more than one image")?;
+    state.run(&["launch", "img", "c1"]).good()?;
+    kept(state, done)
+}
+
+/// The image came with its alias. If not it can come from its registry, with what came of it.
+pub fn copied_of_registry(state: &State, done: bool) -> Result<(), String> {
+    let images = state.images()?;
+    want(images.len() == 1 || !done, "it was reported copied and is not there")?;
+    state.run(&["image", "copy", "reg:test/1", "local:", "--alias", "img"]).good()?;
+    want(state.images()?.len() == 1, "there is more than one image")?;
+    state.run(&["create", "img", "c1"]).good()?;
+    kept(state, done)
+}
+
+/// `img` is an image at any time, and after the refresh the new one.
+pub fn refreshed(state: &State, done: bool) -> Result<(), String> {
+    state.run(&["image", "show", "img"]).good()?;
+    want(state.images()?.len() == 1 || !done, "it was reported refreshed and there are two")?;
+    state.run(&["image", "refresh", "img"]).good()?;
+    let info = state.run(&["image", "info", "img"]).good()?;
+    want(info.contains("serial: 20260202_00:00"), &info)?;
+    state.run(&["launch", "img", "c1"]).good()?;
+    kept(state, done)
+}
+
 /// The image was deleted.
 pub fn image_deleted(state: &State, done: bool) -> Result<(), String> {
     let there = !state.images()?.is_empty();

@@ -2,14 +2,17 @@
 
 use super::checks;
 use super::common_root::{self, Out, State, leftovers, make_images};
-use super::scenarios::{Base, Scenario};
+use super::image_server;
+use super::scenarios::{self, Base, Scenario};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-const ACTIONS: [&str; 3] = ["kill", "enospc", "eio"];
+/// What goes wrong besides a kill. One of the two at each passage, by turns: they differ in what is said, and a row begins with
+/// the other one than the row before. With `STAPES_MATRIX_WHOLE` both.
+const ERRORS: [&str; 2] = ["enospc", "eio"];
 /// Most passages of one point that are tried.
 const PASSAGES: usize = 4;
 /// Cases at a time: most of a case is waiting.
@@ -38,10 +41,14 @@ impl Matrix {
         // The first instance of these makes a network, too.
         let empty = State::bare(bin);
         let plain = State::new(bin);
+        let served = scenarios::ALL.iter().any(|s| s.needs == scenarios::SERVER && chosen("STAPES_MATRIX", s.name));
         for state in [&empty, &plain] {
             make_images(&state.dir);
             mark_limits(state);
             mark_networks(state);
+            if served {
+                scenarios::make_tree(state, 1);
+            }
         }
         let [image, ready] = [&empty, &plain].map(|base| {
             let state = State::copy_of(base);
@@ -56,6 +63,7 @@ impl Matrix {
     /// Runs the scenarios; the bad cases in words.
     pub fn run(&self, scenarios: &[Scenario]) -> Vec<String> {
         let mut bad = Vec::new();
+        let mut traces: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         eprintln!("{:<24} {:>6} {:>6} {:>6} {:>7}", "scenario", "points", "cases", "bad", "seconds");
         for scenario in scenarios.iter().filter(|s| chosen("STAPES_MATRIX", s.name)) {
             let began = Instant::now();
@@ -69,13 +77,22 @@ impl Matrix {
                 continue;
             }
             (scenario.prepare)(&prepared);
+            let server = server(scenario, &prepared);
             let (points, cases) = match trace(scenario, &prepared) {
-                Ok(passed) => (passed.len(), cases(&passed)),
+                Ok(passed) => {
+                    let earlier = scenarios::BEGIN_AS.iter().find(|(name, _)| *name == scenario.name);
+                    let earlier = earlier.and_then(|(_, as_this)| traces.get(as_this)).map_or(&[][..], Vec::as_slice);
+                    let same = passed.iter().zip(earlier).take_while(|(a, b)| a == b).count();
+                    let (points, cases) = cases(&passed, same, traces.len());
+                    traces.insert(scenario.name, passed);
+                    (points, cases)
+                }
                 Err(e) => {
                     bad.push(format!("{}: without a fault: {e}", scenario.name));
                     continue;
                 }
             };
+            drop(server);
             let found = side_by_side(scenario, &prepared, &cases);
             let seconds = began.elapsed().as_secs_f32();
             eprintln!("{:<24} {points:>6} {:>6} {:>6} {seconds:>7.1}", scenario.name, cases.len(), found.len());
@@ -83,6 +100,11 @@ impl Matrix {
         }
         bad
     }
+}
+
+/// The server of images of the scenario, in this thread's network, if it needs one.
+fn server(scenario: &Scenario, prepared: &State) -> Option<image_server::Server> {
+    (scenario.needs == scenarios::SERVER).then(|| image_server::Server::start(&prepared.dir, ""))
 }
 
 /// A file `networks` if what networks take is there.
@@ -108,19 +130,16 @@ fn chosen(variable: &str, name: &str) -> bool {
     std::env::var(variable).map_or(true, |words| words.split(',').any(|w| name.contains(w)))
 }
 
-/// The points that the scenario passes, with how often; the scenario must pass all checks.
-fn trace(scenario: &Scenario, prepared: &State) -> Result<BTreeMap<String, usize>, String> {
+/// The points that the scenario passes, in order; the scenario must pass all checks.
+fn trace(scenario: &Scenario, prepared: &State) -> Result<Vec<String>, String> {
     let state = State::copy_of(prepared);
     let spec = format!("trace:{}", state.path(COUNTER).display());
     before(scenario, &state, &spec)?;
     // What came before the verb does not count.
     let _ = std::fs::remove_file(state.path(COUNTER));
     let out = verb(scenario, &state, &spec);
-    let mut passed = BTreeMap::new();
-    for line in std::fs::read_to_string(state.path(COUNTER)).map_err(|e| format!("no trace: {e}"))?.lines() {
-        *passed.entry(line.to_string()).or_default() += 1;
-    }
-    let out = Out { status: out.status, ..out };
+    let text = std::fs::read_to_string(state.path(COUNTER)).map_err(|e| format!("no trace: {e}"))?;
+    let passed = text.lines().map(str::to_string).collect();
     if !out.ok() {
         return Err(out.to_string());
     }
@@ -128,14 +147,22 @@ fn trace(scenario: &Scenario, prepared: &State) -> Result<BTreeMap<String, usize
     Ok(passed)
 }
 
-fn cases(passed: &BTreeMap<String, usize>) -> Vec<Case> {
+/// How many points there are, and what is tried of them in this row, a number: not the first `same` passages.
+fn cases(passed: &[String], same: usize, row: usize) -> (usize, Vec<Case>) {
+    let whole = std::env::var_os("STAPES_MATRIX_WHOLE").is_some();
+    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
     let mut all = Vec::new();
-    for (point, times) in passed.iter().filter(|(p, _)| chosen("STAPES_MATRIX_POINT", p)) {
-        for nth in 1..=(*times).min(PASSAGES) {
-            all.extend(ACTIONS.map(|action| Case { action, point: point.clone(), nth }));
+    for (at, point) in passed.iter().enumerate() {
+        let nth = times.entry(point).or_default();
+        *nth += 1;
+        if at >= same && *nth <= PASSAGES && chosen("STAPES_MATRIX_POINT", point) {
+            let by_turns = &ERRORS[(row + at) % 2..][..1];
+            let errors = if whole { &ERRORS[..] } else { by_turns };
+            let case = |action: &&'static str| Case { action, point: point.clone(), nth: *nth };
+            all.extend(["kill"].iter().chain(errors).map(case));
         }
     }
-    all
+    (times.len(), all)
 }
 
 fn side_by_side(scenario: &Scenario, prepared: &State, cases: &[Case]) -> Vec<String> {
@@ -146,6 +173,7 @@ fn side_by_side(scenario: &Scenario, prepared: &State, cases: &[Case]) -> Vec<St
             scope.spawn(|| {
                 // A network each: they make bridges of the same name.
                 common_root::leave_the_network();
+                let _server = server(scenario, prepared);
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
                     if let Err(e) = one(scenario, prepared, case) {
                         let Case { action, point, nth } = case;

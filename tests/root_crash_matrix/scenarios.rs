@@ -3,6 +3,7 @@
 use super::checks;
 use super::common_root::State;
 use super::nics;
+use super::proxies;
 use super::zones;
 
 /// The state a scenario begins with.
@@ -69,6 +70,11 @@ fn instance_that_ends(state: &State) {
     state.good(&["create", "img", "c1", "-c", "environment.QUIT=1"]);
 }
 
+/// The disk of a virtual machine, beside the state.
+fn disk(state: &State) {
+    std::fs::write(state.path("disk.qcow2"), super::image_common::qcow2()).unwrap();
+}
+
 fn instance_without_image(state: &State) {
     instance(state);
     state.good(&["image", "delete", "img"]);
@@ -90,6 +96,48 @@ fn with_spare_profile(state: &State) {
     profile(state, "user.x=new");
 }
 
+/// What a server of images serves; made by the runner if nginx and openssl are there.
+pub const SERVER: &str = "www";
+
+/// A tree of images with `versions` of one, and the remote `mine` that it is.
+pub fn make_tree(state: &State, versions: usize) {
+    if !super::image_server::can_serve("crash_matrix") {
+        return;
+    }
+    if !state.path("ca.crt").exists() {
+        super::image_server::certificates(&state.dir);
+        state.good(&["remote", "add", "mine", super::image_server::URL, "--protocol", "simplestreams"]);
+        state.good(&["remote", "add", "reg", super::image_server::URL, "--protocol", "oci"]);
+    }
+    // Two metadata files make two images; the second is the same archive, compressed.
+    let meta = std::fs::read(state.path("meta.tar")).unwrap();
+    let root = std::fs::read(state.path("rootfs.tar")).unwrap();
+    let packed = std::process::Command::new("gzip").arg("-nc").arg(state.path("meta.tar")).output().unwrap().stdout;
+    let all = [("20260101_00:00", &meta), ("20260202_00:00", &packed)];
+    let all =
+        all.map(|(serial, meta)| super::image_server::Version { serial, meta, root: &root, ftype: "root.tar.xz" });
+    super::image_server::tree(&state.dir, &all[..versions]);
+    let image = oci_layout(state);
+    super::oci_common::registry(&state.path("layout"), &image, &state.path("www"), ("test/1", "latest"));
+}
+
+/// The layout `layout` of a system that can be started, in two layers.
+fn oci_layout(state: &State) -> super::oci_common::Image {
+    use super::oci_common::{Packing, entry, layer, layout};
+    let base = std::fs::read(state.path("rootfs.tar")).unwrap();
+    let top = layer(&[entry("etc/"), entry("etc/.wh.notthere"), entry("more")]);
+    let layers = [(&base[..], Packing::Gzip), (&top, Packing::Zstd)];
+    layout(&state.path("layout"), &layers, r#"{"Cmd": ["/sbin/init"]}"#)
+}
+
+/// `img` is the first version of an image whose server has a second one by now.
+fn outdated(state: &State) {
+    let server = super::image_server::Server::start(&state.dir, "");
+    state.good(&["image", "copy", "mine:test/1", "local:", "--alias", "img"]);
+    drop(server);
+    make_tree(state, 2);
+}
+
 /// Made by the runner if dnsmasq and nft are there.
 const NETWORKS: &str = "networks";
 const NETWORK: &[&str] = &["network create matrixbr0"];
@@ -98,14 +146,15 @@ const NAT: &[&str] = &[
     "create img c1 -n matrixbr0 -d eth0,ipv4.address=10.99.0.7 -c user.x=old",
     "config device add c1 web proxy listen=tcp:192.0.2.7:80 connect=tcp:0.0.0.0:80 nat=true",
 ];
+const NAT_STARTED: &[&str] = &[NAT[0], NAT[1], NAT[2], "start c1"];
 const FORWARD: &[&str] = &[
     "network create matrixbr0 ipv4.address=10.99.0.1/24",
     "network forward create matrixbr0 192.0.2.7 target_address=10.99.0.8",
 ];
-const ON_NETWORK: &[&str] = &["network create matrixbr0", "launch img c1 -n matrixbr0 -c user.x=old"];
+const ON_NETWORK: &[&str] = &["network create matrixbr0 dns.mode=none", "launch img c1 -n matrixbr0 -c user.x=old"];
 /// With a second interface.
 const ON_TWO: &[&str] = &[
-    "network create matrixbr0",
+    "network create matrixbr0 dns.mode=none",
     "launch img c1 -n matrixbr0",
     "config device add c1 lan nic network=matrixbr0 security.mac_filtering=true",
 ];
@@ -137,6 +186,31 @@ const ACL_UNUSED: &[&str] = &[
 const ACL_IN_USE: &[&str] =
     &[ACL_UNUSED[0], ACL_UNUSED[1], ACL_UNUSED[2], ACL_UNUSED[3], "network set matrixbr0 security.acls=a1"];
 const STARTED: &[&str] = &["start c1"];
+
+/// Rows that begin as an earlier one does, with that one: up to the first point where they part the crash is the same, and is
+/// tried there only.
+pub const BEGIN_AS: &[(&str, &str)] = &[
+    ("create, first", "create"),
+    ("stop -f, ephemeral", "stop -f"),
+    ("run --keep", "run"),
+    ("import, split", "import"),
+    ("launch, built", "image build"),
+    ("image refresh", "image copy, server"),
+    ("create of registry", "image copy of registry"),
+    ("publish --reuse", "publish"),
+    ("start, proxy", "start"),
+    ("stop -f, proxy", "stop -f"),
+    ("start, proxy with nat", "start, proxy"),
+    ("start, in a zone", "start, proxy with nat"),
+    ("launch, network", "launch"),
+    ("launch, filtered", "launch, network"),
+    ("launch, routed", "launch"),
+    ("stop -f, network", "stop -f"),
+    ("run, network", "run"),
+    ("profile device add, proxy", "device add, proxy"),
+    ("profile device add, network", "device add, network"),
+    ("start, acl", "start, in a zone"),
+];
 
 /// All rows.
 pub const ALL: &[Scenario] = &[
@@ -185,6 +259,29 @@ pub const ALL: &[Scenario] = &[
         needs: "rootfs.squashfs",
         ..scenario("import, squashfs", "image import meta.tar rootfs.squashfs --alias img", checks::imported)
     },
+    Scenario {
+        base: Base::Empty,
+        prepare: disk,
+        ..scenario(
+            "import, virtual machine",
+            "image import meta.tar disk.qcow2 --alias machine",
+            checks::imported_machine,
+        )
+    },
+    Scenario {
+        prepare: instance,
+        ..scenario("publish", "publish c1 --alias made --compression none", checks::published)
+    },
+    Scenario {
+        prepare: instance,
+        ..scenario("publish --reuse", "publish c1 --alias img --reuse --format split", checks::published_anew)
+    },
+    Scenario {
+        prepare: instance,
+        before: STARTED,
+        ..scenario("publish -f", "publish c1 -f --alias made --compression zstd", checks::published_running)
+    },
+    Scenario { ..scenario("image export, tree", "image export --simplestreams tree img", checks::tree_written) },
     scenario("image delete", "image delete img", checks::image_deleted),
     Scenario {
         prepare: instance,
@@ -236,6 +333,32 @@ pub const ALL: &[Scenario] = &[
         base: Base::Empty,
         ..scenario("image build", "image build bootstrap:busybox --alias img", checks::imported)
     },
+    Scenario {
+        base: Base::Empty,
+        needs: SERVER,
+        ..scenario("image copy, server", "image copy mine:test/1 local: --alias img", checks::copied)
+    },
+    Scenario {
+        base: Base::Empty,
+        needs: SERVER,
+        ..scenario("image copy of registry", "image copy reg:test/1 local: --alias img", checks::copied_of_registry)
+    },
+    Scenario {
+        base: Base::Empty,
+        needs: SERVER,
+        ..scenario("create of registry", "create reg:test/1 c1", checks::created)
+    },
+    Scenario {
+        base: Base::Empty,
+        needs: SERVER,
+        ..scenario("import of layout", "image import oci:layout:latest --alias img", checks::copied_of_registry)
+    },
+    Scenario {
+        base: Base::Empty,
+        needs: SERVER,
+        prepare: outdated,
+        ..scenario("image refresh", "image refresh img", checks::refreshed)
+    },
     Scenario { base: Base::Empty, ..scenario("launch, built", "launch bootstrap:busybox c1", checks::created) },
     Scenario {
         before: &["crash create.volume create img c1"],
@@ -258,6 +381,49 @@ pub const ALL: &[Scenario] = &[
     Scenario { prepare: proxied, ..scenario("start, proxy", "start c1", checks::proxied) },
     Scenario { prepare: proxied, before: STARTED, ..scenario("stop -f, proxy", "stop -f c1", checks::proxied_no_more) },
     Scenario { needs: NETWORKS, before: NAT, ..scenario("start, proxy with nat", "start c1", checks::proxied_by_nat) },
+    Scenario {
+        prepare: instance,
+        before: STARTED,
+        ..scenario(
+            "device add, proxy",
+            "config device add c1 web proxy listen=tcp:127.0.0.1:8000 connect=tcp:127.0.0.1:80",
+            proxies::added,
+        )
+    },
+    Scenario {
+        prepare: proxied,
+        before: STARTED,
+        ..scenario("device set, proxy", "config device set c1 web listen=tcp:127.0.0.1:8001", proxies::changed)
+    },
+    Scenario {
+        prepare: proxied,
+        before: STARTED,
+        ..scenario("device remove, proxy", "config device remove c1 web", proxies::removed)
+    },
+    Scenario {
+        prepare: instance,
+        before: STARTED,
+        ..scenario(
+            "profile device add, proxy",
+            "profile device add default web proxy listen=tcp:127.0.0.1:8000 connect=tcp:127.0.0.1:80",
+            proxies::added_by_profile,
+        )
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: &[NAT[0], NAT[1], "start c1"],
+        ..scenario("device add, proxy with nat", NAT[2], proxies::added)
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: NAT_STARTED,
+        ..scenario("device remove, proxy with nat", "config device remove c1 web", proxies::removed)
+    },
+    Scenario {
+        needs: NETWORKS,
+        before: NAT_STARTED,
+        ..scenario("device set, address of nat", "config device set c1 eth0 ipv4.address=10.99.0.9", proxies::changed)
+    },
     Scenario { needs: NETWORKS, ..scenario("network create", "network create matrixbr0", checks::network) },
     Scenario {
         needs: NETWORKS,

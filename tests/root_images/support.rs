@@ -55,6 +55,11 @@ impl State {
         Self(common_root::State::new(&common_root::binary()))
     }
 
+    /// One without a pool.
+    pub fn bare() -> Self {
+        Self(common_root::State::bare(&common_root::binary()))
+    }
+
     /// The folder it is in; the test's own files lie there too.
     pub fn path(&self) -> &Path {
         &self.0.dir

@@ -146,7 +146,7 @@ fn what_cannot_be_honoured_is_refused() {
         "eth0,parent=br0",
     ]);
     nic.clean_failure().unwrap();
-    assert!(nic.stderr.contains("\"sriov\" are not supported"), "{nic}");
+    assert!(nic.stderr.contains("Parent device \"br0\" doesn't exist"), "{nic}");
     state.run(&["delete", "-f", "c1"]);
     for bad in [
         "raw.lxc=lxc.include=/etc/passwd",

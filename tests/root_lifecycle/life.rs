@@ -59,7 +59,7 @@ fn stop_waits_and_gives_up() {
     let begin = std::time::Instant::now();
     let refused = state.run(&["stop", "c1", "--timeout", "1"]);
     refused.clean_failure().unwrap();
-    assert!((1..10).contains(&begin.elapsed().as_secs()), "{refused}");
+    assert!((1..60).contains(&begin.elapsed().as_secs()), "{refused}");
     assert_eq!(state.status("c1").as_deref(), Some("RUNNING"));
     state.good(&["stop", "-f", "c1"]);
     assert_eq!(state.status("c1").as_deref(), Some("STOPPED"));

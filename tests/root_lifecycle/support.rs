@@ -1,13 +1,15 @@
 //! What the tests of running containers and the security tests share: an image whose init is a small script, a state with
 //! an instance from it, commands on a terminal of the test's own.
 
-use crate::common_root::{self, Out, State, binary, can_run, have, skip};
+use crate::common_root::{self, Out, State, binary, brief, can_run, have, skip};
 use std::fs::File;
 use std::io::Read;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Ends at once on SIGPWR, halts and restarts at once; keeps reaping meanwhile.
@@ -75,7 +77,21 @@ impl Tree {
 
 /// A state with the image `test`; none if the test cannot run here.
 pub fn state(test: &str) -> Option<State> {
-    state_with(test, |_| {})
+    if brief() { copied(test) } else { state_with(test, |_| {}) }
+}
+
+/// A copy of one that was made once for all programs: where programs start slowly, that takes longer than many a test.
+fn copied(test: &str) -> Option<State> {
+    static MAKING: Mutex<()> = Mutex::new(());
+    let made = std::env::temp_dir().join("stapes-test-prepared");
+    let making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    if !made.is_dir() {
+        std::fs::rename(&state_with(test, |_| {})?.dir, &made).unwrap();
+    }
+    drop(making);
+    // It stays: the machine does not.
+    let made = ManuallyDrop::new(State { dir: made, bin: binary() });
+    can_run(test).then(|| State::copy_of(&made))
 }
 
 /// The same; `change` adds to the image.

@@ -38,7 +38,8 @@ fn the_two_hundredth_port_costs_what_the_first_does() {
         }
         let (many, few) = (middle(times.0), middle(times.1));
         eprintln!("a port more on a bridge that has 200: {many:?}, on one that has few: {few:?}");
-        assert!(many < few * 2 + Duration::from_millis(1), "{many:?} {few:?}");
+        // If each looked at all of them it would be ten times as long.
+        assert!(many < few * 5 + Duration::from_millis(1), "{many:?} {few:?}");
         assert_eq!((links.ports_of(full).unwrap().len(), links.ports_of(empty).unwrap().len()), (220, 20));
         links.run_all((0..240).map(|n| change::delete(&format!("v{n}"))).collect()).unwrap();
         assert_eq!(links.ports_of(full).unwrap().len(), 0);

@@ -2,9 +2,10 @@
 
 use crate::acl::{C1, C2, Lan};
 use crate::common_root;
-use crate::packets::{Fate, Open, Servers, Silent, tcp, udp};
+use crate::packets::{Fate, Open, Refused, Servers, Silent, tcp, udp};
 use crate::support::Ask;
 use crate::world::{OUTSIDE, host};
+use std::time::Duration;
 
 /// Does the kernel take this rule on bridges?
 fn kernel_has(rule: &str) -> bool {
@@ -45,13 +46,12 @@ fn an_interface_with_state() {
     let outside = lan.world.pid();
     let _in = Servers::new(lan.c1, &[80, 8080], &[]);
     let _near = Servers::new(lan.c2, &[80, 81], &[]);
-    // A refusal made at the bridge belongs to no connection that the kernel knows: it may not get in itself.
-    assert_eq!(tcp(lan.c1, OUTSIDE, 80), Open);
-    assert_ne!(tcp(lan.c1, OUTSIDE, 81), Open);
-    assert_eq!([tcp(lan.c1, C2, 80), tcp(lan.c1, C2, 81)], [Open, Silent], "within the network");
-    assert_eq!([tcp(lan.c2, C1, 80), tcp(outside, C1, 80)], [Silent, Silent]);
+    let at_bridge = if kernel_has("reject") { Refused } else { Silent };
+    assert_eq!([tcp(lan.c1, OUTSIDE, 80), tcp(lan.c1, OUTSIDE, 81)], [Open, at_bridge]);
+    assert_eq!([tcp(lan.c1, C2, 80), tcp(lan.c1, C2, 81)], [Open, at_bridge], "within the network");
+    assert_eq!([tcp(lan.c2, C1, 80), tcp(outside, C1, 80)], [at_bridge, Refused]);
     lan.acl("rule add web ingress action=allow protocol=tcp destination_port=8080 source=10.77.0.0/24");
-    assert_eq!([tcp(lan.c2, C1, 8080), tcp(lan.c2, C1, 80), tcp(outside, C1, 8080)], [Open, Silent, Silent]);
+    assert_eq!([tcp(lan.c2, C1, 8080), tcp(lan.c2, C1, 80), tcp(outside, C1, 8080)], [Open, at_bridge, Refused]);
     // One that forges is not helped by rules that allow all.
     lan.acl("rule add web egress action=allow");
     lan.state.sh("c1", "ip link set eth0 down; ip link set eth0 address 10:66:6a:99:99:99; ip link set eth0 up");
@@ -125,6 +125,81 @@ fn an_interface_without_state() {
     lan.state.good(&["stop", "-f", "c1"]);
     let left = host("nft list ruleset");
     assert!(!left.contains("c1.eth0") && !left.contains("set.hosts"), "{left}");
+    lan.finish();
+}
+
+/// Whoever is refused is told so at once, whichever way the packet goes; what is dropped is not answered.
+#[test]
+fn a_refusal_is_told() {
+    let Some(mut lan) = Lan::new("a_refusal_is_told", &["ipv4.nat=false", "ipv6.nat=false"]) else { return };
+    lan.acl("create web");
+    for rule in [
+        "egress action=allow-stateless protocol=tcp destination_port=80",
+        "ingress action=allow-stateless protocol=tcp source_port=80",
+        "ingress action=allow-stateless protocol=tcp destination_port=8080",
+        "egress action=allow-stateless protocol=tcp source_port=8080",
+        "ingress action=drop protocol=tcp destination_port=99",
+        "egress action=drop protocol=tcp destination_port=99",
+    ] {
+        lan.acl(&format!("rule add web {rule}"));
+    }
+    device(&lan, "c1", &["security.acls=web", "ipv4.address=10.77.0.11", "security.ipv4_filtering=true"]);
+    // The other one may send everything, and gets no answers but those of a server and refusals.
+    lan.acl("create open");
+    lan.acl("rule add open egress action=allow-stateless");
+    lan.acl("rule add open ingress action=allow-stateless protocol=tcp source_port=8080");
+    lan.acl("rule add open ingress action=allow-stateless protocol=tcp destination_port=80-81,99");
+    device(&lan, "c2", &["security.acls=open", "ipv4.address=10.77.0.12"]);
+    lan.start();
+    let outside = lan.world.pid();
+    let _in = Servers::new(lan.c1, &[81, 8080, 99], &[5000]);
+    let _near = Servers::new(lan.c2, &[80, 81, 99], &[5000]);
+    let _out = Servers::new(outside, &[81, 99], &[5000]);
+    let at_bridge = if kernel_has("reject") {
+        Refused
+    } else {
+        common_root::skip(
+            "a_refusal_is_told",
+            "the kernel refuses nothing on bridges; only what comes through the host is",
+        );
+        Silent
+    };
+    let refused =
+        [tcp(lan.c1, OUTSIDE, 81), tcp(lan.c1, C2, 81), udp(lan.c1, OUTSIDE, 5000, 0), udp(lan.c1, C2, 5000, 0)];
+    assert_eq!(refused, [at_bridge; 4], "out of it");
+    assert_eq!([tcp(lan.c2, C1, 81), udp(lan.c2, C1, 5000, 0)], [at_bridge; 2], "from within the network");
+    assert_eq!([tcp(outside, C1, 81), udp(outside, C1, 5000, 0)], [Refused; 2], "from the world");
+    let from_host =
+        std::net::TcpStream::connect_timeout(&(format!("{C1}:81").parse().unwrap()), Duration::from_secs(2));
+    assert_eq!(from_host.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused, "from the host");
+    assert_eq!([tcp(lan.c1, OUTSIDE, 99), tcp(lan.c1, C2, 99)], [Silent; 2]);
+    assert_eq!([tcp(outside, C1, 99), tcp(lan.c2, C1, 99)], [Silent; 2]);
+    assert_eq!([tcp(lan.c1, OUTSIDE, 80), tcp(lan.c1, C2, 80)], [Open; 2]);
+    assert_eq!([tcp(outside, C1, 8080), tcp(lan.c2, C1, 8080)], [Open; 2]);
+    // What is forged is refused to nobody: it is thrown away.
+    lan.state.sh("c1", "ip addr flush dev eth0; ip addr add 10.77.0.99/24 dev eth0");
+    lan.state.sh("c1", "ip route add default via 10.77.0.1");
+    assert_eq!([tcp(lan.c1, OUTSIDE, 81), tcp(lan.c1, C2, 81)], [Silent; 2]);
+    // Rules without a refusal need none of it.
+    device(&lan, "c1", &["security.acls.default.egress.action=drop", "security.acls.default.ingress.action=drop"]);
+    let rules = host("nft list ruleset");
+    assert!(!rules.contains("rejfwd.c1.eth0") && !rules.contains("prert.c1.eth0"), "{rules}");
+    lan.finish();
+}
+
+/// Name servers of a network, which an interface with ACLs may always ask, count for it at once.
+#[test]
+fn name_servers_are_followed() {
+    let Some(mut lan) = Lan::new("name_servers_are_followed", &["ipv4.nat=false"]) else { return };
+    lan.acl("create none");
+    device(&lan, "c1", &["security.acls=none", "ipv4.address=10.77.0.11"]);
+    lan.start();
+    let _out = Servers::new(lan.world.pid(), &[], &[53]);
+    assert_ne!(udp(lan.c1, OUTSIDE, 53, 0), Open);
+    lan.state.good(&["network", "set", "testbr0", &format!("dns.nameservers={OUTSIDE}")]);
+    assert_eq!(udp(lan.c1, OUTSIDE, 53, 0), Open);
+    lan.state.good(&["network", "unset", "testbr0", "dns.nameservers"]);
+    assert_ne!(udp(lan.c1, OUTSIDE, 53, 0), Open);
     lan.finish();
 }
 

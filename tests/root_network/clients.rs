@@ -49,6 +49,8 @@ fn iscs_client_takes_a_lease() {
     let (leases, pid) = (files.with_extension("leases"), files.with_extension("pid"));
     let client = format!("dhclient -1 -sf /bin/true -lf {} -pf {} eth0", leases.display(), pid.display());
     host(&format!("nsenter -t {} -n -- {client}", state.init("c1")));
+    // It is in the background before it says who it is.
+    eventually("its number", || std::fs::read_to_string(&pid).is_ok_and(|p| p.ends_with('\n')));
     let lease = std::fs::read_to_string(leases).unwrap();
     let pid = std::fs::read_to_string(pid).unwrap();
     host(&format!("kill {}", pid.trim()));
@@ -60,6 +62,73 @@ fn iscs_client_takes_a_lease() {
     // It says no farewell: that is done for it.
     state.good(&["delete", "-f", "c1"]);
     assert!(!leases().contains("DYNAMIC"), "{}", leases());
+    state.good(&["network", "delete", "testbr0"]);
+    state.finish();
+}
+
+/// Waits until something is so, for as long as a lease may take to go.
+fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !is_so() {
+        assert!(std::time::Instant::now() < end, "{what}: not within 20 seconds");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+/// An address of IPv6 is given back as well, whatever its client calls itself; while dnsmasq runs, and when it has ended.
+#[test]
+fn leases_of_ipv6_end_with_their_instance() {
+    const NAME: &str = "leases_of_ipv6_end_with_their_instance";
+    let Some(state) = state(NAME) else { return };
+    if !common_root::have("dhclient") {
+        return common_root::skip(NAME, "no dhclient (apt-get install isc-dhcp-client)");
+    }
+    state.good(&[
+        "network",
+        "create",
+        "testbr0",
+        "ipv4.address=none",
+        "ipv6.address=fd42:77::1/64",
+        "ipv6.dhcp.stateful=true",
+    ]);
+    let file = state.path("state/projects/default/networks/testbr0/dnsmasq.leases");
+    let leases = || std::fs::read_to_string(&file).unwrap();
+    let held = |client: &String| leases().lines().any(|l| l.contains(" fd42:77::") && l.ends_with(client.as_str()));
+    let mut clients = Vec::new();
+    // Two call themselves by their MAC addresses (DUID-LL); one by a number of its own, and says its name.
+    let own = "default-duid \"\\000\\002\\000\\000\\253\\021\\001\\002\\003\\004\";\n";
+    let named = "send fqdn.fqdn \"c2\";\nsend fqdn.encoded on;\n";
+    for (name, known, config) in [("c1", "", ""), ("c2", own, named), ("c3", "", "")] {
+        state.launch(name, &["-n", "testbr0"]).good().unwrap();
+        let file = |ending: &str| state.path(&format!("{name}.{ending}")).display().to_string();
+        let (kept, pid, conf) = (file("leases"), file("pid"), file("conf"));
+        std::fs::write(&kept, known).unwrap();
+        std::fs::write(&conf, config).unwrap();
+        // As long as it is not known that the address on the link is nobody else's, it cannot be sent from.
+        let enter = format!("nsenter -t {} -n --", state.init(name));
+        eventually("the address of the link", || {
+            let there = host(&format!("{enter} ip -6 addr show dev eth0 scope link"));
+            there.contains("fe80:") && !there.contains("tentative")
+        });
+        host(&format!("{enter} dhclient -6 -1 -D LL -cf {conf} -sf /bin/true -lf {kept} -pf {pid} eth0"));
+        let running = || std::fs::read_to_string(&pid).unwrap_or_default();
+        eventually("dhclient says its number", || !running().is_empty());
+        host(&format!("kill {}", running().trim()));
+        clients.push(match name {
+            "c2" => "00:02:00:00:ab:11:01:02:03:04".to_string(),
+            _ => state.good(&["config", "get", name, "volatile.eth0.hwaddr"]).trim().to_string(),
+        });
+        eventually("the lease is noted", || held(clients.last().unwrap()));
+    }
+    for (name, client) in ["c1", "c2"].into_iter().zip(&clients) {
+        state.good(&["delete", "-f", name]);
+        eventually("the lease has gone", || !held(client));
+        assert!(held(&clients[2]), "{}", leases());
+    }
+    state.good(&["stop", "-f", "c3"]);
+    assert!(held(&clients[2]), "it keeps it as long as it is there");
+    state.good(&["delete", "c3"]);
+    assert!(!held(&clients[2]), "{}", leases());
     state.good(&["network", "delete", "testbr0"]);
     state.finish();
 }

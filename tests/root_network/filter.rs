@@ -77,3 +77,44 @@ fn a_filtered_interface_gets_an_address() {
     state.good(&["network", "delete", "testbr0"]);
     state.finish();
 }
+
+/// What an interface may send is of the network's addresses as they are now.
+#[test]
+fn filters_follow_their_network() {
+    let Some(state) = state("filters_follow_their_network") else { return };
+    state.good(&["network", "create", "testbr0", "ipv4.address=10.77.0.1/24", "ipv6.address=fd42:77::1/64"]);
+    state.good(&["create", "test", "c1", "-n", "testbr0"]);
+    let filters = ["security.ipv4_filtering=true", "security.ipv6_filtering=true"];
+    state.good(&[&["config", "device", "set", "c1", "eth0"][..], &filters].concat());
+    state.good(&["start", "c1"]);
+    let port = || {
+        let text = std::fs::read_to_string(state.path("run/networks/testbr0/ports/default_c1.eth0")).unwrap();
+        text.split(',').find(|word| word.starts_with("10.")).unwrap().to_string()
+    };
+    let own = port();
+    let hwaddr = state.good(&["config", "get", "c1", "volatile.eth0.hwaddr"]).trim().to_string();
+    let parts: Vec<&str> = hwaddr.split(':').collect();
+    let end = format!("1266:6aff:fe{}:{}{}", parts[3], parts[4], parts[5]);
+    let settled = "while ip addr show dev eth0 | grep -q tentative; do sleep 0.1; done";
+    state.sh("c1", &format!("ip addr add {own}/24 dev eth0; ip addr add fd42:77::{end}/64 dev eth0; {settled}"));
+    let said = || state.sh("c1", "ip addr show dev eth0") + &host("nft list ruleset");
+    assert!(reaches(&state, "c1", &own, "10.77.0.1"), "{own}: {}", said());
+    assert!(reaches(&state, "c1", &format!("fd42:77::{end}"), "fd42:77::1"), "{end}: {}", said());
+    state.good(&["network", "set", "testbr0", "ipv4.address=10.78.0.1/24", "ipv6.address=fd42:78::1/64"]);
+    let new = port();
+    assert!(new.starts_with("10.78.0."), "{new}");
+    state.sh("c1", &format!("ip addr add {new}/24 dev eth0; ip addr add fd42:78::{end}/64 dev eth0; {settled}"));
+    state.sh("c1", "ip addr add 10.78.0.99/24 dev eth0");
+    assert!(
+        reaches(&state, "c1", &new, "10.78.0.1") && reaches(&state, "c1", &format!("fd42:78::{end}"), "fd42:78::1")
+    );
+    assert!(!reaches(&state, "c1", "10.78.0.99", "10.78.0.1") && !reaches(&state, "c1", &own, "10.78.0.1"));
+    // One that is of the subnet still stays.
+    state.good(&["network", "set", "testbr0", "ipv4.address=10.78.0.2/24"]);
+    assert_eq!(port(), new);
+    assert!(reaches(&state, "c1", &new, "10.78.0.2"));
+    state.doctor().unwrap();
+    state.good(&["delete", "-f", "c1"]);
+    state.good(&["network", "delete", "testbr0"]);
+    state.finish();
+}

@@ -93,6 +93,26 @@ fn from_outside_from_the_host_and_from_the_network_itself() {
     state.finish();
 }
 
+/// The address of a forward counts among those in use.
+#[test]
+fn forwards_are_allocations() {
+    let Some(state) = state("forwards_are_allocations") else { return };
+    state.good(&["network", "create", "testbr0", "ipv4.address=10.77.0.1/24", "ipv6.address=none"]);
+    for listen in ["192.0.2.1", "2001:db8::1"] {
+        state.good(&["network", "forward", "create", "testbr0", listen]);
+    }
+    let listed = || state.good(&["network", "list-allocations", "-f", "csv"]);
+    let rows = [("192.0.2.1", "192.0.2.1/32"), ("2001:db8::1", "2001:db8::1/128")]
+        .map(|(listen, net)| format!("/1.0/networks/testbr0/forwards/{listen},{net},testbr0,network-forward,NO,"));
+    for row in &rows {
+        assert!(listed().lines().any(|l| l == row), "{row}: {}", listed());
+    }
+    state.good(&["network", "forward", "delete", "testbr0", "192.0.2.1"]);
+    assert!(!listed().contains(&rows[0]) && listed().contains(&rows[1]));
+    state.good(&["network", "delete", "testbr0"]);
+    state.finish();
+}
+
 #[test]
 fn forwards_as_objects() {
     let Some(state) = state("forwards_as_objects") else { return };

@@ -5,6 +5,13 @@ use crate::support::{Ask, state};
 use crate::world::host;
 use std::process::{Command, Stdio};
 
+/// A state with the network `testbr0`, which has names for nobody: an instance may be on it twice.
+fn ready_for_two(test: &str) -> Option<State> {
+    let state = ready(test)?;
+    state.good(&["network", "set", "testbr0", "dns.mode=none"]);
+    Some(state)
+}
+
 /// A state with the network `testbr0`.
 fn ready(test: &str) -> Option<State> {
     let state = state(test)?;
@@ -238,7 +245,7 @@ fn an_interface_of_the_host_comes_back() {
 
 #[test]
 fn a_profile_reaches_all_or_none() {
-    let Some(state) = ready("a_profile_reaches_all_or_none") else { return };
+    let Some(state) = ready_for_two("a_profile_reaches_all_or_none") else { return };
     for name in ["c1", "c2"] {
         state.launch(name, &[]).good().unwrap();
     }
@@ -289,7 +296,7 @@ fn a_profile_reaches_all_or_none() {
 
 #[test]
 fn what_cannot_be_plugged_in_changes_nothing() {
-    let Some(state) = ready("what_cannot_be_plugged_in_changes_nothing") else { return };
+    let Some(state) = ready_for_two("what_cannot_be_plugged_in_changes_nothing") else { return };
     state.launch("c1", &["-n", "testbr0"]).good().unwrap();
     state.good(&["create", "test", "c2", "-n", "testbr0"]);
     device(&state, "set c2 eth0 ipv4.address=10.77.0.12 hwaddr=10:66:6a:00:00:12");
@@ -307,7 +314,10 @@ fn what_cannot_be_plugged_in_changes_nothing() {
         ("config device add c1 more nic network=testbr0 hwaddr=10:66:6A:00:00:12", "already defined on another NIC"),
         ("config device set c1 eth0 ipv4.address=10.77.0.12", "already defined on another NIC"),
         ("config device set c1 eth0 ipv4.address=10.78.0.1", "not within network"),
-        ("config device add c1 more nic nictype=sriov parent=testbr0", "not supported by this version"),
+        (
+            "config device add c1 more nic nictype=sriov parent=testbr0",
+            "Parent device \"testbr0\" doesn't support SR-IOV",
+        ),
         (
             "config device add c1 d disk source=/tmp path=/mnt",
             "Failed to start device \"d\": Devices of a running instance",
@@ -322,10 +332,38 @@ fn what_cannot_be_plugged_in_changes_nothing() {
     state.finish();
 }
 
+/// A network that has names for instances has one for each, so there is one interface of it, as in Incus.
+#[test]
+fn one_name_on_a_network() {
+    let Some(state) = ready("one_name_on_a_network") else { return };
+    state.launch("c1", &["-n", "testbr0"]).good().unwrap();
+    let before = everything(&state);
+    let said = refused(&state, "config device add c1 more nic network=testbr0");
+    let words =
+        "Instance DNS name \"c1\" conflict between \"more\" and \"eth0\" because both are connected to same network";
+    assert!(said.contains("Device validation failed for \"more\"") && said.contains(words), "{said}");
+    assert_eq!(everything(&state), before);
+    // Another of the same name, written otherwise.
+    let said = refused(&state, "create test C1 -n testbr0");
+    assert!(said.contains("Instance DNS name \"c1\" already used on network"), "{said}");
+    assert_eq!(everything(&state), before);
+    // Where there are no names, or another network, it may.
+    state.good(&["network", "create", "testbr1", "ipv4.address=10.78.0.1/24", "ipv6.address=none"]);
+    device(&state, "add c1 more nic network=testbr1");
+    device(&state, "remove c1 more");
+    state.good(&["network", "set", "testbr0", "dns.mode=none"]);
+    device(&state, "add c1 more nic network=testbr0");
+    assert!(state.sh("c1", "ip -o link").contains("eth1"));
+    state.good(&["delete", "-f", "c1"]);
+    state.good(&["network", "delete", "testbr0"]);
+    state.good(&["network", "delete", "testbr1"]);
+    state.finish();
+}
+
 /// Chosen once, with the instance or the device.
 #[test]
 fn addresses_are_chosen_when_devices_come_to_be() {
-    let Some(state) = ready("addresses_are_chosen_when_devices_come_to_be") else { return };
+    let Some(state) = ready_for_two("addresses_are_chosen_when_devices_come_to_be") else { return };
     host("ip link add phys0 type veth peer name phys1");
     state.good(&["create", "test", "c1", "-n", "testbr0"]);
     let first = volatile(&state, "c1", "eth0.hwaddr");

@@ -39,9 +39,9 @@ fn at(address: &str, port: u16) -> SocketAddr {
 }
 
 fn fate(error: &std::io::Error) -> Fate {
-    use std::io::ErrorKind::{ConnectionRefused, TimedOut, WouldBlock};
+    use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, TimedOut, WouldBlock};
     match error.kind() {
-        ConnectionRefused => Refused,
+        ConnectionRefused | HostUnreachable => Refused,
         TimedOut | WouldBlock => Silent,
         _ => panic!("{error}"),
     }

@@ -16,13 +16,13 @@ pub fn kernel_has(test: &str, words: &str) -> bool {
     true
 }
 
-fn add_device(state: &State, instance: &str, name: &str, options: &str) {
+pub fn add_device(state: &State, instance: &str, name: &str, options: &str) {
     let words = ["config", "device", "add", instance, name, "nic"].into_iter();
     state.good(&words.chain(options.split(' ')).collect::<Vec<_>>());
 }
 
 /// A start that must fail cleanly, with these words.
-fn refused(state: &State, instance: &str, said: &str) {
+pub fn refused(state: &State, instance: &str, said: &str) {
     let out = state.run(&["start", instance]);
     out.clean_failure().unwrap();
     assert!(out.stderr.contains(said), "{said:?}: {out}");
@@ -329,44 +329,5 @@ fn vlans_of_a_bridge_are_kept_apart() {
     }
     state.good(&["delete", "-f", "c1", "c2", "c3", "c4"]);
     state.good(&["network", "delete", "testbr0"]);
-    state.finish();
-}
-
-/// `network=` in place of `nictype` and `parent`.
-#[test]
-fn networks_that_stand_for_an_interface() {
-    let test = "networks_that_stand_for_an_interface";
-    let Some(state) = state(test) else { return };
-    for name in ["low", "phys"] {
-        host(&format!("ip link add {name}0 type veth peer name {name}1"));
-        host(&format!("ip link set {name}1 up"));
-    }
-    state.good(&["network", "create", "macnet", "--type=macvlan", "parent=low0", "mtu=1400"]);
-    state.good(&["network", "create", "physnet", "--type=physical", "parent=phys0"]);
-    assert!(state.good(&["network", "list", "-f", "csv"]).contains("macnet,macvlan,YES"));
-    state.launch("c1", &["-n", "macnet"]).good().unwrap();
-    state.launch("c2", &["-n", "physnet"]).good().unwrap();
-    let inside = state.sh("c1", "ip -o link show eth0");
-    assert!(inside.contains("mtu 1400"), "{inside}");
-    state.sh("c2", "ip -o link show eth0");
-    assert!(!host("ip -br link").contains("phys0@"), "it is the instance's now");
-    for (words, said) in [
-        ("network rename physnet othernet", "Network is currently in use"),
-        ("network delete macnet", "The network is currently in use"),
-        ("network set macnet parent=phys1", "Cannot update \"parent\" when the network is in use"),
-        ("network create badnet --type=macvlan", "Required value"),
-        ("network create badnet --type=macvlan parent=low0 vlan=5000", "vlan"),
-        ("config device set c1 eth0 parent=low0", "parent"),
-    ] {
-        let out = state.run(&words.split(' ').collect::<Vec<_>>());
-        out.clean_failure().unwrap();
-        assert!(out.stderr.contains(said), "{out}");
-    }
-    state.good(&["delete", "-f", "c1", "c2"]);
-    assert!(host("ip -br link").contains("phys0@"));
-    state.good(&["network", "rename", "physnet", "othernet"]);
-    assert_eq!(state.good(&["network", "get", "othernet", "parent"]).trim(), "phys0");
-    state.good(&["network", "delete", "macnet"]);
-    state.good(&["network", "delete", "othernet"]);
     state.finish();
 }

@@ -2,7 +2,7 @@
 
 use crate::common_root::{State, run};
 use crate::support::{Ask, state};
-use crate::world::{HOST, World, host};
+use crate::world::{HOST, OUTSIDE, World, host};
 use std::net::UdpSocket;
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ fn the_world_is_told_of_zones() {
     assert!(holds("www.lab.example", 16, b"\x05hello"));
     good("network zone record entry remove lab.example www A 10.77.0.200");
     assert!(!holds("www.lab.example", 1, &[10, 77, 0, 200]));
+    wildcards_and_lifetimes(&state, &holds);
+    transfers(&state, &world);
     // What does not concern it does not start it anew.
     let pid = || std::fs::read_to_string(state.path("run/zones/zones.pid")).unwrap();
     let before = pid();
@@ -92,6 +94,63 @@ fn the_world_is_told_of_zones() {
     good("network zone delete 0.77.10.in-addr.arpa");
     drop(world);
     state.finish();
+}
+
+/// Names that nobody has are found under a wildcard, and nothing is kept longer than asked for.
+fn wildcards_and_lifetimes(state: &State, holds: &dyn Fn(&str, u16, &[u8]) -> bool) {
+    let zone = |words: &str| {
+        let words: Vec<&str> = ["network", "zone", "record"].into_iter().chain(words.split(' ')).collect();
+        state.good(&words)
+    };
+    let ttl = |seconds: u32| [&[0, 1, 0, 1][..], &seconds.to_be_bytes(), &[0, 4, 10, 77, 0, 201]].concat();
+    assert!(!holds("anything.lab.example", 1, &[10, 77, 0, 201]));
+    zone("create lab.example *");
+    zone("entry add lab.example * A 10.77.0.201");
+    zone("entry add lab.example * TXT any");
+    zone("create lab.example *.sub");
+    state.good(&["network", "zone", "record", "entry", "add", "lab.example", "*.sub", "MX", "5 mail.lab.example"]);
+    for name in ["anything.lab.example", "a.b.lab.example"] {
+        assert!(holds(name, 1, &ttl(300)), "{name}");
+        assert!(holds(name, 16, b"\x03any"), "{name}");
+    }
+    assert!(holds("x.sub.lab.example", 15, b"\x00\x05\x04mail"));
+    assert!(holds("www.lab.example", 16, b"\x05hello") && !holds("www.lab.example", 1, &[10, 77, 0, 201]));
+    zone("entry add lab.example www A 10.77.0.202 --ttl 40");
+    zone("entry add lab.example www A 10.77.0.203 --ttl 4000");
+    assert!(holds("anything.lab.example", 1, &ttl(40)), "the shortest counts for all");
+    for name in ["*", "*.sub"] {
+        zone(&format!("delete lab.example {name}"));
+    }
+    zone("entry remove lab.example www A 10.77.0.202");
+    zone("entry remove lab.example www A 10.77.0.203");
+    assert!(!holds("anything.lab.example", 1, &[10, 77, 0, 201]));
+}
+
+/// Only peers get all of a zone.
+fn transfers(state: &State, world: &World) {
+    let all = || {
+        let mut asked = vec![0, 29, 0x12, 0x34, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        asked.extend(b"\x03lab\x07example\0\0\xfc\0\x01");
+        let told = world.outside(|| {
+            use std::io::{Read, Write};
+            let mut stream = std::net::TcpStream::connect((HOST, 5300)).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            stream.write_all(&asked).unwrap();
+            let mut answer = vec![0; 4096];
+            let n = stream.read(&mut answer).unwrap_or(0);
+            answer[..n].to_vec()
+        });
+        told.windows(6).any(|part| part == b"\x05hello")
+    };
+    let set = |words: &str| state.good(&["network", "zone", "set", "lab.example", words]);
+    assert!(!all());
+    set("dns.nameservers=ns1.lab.example,ns2.lab.example");
+    assert!(!all(), "another server is no peer");
+    set(&format!("peers.ns2.address={OUTSIDE}"));
+    assert!(all());
+    state.good(&["network", "zone", "unset", "lab.example", "peers.ns2.address"]);
+    assert!(!all());
+    set("dns.nameservers=ns1.lab.example");
 }
 
 #[test]
@@ -160,6 +219,16 @@ fn refusals(state: &State) {
     refused("zone record entry add lab.example www A nonsense", "Invalid value \"nonsense\"");
     refused("zone record entry add lab.example www A 10.77.0.5", "Duplicate record for type \"A\"");
     refused("zone record entry remove lab.example www A 10.0.0.1", "Couldn't find a matching entry");
+    refused(
+        "zone record entry add lab.example www NS ns.elsewhere.example",
+        "Records of type \"NS\" in zones are not supported",
+    );
+    refused(
+        "zone record entry add lab.example www PTR c1.lab.example",
+        "Records of type \"PTR\" in zones are not supported",
+    );
+    refused("zone set lab.example peers.a.key=c2VjcmV0", "TSIG keys of peers (\"peers.a.key\") are not supported");
+    refused("zone create key.example peers.a.key=c2VjcmV0", "TSIG keys of peers (\"peers.a.key\") are not supported");
     refused("set testbr0 dns.zone.forward=other.example", "Network zone not found");
     refused("set testbr0 dns.zone.forward=77.10.in-addr.arpa", "is not one for what the network names it for");
     refused("peer create testbr0 x y", "Network peers need OVN");

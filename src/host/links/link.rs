@@ -19,6 +19,9 @@ mod kinds {
     pub(super) const STATS64: u16 = 23;
     pub(super) const AF_SPEC: u16 = 26;
     pub(super) const LINK_NETNSID: u16 = 37;
+    pub(super) const PERM_ADDRESS: u16 = 54;
+    pub(super) const PARENT_DEV_NAME: u16 = 56;
+    pub(super) const PARENT_DEV_BUS_NAME: u16 = 57;
 
     pub(super) const INFO_KIND: u16 = 1;
     pub(super) const INFO_DATA: u16 = 2;
@@ -72,12 +75,25 @@ pub struct Link {
     pub tx_queue: u32,
     /// Free text.
     pub alias: String,
+    /// What it is of the machine: bus and name of its device. Only hardware has that.
+    pub device: Device,
     /// Since it was made.
     pub counters: Counters,
     /// What only its kind has.
     pub details: Details,
     /// Its flags as a port, if it is one of a bridge.
     pub port: Option<PortState>,
+}
+
+/// A device of the machine that an interface belongs to; wherever that goes and whatever it is called, this stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Device {
+    /// `pci`, `virtio`, `usb`, …; empty if there is none.
+    pub bus: String,
+    /// Its name there.
+    pub name: String,
+    /// The MAC address it came with.
+    pub mac: Option<[u8; 6]>,
 }
 
 /// Counters of an interface.
@@ -193,6 +209,9 @@ impl Link {
             kinds::TXQLEN => self.tx_queue = u32_of(value).unwrap_or(0),
             kinds::OPERSTATE => self.state = state_name(u8_of(value).unwrap_or(0)),
             kinds::IFALIAS => self.alias = text_of(value),
+            kinds::PERM_ADDRESS => self.device.mac = mac_of(value),
+            kinds::PARENT_DEV_NAME => self.device.name = text_of(value),
+            kinds::PARENT_DEV_BUS_NAME => self.device.bus = text_of(value),
             kinds::STATS64 => self.counters = Counters::parse(value).unwrap_or_default(),
             kinds::LINK_NETNSID => self.lower_namespace = i32_of(value),
             kinds::LINKINFO => self.take_info(Attrs::new(value)),

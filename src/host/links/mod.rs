@@ -20,7 +20,7 @@ mod tunnel;
 pub use self::{
     address::{Address, AddressOptions},
     clash::Clash,
-    link::{Counters, Details, Link, PortVlan},
+    link::{Counters, Details, Device, Link, PortVlan},
     route::Route,
     spec::{Bridge, Change, End, IpVlan, Kind, LinkSpec, MacVlan, Port},
     step::{Step, Target},
@@ -265,5 +265,13 @@ impl Link {
     /// The same to be changed.
     pub fn target(&self) -> Target {
         Target { index: self.index, name: self.name.clone() }
+    }
+}
+
+impl Device {
+    /// Can it be split into virtual functions (`sriov_totalvfs` of sysfs-bus-pci)?
+    pub fn has_virtual_functions(&self) -> bool {
+        let at = format!("/sys/bus/{}/devices/{}/sriov_totalvfs", self.bus, self.name);
+        !self.name.is_empty() && std::path::Path::new(&at).exists()
     }
 }

@@ -7,7 +7,7 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::link::{
     AfSpecBridge, BridgeStpState, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData,
     InfoIpVlan, InfoKind, InfoMacVlan, InfoPortData, InfoPortKind, InfoVeth, InfoVlan, InfoVrf, IpVlanMode,
-    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode, VlanFlags,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode, Prop, VlanFlags,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::net::IpAddr;
@@ -331,6 +331,15 @@ pub fn delete_at(on: &Target) -> Step {
     message.header.index = on.index;
     Step::new(format!("Failed to delete interface \"{}\"", on.name), RouteNetlinkMessage::DelLink(message))
         .passes(&[libc::ENODEV])
+}
+
+/// Takes a further name (ip-link(8), `property del altname`) from an interface. One that it does not have is no error.
+pub fn forget_name(on: &Target, name: &str) -> Step {
+    let mut message = LinkMessage::default();
+    message.header.index = on.index;
+    message.attributes.push(LinkAttribute::PropList(vec![Prop::AltIfName(name.into())]));
+    let what = format!("Failed to take the name \"{name}\" from interface \"{}\"", on.name);
+    Step::new(what, RouteNetlinkMessage::DelLinkProp(message)).passes(&[libc::ENOENT, libc::EINVAL, libc::ENODEV])
 }
 
 /// Changes an interface.

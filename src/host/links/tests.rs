@@ -142,6 +142,21 @@ fn what_was_to_be_done_stands_before_the_reason() {
     assert_eq!((e.kind(), e.errno()), (crate::error::Kind::Denied, Some(libc::EPERM)));
 }
 
+#[test]
+fn hardware_is_known_by_its_device() {
+    let mut bytes = vec![0; 16];
+    for (kind, value) in [(3u16, &b"eth7\0"[..]), (54, &[2, 0, 0, 0, 0, 7]), (56, b"0000:00:03.0\0"), (57, b"pci\0")] {
+        bytes.extend(u16::try_from(value.len() + 4).expect("short").to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+    let device = Link::parse(&bytes).expect("a link").device;
+    assert_eq!((device.bus.as_str(), device.name.as_str()), ("pci", "0000:00:03.0"));
+    assert_eq!(device.mac, Some([2, 0, 0, 0, 0, 7]));
+    assert!(!Device::default().has_virtual_functions());
+}
+
 proptest! {
     #[test]
     fn any_reply_is_survived(bytes: Vec<u8>) {

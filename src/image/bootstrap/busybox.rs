@@ -30,8 +30,10 @@ const FILES: &[(&str, u32, &str)] = &[
         "etc/init.d/rcS",
         0o755,
         "#!/bin/sh\n\
-         [ -s /etc/hostname ] && hostname -F /etc/hostname 2>/dev/null\n\
-         ip link set lo up 2>/dev/null\n\
+         { read -r now < /proc/sys/kernel/hostname; read -r own < /etc/hostname; } 2>/dev/null\n\
+         [ -z \"$own\" ] || [ \"$own\" = \"$now\" ] || hostname \"$own\" 2>/dev/null\n\
+         read -r flags 2>/dev/null < /sys/class/net/lo/flags\n\
+         [ \"$flags\" = 0x9 ] || ip link set lo up 2>/dev/null\n\
          if [ -e /sys/class/net/eth0 ]; then\n\
          \tip link set eth0 up 2>/dev/null\n\
          \tudhcpc -b -R -t 8 -T 1 -A 5 -i eth0 -p /run/udhcpc.pid >/dev/null 2>&1 &\n\

@@ -15,7 +15,7 @@ pub use recipe::{Recipe, System, Variant, list, parse};
 use super::compress::{Algorithm, Encoder};
 use super::decompress::Format;
 use super::export::Exporter;
-use super::hash::{Fingerprint, create_blob};
+use super::hash::{Fingerprint, HashingFile, create_blob};
 use super::import::{Dest, Imported};
 use super::metadata::{self, Metadata, Template};
 use super::unpack::Stats;
@@ -23,12 +23,11 @@ use super::{OnProgress, Progress};
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::host::command::Runner;
+use crate::model::instance::InstanceType;
 use crate::sys::path::{self, Links, Owner};
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -203,29 +202,9 @@ impl Stamp {
     }
 }
 
-/// Writes into a file and a hash.
-struct HashingFile {
-    file: File,
-    hasher: Sha256,
-    count: u64,
-}
-
-impl Write for HashingFile {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let n = self.file.write(data)?;
-        self.hasher.update(&data[..n]);
-        self.count += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
 /// Writes the two files of the split image from the staging directory.
 fn pack(staging: &OwnedFd, dest: Dest<'_>, metadata: Metadata, stamp: &Stamp) -> Result<Imported> {
-    let sink = HashingFile { file: create_blob(dest.blob)?, hasher: Sha256::new(), count: 0 };
+    let sink = HashingFile::new(create_blob(dest.blob)?);
     let mut meta = Exporter::new(Encoder::new(sink, Algorithm::Xz)?);
     let templates = path::open_dir(staging.as_fd(), "templates".as_ref(), Links::Refuse)?;
     meta.file("metadata.yaml", metadata.to_yaml()?.as_bytes(), stamp.seconds)?;
@@ -234,7 +213,7 @@ fn pack(staging: &OwnedFd, dest: Dest<'_>, metadata: Metadata, stamp: &Stamp) ->
     first.file.sync_all().context("Failed writing the image")?;
     fault::point("image.metadata")?;
 
-    let sink = HashingFile { file: create_blob(dest.blob_rootfs)?, hasher: first.hasher, count: first.count };
+    let sink = HashingFile { file: create_blob(dest.blob_rootfs)?, ..first };
     let mut root = Exporter::new(Encoder::new(io::BufWriter::with_capacity(1 << 20, sink), Algorithm::Zstd)?);
     let rootfs = path::open_dir(staging.as_fd(), "rootfs".as_ref(), Links::Refuse)?;
     root.tree(rootfs.as_fd(), ".")?;
@@ -246,6 +225,8 @@ fn pack(staging: &OwnedFd, dest: Dest<'_>, metadata: Metadata, stamp: &Stamp) ->
         format!("{}{}", metadata.properties.get("name").map_or("image", String::as_str), Format::Xz.extension());
     Ok(Imported {
         fingerprint,
+        content: None,
+        kind: InstanceType::Container,
         metadata,
         split: true,
         size: second.count,

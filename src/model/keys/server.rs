@@ -18,6 +18,27 @@ pub const NIC_HOST_NAME: &str = "instances.nic.host_name";
 /// Pattern of MAC addresses that are chosen.
 pub const HWADDR_PATTERN: &str = "network.hwaddr_pattern";
 
+/// Cached images follow their server.
+pub const AUTO_UPDATE_CACHED: &str = "images.auto_update_cached";
+/// How new images are compressed.
+pub const IMAGE_COMPRESSION: &str = "images.compression_algorithm";
+/// Days after its last use that a cached image is kept.
+pub const REMOTE_CACHE_EXPIRY: &str = "images.remote_cache_expiry";
+
+/// Proxies for downloads, and the variables of the environment they stand for where these are not set.
+pub const PROXIES: [(&str, &str); 3] =
+    [("core.proxy_http", "HTTP_PROXY"), ("core.proxy_https", "HTTPS_PROXY"), ("core.proxy_ignore_hosts", "NO_PROXY")];
+
+/// A flag, or what it is unless it is set.
+pub fn is_on(config: &Config, key: &str, default: bool) -> bool {
+    config.get(key).and_then(|text| crate::base::boolean::parse(text).ok()).unwrap_or(default)
+}
+
+/// A number, or what it is unless it is set.
+pub fn number(config: &Config, key: &str, default: i64) -> i64 {
+    config.get(key).and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
 /// Where zones are served: an address of the host, and a port if it is not 53.
 pub const DNS_ADDRESS: &str = "core.dns_address";
 const DNS_AT: Value = Value::Checked("address", |text| dns_address(text).map(drop));
@@ -43,14 +64,14 @@ pub fn dns_address(text: &str) -> Result<(IpAddr, u16)> {
 static KNOWN: [(&str, Value); 12] = [
     ("backups.compression_algorithm", COMPRESSION),
     (DNS_ADDRESS, DNS_AT),
-    ("core.proxy_http", Value::Line),
-    ("core.proxy_https", Value::Line),
-    ("core.proxy_ignore_hosts", Value::Line),
+    (PROXIES[0].0, Value::Line),
+    (PROXIES[1].0, Value::Line),
+    (PROXIES[2].0, Value::Line),
     ("core.shutdown_timeout", Value::Int),
-    ("images.auto_update_cached", Value::Bool),
+    (AUTO_UPDATE_CACHED, Value::Bool),
     ("images.auto_update_interval", Value::Int),
-    ("images.compression_algorithm", COMPRESSION),
-    ("images.remote_cache_expiry", Value::Int),
+    (IMAGE_COMPRESSION, COMPRESSION),
+    (REMOTE_CACHE_EXPIRY, Value::Int),
     (NIC_HOST_NAME, Value::OneOf(&["random", "mac"])),
     (HWADDR_PATTERN, MAC_PATTERN),
 ];

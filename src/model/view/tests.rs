@@ -144,6 +144,7 @@ fn others() {
 fn images() {
     let time = "2026-01-02T03:04:05Z".parse().expect("time");
     let image = Image {
+        content: None,
         format: 1,
         kind: InstanceType::Container,
         architecture: "x86_64".into(),

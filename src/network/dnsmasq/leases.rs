@@ -31,6 +31,27 @@ pub struct Lease {
     pub hostname: Option<String>,
     /// What the client calls itself (RFC 2132, section 9.14; a DUID for IPv6); empty if it does not.
     pub client: Vec<u8>,
+    /// What an IPv6 address belongs to.
+    pub association: Option<Association>,
+}
+
+/// The identity association of an IPv6 address (RFC 8415, section 4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Association {
+    /// Its number, which the client has chosen (IAID).
+    pub id: u32,
+    /// Its addresses are temporary ones.
+    pub temporary: bool,
+}
+
+/// Whose leases are meant.
+#[derive(Debug, Clone, Copy)]
+pub struct Holder<'a> {
+    /// MAC addresses of its interfaces.
+    pub hwaddrs: &'a [[u8; 6]],
+    /// The name it has in the file, if nobody else on the network has it: of IPv6 clients most do not call themselves by a MAC
+    /// address.
+    pub name: Option<&'a str>,
 }
 
 /// Reads a lease file. Lines that are damaged or not about a lease are left out.
@@ -46,32 +67,45 @@ fn line(text: &str) -> Option<Lease> {
     let [expires, id, address, hostname, client] = fields[..] else { return None };
     let expires = number(expires)?;
     let address: IpAddr = address.parse().ok()?;
-    let hwaddr = match address {
-        IpAddr::V4(_) => Some(ethernet(id)?),
+    let (hwaddr, association) = match address {
+        IpAddr::V4(_) => (Some(ethernet(id)?), None),
         IpAddr::V6(_) => {
-            number(id.strip_prefix('T').unwrap_or(id))?;
-            duid(client)
+            let digits = id.strip_prefix('T');
+            let id = u32::try_from(number(digits.unwrap_or(id))?).ok()?;
+            (duid(client), Some(Association { id, temporary: digits.is_some() }))
         }
     };
     let hostname = match hostname {
         "*" => None,
         name => Some(crate::base::names::domain(name).ok().map(|()| name.to_string())?),
     };
-    Some(Lease { expires, hwaddr, address, hostname, client: mac::hex_bytes(client).unwrap_or_default() })
+    Some(Lease { expires, hwaddr, address, hostname, client: mac::hex_bytes(client).unwrap_or_default(), association })
 }
 
-/// The file without the IPv4 leases of these MAC addresses; none if there are none.
-pub fn without(text: &str, hwaddrs: &[[u8; 6]]) -> Option<String> {
-    let gone = |l: &&str| line(l).is_some_and(|lease| is_of(&lease, hwaddrs));
+/// What the server calls itself in DHCPv6 (a DUID): it stands in the file before the leases of IPv6 addresses.
+pub fn server(text: &str) -> Option<Vec<u8>> {
+    let duid = text.lines().find_map(|line| line.strip_prefix("duid "))?;
+    mac::hex_bytes(duid).filter(|bytes| DUID_BYTES.contains(&bytes.len()))
+}
+
+/// Length of a DUID with its type (RFC 8415, section 11.1).
+pub(super) const DUID_BYTES: std::ops::RangeInclusive<usize> = 3..=130;
+
+/// The file without the leases of somebody; none if there are none.
+pub fn without(text: &str, holder: Holder<'_>) -> Option<String> {
+    let gone = |l: &&str| line(l).is_some_and(|lease| is_of(&lease, holder));
     text.lines().any(|l| gone(&l)).then(|| {
         let kept = text.lines().filter(|l| !gone(l));
         kept.map(|l| format!("{l}\n")).collect()
     })
 }
 
-/// An IPv4 lease of one of these MAC addresses?
-pub fn is_of(lease: &Lease, hwaddrs: &[[u8; 6]]) -> bool {
-    lease.address.is_ipv4() && lease.hwaddr.is_some_and(|mac| hwaddrs.contains(&mac))
+/// Is it a lease of `holder`?
+pub fn is_of(lease: &Lease, holder: Holder<'_>) -> bool {
+    match lease.hwaddr {
+        Some(mac) => holder.hwaddrs.contains(&mac),
+        None => holder.name.is_some() && lease.hostname.as_deref() == holder.name,
+    }
 }
 
 fn number(text: &str) -> Option<u64> {

@@ -3,7 +3,7 @@
 
 use super::args::{Owner, Paths, arguments, config, failure, is_isolated};
 use super::hosts::Host;
-use super::leases::{LeaseNic, merge, parse};
+use super::leases::{Association, Holder, LeaseNic, merge, parse};
 use super::zone::{self, Served};
 use crate::base::names::{DeviceName, InstanceName, NetworkName, ProjectName, ZoneName};
 use crate::model::instance::Config;
@@ -125,8 +125,22 @@ fn texts_are_the_golden_ones() {
 fn what_a_zone_cannot_hold_is_named() {
     let left: Vec<String> = zones().left_out;
     assert!(left.contains(&"example.net: peer b has a TSIG key".to_string()), "{left:?}");
-    assert!(left.contains(&"example.net: example.net of type TXT".to_string()), "{left:?}");
-    assert!(left.contains(&"example.net: *.x.example.net of type A".to_string()), "{left:?}");
+    assert!(left.contains(&"example.net: example.net of type NS".to_string()), "{left:?}");
+    assert!(left.contains(&"example.net: *.x.example.net of type NS".to_string()), "{left:?}");
+    assert_eq!(left.len(), 4, "two zones have the peer: {left:?}");
+    let entry = |kind: &str, value: &str| ZoneRecord {
+        format: 1,
+        description: String::new(),
+        config: Config::new(),
+        entries: vec![ZoneEntry { kind: kind.into(), ttl: 0, value: value.into() }],
+    };
+    for (kind, value) in [("NS", "ns.example.net"), ("ptr", "c1.example.net")] {
+        let e = zone::check(&entry(kind, value)).expect_err("not served");
+        assert!(e.to_string().contains("are not supported") && e.hint_text().is_some(), "{e}");
+    }
+    assert!(zone::check(&entry("TXT", "x")).is_ok());
+    assert!(zone::check_zone(&options(&[("peers.b.key", "secret")])).is_err());
+    assert!(zone::check_zone(&options(&[("peers.b.address", "192.0.2.1")])).is_ok());
     assert!(!zones().text.contains("192.0.2.4") && !zones().text.contains("secret"));
     assert_eq!(zone::config(&[], (ip("127.0.0.1"), 53), 1).left_out, Vec::<String>::new());
 }
@@ -193,12 +207,23 @@ fn lease_files_are_read_strictly() {
             (1_700_000_000, mac(1), ip("fd42::77"), c1()),
         ]
     );
-    let without = super::leases::without(FILE, &[[0x10, 0x66, 0x6a, 0, 0, 1]]).expect("changed");
+    let own = [[0x10, 0x66, 0x6a, 0, 0, 1]];
+    let without = super::leases::without(FILE, Holder { hwaddrs: &own, name: None }).expect("changed");
     assert!(
-        !without.contains("10.0.0.9") && without.contains("10.0.0.10") && without.contains("fd42::77"),
+        !without.contains("10.0.0.9") && without.contains("10.0.0.10") && !without.contains("fd42::77"),
         "{without}"
     );
-    assert_eq!(super::leases::without(FILE, &[[0; 6]]), None);
+    assert_eq!(super::leases::without(FILE, Holder { hwaddrs: &[[0; 6]], name: Some("c1") }), None);
+    // Neither number nor address of the client: its name.
+    let odd = FILE.replace("00:01:00:01:2c:aa:bb:cc:10:66:6a:00:00:01", "00:02:00:00:ab:11");
+    let [_, _, temporary] = &parse(&odd.replace("6946817", "T5"))[..] else { panic!("three leases") };
+    assert_eq!(temporary.association, Some(Association { id: 5, temporary: true }));
+    let named = |name| super::leases::without(&odd, Holder { hwaddrs: &[[0; 6]], name });
+    assert!(named(Some("c1")).is_some_and(|left| !left.contains("fd42::77") && left.contains("10.0.0.9")));
+    assert_eq!((named(Some("c2")), named(None)), (None, None));
+    assert_eq!(super::leases::server(FILE).map(|duid| duid.len()), Some(14));
+    assert_eq!(super::leases::server("duid 00\n"), None);
+    assert_eq!(parse("1 4294967296 fd42::77 c1 00:02\n"), []);
     assert!(parse(&"1 10:66:6a:00:00:01 10.0.0.9 ".to_string().repeat(3)).is_empty());
 }
 

@@ -106,6 +106,18 @@ impl Policy {
         }
         all
     }
+
+    /// What of a direction is refused, for a hook that comes before the one that decides: what is not refused leaves this
+    /// chain, and is logged where it is dropped or let through. Nothing if nothing is refused.
+    pub(super) fn refusals(&self, direction: Direction, subject: &str, family: Family, link: &Match) -> Vec<Rule> {
+        let mut all = self.rules_of(&[direction], subject, family, true, &|_| link.clone());
+        let last = all.iter().rposition(|rule| rule.action == Action::Reject);
+        all.truncate(last.map_or(0, |at| at + 1));
+        for rule in all.iter_mut().filter(|rule| rule.action != Action::Reject) {
+            (rule.action, rule.log) = (Action::Accept, None);
+        }
+        all
+    }
 }
 
 fn rank(action: AclAction) -> u8 {

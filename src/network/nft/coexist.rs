@@ -22,8 +22,8 @@
 //! Input is the output of `nft -j -a list ruleset`; a rule that vanished between that and the change fails the transaction
 //! and is no loss: the caller reads again.
 
-use super::Tables;
 use super::rule::Quoted;
+use super::{Script, Tables};
 use crate::base::names::NetworkName;
 use crate::error::{Error, Result};
 use crate::model::network::bridge::Bridge;
@@ -37,6 +37,7 @@ use std::fmt::Write;
 pub struct Ruleset {
     chains: Vec<Chain>,
     rules: Vec<Marked>,
+    trusted: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -47,6 +48,32 @@ struct Chain {
     hook: Option<String>,
     policy: Option<String>,
 }
+
+/// A rule of firewalld for an interface: what it is compared with, and where it goes on.
+#[derive(Deserialize)]
+struct Zoned {
+    table: String,
+    expr: Vec<serde_json::Value>,
+}
+
+impl Zoned {
+    /// The interface, if it is in firewalld's zone `trusted`.
+    fn trusted(&self) -> Option<String> {
+        let right = |e: &serde_json::Value| {
+            let one = e.pointer("/match")?;
+            let by_name = one.pointer("/left/meta/key")? == "iifname";
+            by_name.then(|| one.pointer("/right")?.as_str().map(str::to_string)).flatten()
+        };
+        let goes = |e: &serde_json::Value| {
+            let to = e.pointer("/goto/target").or(e.pointer("/jump/target"));
+            to.and_then(serde_json::Value::as_str).is_some_and(|to| to.starts_with("filter_IN_trusted"))
+        };
+        let ours = self.table == FIREWALLD && self.expr.iter().any(goes);
+        ours.then(|| self.expr.iter().find_map(right)).flatten()
+    }
+}
+
+const FIREWALLD: &str = "firewalld";
 
 /// A rule with a comment.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -63,6 +90,13 @@ struct Document {
     nftables: Vec<serde_json::Map<String, serde_json::Value>>,
 }
 
+impl Fix {
+    /// Nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.script.is_empty() && self.firewalld.is_none()
+    }
+}
+
 impl Ruleset {
     /// Reads the output of `nft -j -a list ruleset`. What is not understood is left out.
     ///
@@ -75,11 +109,20 @@ impl Ruleset {
         for (kind, value) in document.nftables.into_iter().flatten() {
             match kind.as_str() {
                 "chain" => all.chains.extend(serde_json::from_value::<Chain>(value).ok()),
-                "rule" => all.rules.extend(serde_json::from_value::<Marked>(value).ok()),
+                "rule" => {
+                    all.trusted.extend(serde_json::from_value::<Zoned>(value.clone()).ok().and_then(|r| r.trusted()));
+                    all.rules.extend(serde_json::from_value::<Marked>(value).ok());
+                }
                 _ => {}
             }
         }
         Ok(all)
+    }
+
+    /// Are all the chains there that a script makes?
+    pub fn has_all(&self, tables: &Tables, script: &Script) -> bool {
+        let table = tables.name().to_string();
+        script.chains().all(|(family, name)| self.has(family.word(), &table, &name.to_string()))
     }
 
     fn has(&self, family: &str, table: &str, name: &str) -> bool {
@@ -87,7 +130,7 @@ impl Ruleset {
     }
 
     fn has_firewalld(&self) -> bool {
-        self.chains.iter().any(|c| c.table == "firewalld")
+        self.chains.iter().any(|c| c.table == FIREWALLD)
     }
 
     fn drops(&self, family: &str, name: &str) -> bool {
@@ -100,7 +143,7 @@ impl Ruleset {
         let hooks = ["input", "forward", "output"];
         let known = |c: &Chain| {
             let compat = c.table == "filter" && matches!(c.name.as_str(), "INPUT" | "FORWARD");
-            compat || c.table == "firewalld" || c.table == tables.name().to_string()
+            compat || c.table == FIREWALLD || c.table == tables.name().to_string()
         };
         let drops = |c: &&Chain| {
             c.policy.as_deref() == Some("drop") && c.hook.as_deref().is_some_and(|h| hooks.contains(&h)) && !known(c)
@@ -143,7 +186,7 @@ pub fn up(tables: &Tables, name: &NetworkName, bridge: &Bridge, there: &Ruleset)
     let zone = ["--zone=trusted".to_string(), format!("--change-interface={name}")];
     Fix {
         script: script(tables, name, &wanted, there),
-        firewalld: there.has_firewalld().then(|| zone.to_vec()),
+        firewalld: (there.has_firewalld() && !there.trusted.contains(name.as_str())).then(|| zone.to_vec()),
         blockers: there.blockers(tables),
     }
 }

@@ -43,7 +43,8 @@ struct Named {
 }
 
 const NETWORK: [&str; 4] = ["acl", "aclin", "aclout", "aclfwd"];
-const PORT: [&str; 3] = ["in", "fwd", "out"];
+const PORT: [&str; 4] = ["in", "fwd", "out", "prert"];
+const REFUSAL: [&str; 3] = ["rej", "rejfwd", "rejout"];
 
 impl Listing {
     /// Adds what one of the two lists says of `tables`; what is not understood is left out.
@@ -92,10 +93,14 @@ impl Listing {
         let known: BTreeSet<Item> = networks
             .flat_map(|label| NETWORK.map(|prefix| (Family::Inet, label.under(prefix).to_string())))
             .chain(expected.ports.iter().flat_map(|label| PORT.map(|p| (Family::Bridge, label.under(p).to_string()))))
+            .chain(expected.ports.iter().flat_map(|label| REFUSAL.map(|p| (Family::Inet, label.under(p).to_string()))))
             .collect();
         let ours = |(family, name): &Item| {
-            let prefixes: &[&str] = if *family == Family::Bridge { &PORT } else { &NETWORK };
-            name.split_once('.').is_some_and(|(prefix, _)| prefixes.contains(&prefix))
+            let known = |prefix| match family {
+                Family::Bridge => PORT.contains(&prefix),
+                _ => NETWORK.contains(&prefix) || REFUSAL.contains(&prefix),
+            };
+            name.split_once('.').is_some_and(|(prefix, _)| known(prefix))
         };
         for (family, name) in self.chains.iter().filter(|item| ours(item) && !known.contains(*item)) {
             names.push(format!("chain {name}"));

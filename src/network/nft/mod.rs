@@ -15,6 +15,8 @@
 //! | `fwdprert.`, `fwdout.`, `fwdpstrt.<net>` | −100, −100, 98 | forwards |
 //! | `prert.`, `out.`, `pstrt.<instance>.<device>` | −100, −100, 98 | proxies with `nat=true` |
 //! | bridge `in.`, `fwd.`, `out.<instance>.<device>` | −200, −200, 0 | anti-spoofing first, then ACLs of a NIC |
+//! | bridge `prert.<instance>.<device>` | −150 | what an ACL of a NIC refuses, where a bridge can still answer |
+//! | `rej.`, `rejfwd.`, `rejout.<instance>.<device>` | filter 1 | what it refuses of what comes through the host |
 //! | `prert.<instance>.<device>` | −300 | reverse path filter of a routed NIC |
 //! | netdev `egress.netprio.<instance>.<device>` | egress 0 | `limits.priority` |
 //!
@@ -32,6 +34,7 @@ pub mod forward;
 pub mod listing;
 pub mod network;
 pub mod nic;
+mod refusal;
 pub mod rule;
 pub mod script;
 

@@ -6,6 +6,7 @@
 
 use super::acl::{Policy, of_family};
 use super::network::{one, port};
+use super::refusal;
 use super::rule::{Action, AddressItem, Addresses, Ip, Match, Name, Quoted, Rule, Side};
 use super::script::{Chain, Family, Hook, Script};
 use crate::base::inet::IpNet;
@@ -54,14 +55,18 @@ pub struct Port<'a> {
     pub acls: Option<&'a Policy>,
     /// Name servers it may always ask.
     pub dns: Vec<IpAddr>,
+    /// The bridge.
+    pub bridge: &'a str,
+    /// Addresses and subnets known to be its own, filtered or not.
+    pub own: Vec<IpNet>,
 }
 
 const CHAINS: [&str; 3] = ["in", "fwd", "out"];
 /// Before the bridge's own filters.
 const PRIORITY: i32 = -200;
-const ARP: Match = Match::Protocol(&["arp"]);
+pub(super) const ARP: Match = Match::Protocol(&["arp"]);
 const IP: Match = Match::Protocol(&["ip"]);
-const IP6: Match = Match::Protocol(&["ip6"]);
+pub(super) const IP6: Match = Match::Protocol(&["ip6"]);
 
 /// The rules of a NIC; replaces whatever rules it had.
 ///
@@ -87,6 +92,7 @@ pub fn up(port: &Port<'_>, kernel: Kernel) -> Result<Script> {
         let name = port.label.under(prefix);
         script.replace_or_remove(Chain { family: Family::Bridge, name, hook: Hook::filter(hook, priority), rules });
     }
+    script.append(refusal::up(port, &guarded, kernel));
     Ok(script)
 }
 
@@ -96,6 +102,7 @@ pub fn down(label: &Name) -> Script {
     for prefix in CHAINS {
         script.remove(Family::Bridge, label.under(prefix));
     }
+    script.append(refusal::down(label));
     script
 }
 
@@ -133,7 +140,7 @@ pub fn priority_down(label: &Name) -> Script {
 }
 
 impl Port<'_> {
-    fn iif(&self) -> Match {
+    pub(super) fn iif(&self) -> Match {
         Match::Iif(Quoted::new(self.host_name))
     }
 
@@ -201,6 +208,7 @@ impl Port<'_> {
         let Some(policy) = self.acls else { return Vec::new() };
         let mut rules = vec![Rule::new([Match::NotOif(Quoted::new(self.host_name))], Action::Accept)];
         rules.extend(answers(kernel));
+        rules.extend(refusal::answers());
         if !kernel.conntrack {
             rules.extend(self.dns.iter().flat_map(|a| dns(*a, Side::Source)));
         }
@@ -310,7 +318,7 @@ fn is_source_check(rule: &Rule) -> bool {
     rule.matches.iter().any(|m| matches!(m, Match::NotAddress(_, Side::Source, _)))
 }
 
-fn dhcp4_client() -> Rule {
+pub(super) fn dhcp4_client() -> Rule {
     let matches = [
         IP,
         Match::Address(Ip::V4, Side::Source, host(Ipv4Addr::UNSPECIFIED)),
@@ -322,7 +330,7 @@ fn dhcp4_client() -> Rule {
 }
 
 /// DHCPv6 and router solicitations to the host.
-fn ipv6_clients() -> [Rule; 2] {
+pub(super) fn ipv6_clients() -> [Rule; 2] {
     let to = |last| Match::Address(Ip::V6, Side::Destination, host(last));
     let from = || Match::Address(Ip::V6, Side::Source, one(link_local(10)));
     let servers = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
@@ -333,12 +341,12 @@ fn ipv6_clients() -> [Rule; 2] {
 }
 
 /// Answers and what belongs to a connection that was let through, if the kernel knows.
-fn answers(kernel: Kernel) -> Option<Rule> {
+pub(super) fn answers(kernel: Kernel) -> Option<Rule> {
     kernel.conntrack.then(|| Rule::new([Match::Established], Action::Accept))
 }
 
 /// To a name server, or from one.
-fn dns(server: IpAddr, side: Side) -> [Rule; 2] {
+pub(super) fn dns(server: IpAddr, side: Side) -> [Rule; 2] {
     let ip = Ip::of(server);
     ["tcp", "udp"].map(|protocol| {
         let at = Match::Address(ip, side, host(server));

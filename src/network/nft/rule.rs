@@ -152,6 +152,8 @@ pub enum Match {
     NotEtherType(&'static [&'static str]),
     /// The frame's sender is not this MAC address.
     NotEtherSource([u8; 6]),
+    /// It goes to this MAC address.
+    EtherDestination([u8; 6]),
     /// The ARP sender is not this MAC address.
     NotArpEther([u8; 6]),
     /// The ARP sender is none of these addresses.
@@ -220,6 +222,7 @@ impl fmt::Display for Match {
             Self::Protocol(names) => write!(f, "meta protocol {}", list(names)),
             Self::NotEtherType(names) => write!(f, "ether type != {}", list(names)),
             Self::NotEtherSource(a) => write!(f, "ether saddr != {}", mac(*a)),
+            Self::EtherDestination(a) => write!(f, "ether daddr {}", mac(*a)),
             Self::NotArpEther(a) => write!(f, "arp saddr ether != {}", mac(*a)),
             Self::NotArpIp(items) => write!(f, "arp saddr ip != {}", list(items)),
             Self::Address(ip, side, Addresses::List(items)) => {

@@ -16,7 +16,7 @@ pub enum Family {
 }
 
 impl Family {
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Inet => "inet",
             Self::Bridge => "bridge",
@@ -125,6 +125,19 @@ impl Script {
     /// Nothing to do.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// The chains that are there afterwards: family and name.
+    pub fn chains(&self) -> impl Iterator<Item = (Family, &Name)> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Replace(chain) => Some((chain.family, &chain.name)),
+            _ => None,
+        })
+    }
+
+    /// Nothing is there afterwards that was not before.
+    pub fn only_removes(&self) -> bool {
+        self.steps.iter().all(|step| matches!(step, Step::Remove(..) | Step::RemoveSet { .. }))
     }
 
     /// The text for `nft -f -`. All chains are emptied first, so that none is held by another's jump when it goes.

@@ -3,7 +3,7 @@
 use super::Report;
 use crate::base::names::{NetworkName, ProjectName};
 use crate::error::Result;
-use crate::ops::network::{dns, up, zone_server};
+use crate::ops::network::{beside, dns, up, zone_server};
 use crate::store::Store;
 use std::collections::BTreeMap;
 
@@ -29,6 +29,14 @@ pub(super) fn check(store: &Store, fix: bool, report: &mut Report) -> Result<()>
             report.disagreement("zones", message, fix, || zone_server::renew(store).map(drop));
         }
         Err(e) => report.broken("zones", &e),
+    }
+    let lost: Vec<String> = beside::lost(store)?.iter().map(ToString::to_string).collect();
+    if !lost.is_empty() {
+        let message = format!(
+            "rules that networks need, or need among those of another firewall, have been taken away: {}",
+            lost.join(", ")
+        );
+        report.disagreement("firewall", message, fix, || beside::mend(store));
     }
     for name in store.network_runs()? {
         let check = format!("network {name}");

@@ -1,5 +1,5 @@
-//! `network list-allocations`: addresses in use on managed bridges – the bridge's own, those reserved for instances, and those
-//! handed out by dnsmasq.
+//! `network list-allocations`: addresses in use on managed bridges – the bridge's own, those reserved for instances, those
+//! handed out by dnsmasq, and those of forwards.
 
 use super::{leases, project_of};
 use crate::base::inet::IpNet;
@@ -61,6 +61,16 @@ fn on_bridge(
             used_by: url::instance(project, &instance),
             network: name.to_string(),
         });
+    }
+    if owner == project {
+        // What is wrong with a record does not free its address.
+        all.extend(store.forwards(owner, name)?.into_iter().map(|(listen, _)| AllocationView {
+            address: IpNet::host(listen).to_string(),
+            kind: "network-forward".to_string(),
+            used_by: url::network_forward(owner, name, &listen.to_string()),
+            network: name.to_string(),
+            ..AllocationView::default()
+        }));
     }
     Ok(all)
 }

@@ -3,7 +3,7 @@
 //! The record decides: a network whose record is there is brought up by the next who needs it, whatever a killed command has
 //! done of it, and one whose record has gone is taken down by whoever deletes it again or by `doctor`.
 
-use super::{dns, not_found, project_of, rules, up, users, zone_server, zones};
+use super::{dns, firewall, follow, nat, not_found, project_of, rules, up, users, zone_server, zones};
 use crate::base::inet::IpNet;
 use crate::base::names::{NetworkName, ProjectName};
 use crate::error::{Context, Error, Result};
@@ -196,7 +196,17 @@ fn renew(
     let plan = up::Plan::of(store, name, &network.config)?;
     let change = || {
         up::apply(store, &lock, &plan, parts)?;
-        if parts.contains(&Part::Dnsmasq) { dns::renew(store, project, &lock, &plan) } else { Ok(()) }
+        if parts.contains(&Part::Addresses) {
+            nat::follow(store, name)?;
+        }
+        if !parts.contains(&Part::Dnsmasq) {
+            return Ok(());
+        }
+        if !parts.contains(&Part::Firewall) {
+            // Name servers, which interfaces with ACLs may always ask.
+            follow::follow(store, &lock, &plan, &|rules| firewall::set(store, rules))?;
+        }
+        dns::renew(store, project, &lock, &plan)
     };
     change().with_context(|| format!("Failed to change network \"{name}\""))
 }

@@ -6,7 +6,7 @@
 //! is started again by the next interface, and by `doctor --fix`.
 
 use super::up::{self, Plan};
-use super::{filter, leases, process, zones};
+use super::{filter, leases, process, rules, zones};
 use crate::base::inet::IpNet;
 use crate::base::names::{DeviceName, InstanceName, NetworkName, ProjectName};
 use crate::error::{Context, Error, Result};
@@ -19,7 +19,6 @@ use crate::model::network::{Network, alloc, nic};
 use crate::model::nic::Identity;
 use crate::network::dnsmasq::args::{self, PROGRAM, Paths};
 use crate::network::dnsmasq::hosts::Host;
-use crate::ops::load;
 use crate::store::Store;
 use crate::store::atomic::{self, Durability};
 use crate::store::lock::{Exclusive, Held, NetworkRunKey};
@@ -78,17 +77,13 @@ pub fn add(
 ) -> Result<()> {
     let name = &lock.key().0;
     let plan = Plan::of(store, name, &network.config)?;
-    let device = DeviceName::parse(port.device)?;
     let hwaddr = identity.hwaddr.ok_or_else(|| Error::internal("An interface on a bridge has no MAC address"))?;
     let addresses = addresses(store, (project, &plan), &port, hwaddr, options)?;
-    let host = Host { addresses, ..port.host(&device, hwaddr) };
     if filter::is_wanted(options)? {
-        filter::begin(store, (project, name), port, identity, (options, &host.addresses))?;
+        filter::begin(store, (project, name), port, identity, (options, &addresses))?;
         fault::point("network.filter")?;
     }
-    let (mode, domain) = (plan.bridge.dns_mode, &plan.bridge.domain);
-    let texts = [host.text(mode).unwrap_or_default(), host.names(mode, domain).unwrap_or_default()];
-    let changed = store.save_network_port(lock, &host.file_name(), [&texts[0], &texts[1]])?;
+    let changed = note(store, lock, &plan, port, (hwaddr, addresses))?;
     fault::point("network.port")?;
     match (plan.bridge.needs_dnsmasq(), running(store, name)?) {
         (false, _) => Ok(()),
@@ -98,9 +93,32 @@ pub fn add(
     }
 }
 
+/// Notes an interface with its MAC address and the addresses reserved for it, for dnsmasq. True if it stood there with others:
+/// then dnsmasq is to be told.
+///
+/// # Errors
+/// The file cannot be written.
+pub(super) fn note(
+    store: &Store,
+    lock: &Held<NetworkRunKey, Exclusive>,
+    plan: &Plan,
+    port: Port<'_>,
+    (hwaddr, addresses): ([u8; 6], Vec<IpAddr>),
+) -> Result<bool> {
+    let device = DeviceName::parse(port.device)?;
+    let host = Host { addresses, ..port.host(&device, hwaddr) };
+    let (mode, domain) = (plan.bridge.dns_mode, &plan.bridge.domain);
+    let texts = [host.text(mode).unwrap_or_default(), host.names(mode, domain).unwrap_or_default()];
+    store.save_network_port(lock, &host.file_name(), [&texts[0], &texts[1]])
+}
+
 /// The addresses reserved for an interface: those it was given, and one of the subnet if it was given none and may have no
-/// other, or is to be found in a zone from the start: the one it has a lease of, else a free one.
-fn addresses(
+/// other, has ACLs, which refuse by address what comes through the host, or is to be found in a zone from the start: the one
+/// it has a lease of, else a free one.
+///
+/// # Errors
+/// No address is left.
+pub(super) fn addresses(
     store: &Store,
     (project, plan): (&ProjectName, &Plan),
     port: &Port<'_>,
@@ -108,7 +126,8 @@ fn addresses(
     options: &Device,
 ) -> Result<Vec<IpAddr>> {
     let mut all = nic::static_addresses(options);
-    let one = keys::SECURITY_IPV4_FILTERING.bool(options)? || !zones::named(&plan.config).is_empty();
+    let filtered = keys::SECURITY_IPV4_FILTERING.bool(options)? || rules::has_acls(options);
+    let one = filtered || !zones::named(&plan.config).is_empty();
     let Some(net) = plan.bridge.v4.dhcp_subnet().filter(|_| one && keys::IPV4_ADDRESS.get(options).is_none()) else {
         return Ok(all);
     };
@@ -153,14 +172,10 @@ pub(in crate::ops) fn reserve(
 ) -> Result<IpAddr> {
     up::ensure_locked(store, lock, network)?;
     let plan = Plan::of(store, &lock.key().0, &network.config)?;
-    let device = DeviceName::parse(port.device)?;
     let hwaddr = identity.hwaddr.ok_or_else(|| Error::internal("An interface on a bridge has no MAC address"))?;
     let net = plan.bridge.v4.dhcp_subnet().ok_or_else(|| Error::internal("The network serves no addresses"))?;
     let address = free(store, (project, &plan), &port, hwaddr, &net)?;
-    let host = Host { addresses: vec![address], ..port.host(&device, hwaddr) };
-    let (mode, domain) = (plan.bridge.dns_mode, &plan.bridge.domain);
-    let texts = [host.text(mode).unwrap_or_default(), host.names(mode, domain).unwrap_or_default()];
-    store.save_network_port(lock, &host.file_name(), [&texts[0], &texts[1]])?;
+    note(store, lock, &plan, port, (hwaddr, vec![address]))?;
     fault::point("network.reserved")?;
     Ok(address)
 }
@@ -268,9 +283,7 @@ fn start(store: &Store, project: &ProjectName, lock: &Held<NetworkRunKey, Exclus
     let gone = || args::failure(name, "it ended at once");
     let started = proc::start_time(pid)?.ok_or_else(gone)?;
     store.save_network_run(lock, &NetworkRun { dnsmasq: Some((pid, started)), ..run })?;
-    // Where there is no group of ours it stays where it is.
-    let monitors = load::cgroups(store.layout())?.monitors();
-    if monitors.exists() { monitors.enter(pid).with_context(fail) } else { Ok(()) }
+    process::settle(store, pid).with_context(fail)
 }
 
 /// Ends the dnsmasq of a network; none running is fine.

@@ -61,19 +61,20 @@ pub fn begin(
 /// # Errors
 /// Unsupported: the kernel cannot hold them.
 pub(super) fn rules(
-    bridge: &Bridge,
+    (on, bridge): (&NetworkName, &Bridge),
     (nic, options): (&FilteredNic, &Device),
     policy: Option<&Policy>,
     kernel: Kernel,
 ) -> Result<Script> {
     let hwaddr = mac::parse(&nic.hwaddr)?;
+    let nets = |v4| nets(bridge, hwaddr, (options, &nic.addresses), v4);
     let allowed = |filtering: &Key, v4: bool| -> Result<Allowed> {
         match filtering.bool(options)? {
-            true => Ok(Allowed::Only(nets(bridge, hwaddr, (options, &nic.addresses), v4)?)),
+            true => Ok(Allowed::Only(nets(v4)?)),
             false => Ok(Allowed::Any),
         }
     };
-    let own = bridge.families().into_iter().filter_map(|family| family.address).map(|net| net.address());
+    let gateways = bridge.families().into_iter().filter_map(|family| family.address).map(|net| net.address());
     let port = nft_nic::Port {
         label: label(nic)?,
         device: &nic.device,
@@ -83,7 +84,9 @@ pub(super) fn rules(
         v4: allowed(&keys::SECURITY_IPV4_FILTERING, true)?,
         v6: allowed(&keys::SECURITY_IPV6_FILTERING, false)?,
         acls: policy,
-        dns: bridge.nameservers.iter().copied().chain(own).collect(),
+        dns: bridge.nameservers.iter().copied().chain(gateways).collect(),
+        bridge: on.as_str(),
+        own: [nets(true)?, nets(false)?].concat(),
     };
     nft_nic::up(&port, kernel)
 }

@@ -1,5 +1,6 @@
 //! The firewall rules of networks, handed to nft as one transaction, with what other firewalls on the host need.
 
+use super::beside;
 use crate::base::names::NetworkName;
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::command::{Cmd, Host, Program, Runner, Stdin};
@@ -10,10 +11,15 @@ use crate::network::nft::nic::Kernel;
 use crate::network::nft::{Script, Tables, network};
 use crate::ops::load;
 use crate::store::Store;
+use std::path::Path;
 use std::time::Duration;
 
 const NFT: Program = Program { name: "nft", package: "nftables" };
 const FIREWALLD: Program = Program { name: "firewall-cmd", package: "firewalld" };
+/// Its daemon does not run (firewall-cmd(1)).
+const NOT_RUNNING: i32 = 252;
+/// The bus over which it is spoken to cannot be reached; nor can the daemon if there is none.
+const NO_BUS: (i32, &str) = (36, "/run/dbus/system_bus_socket");
 /// How long either may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the rules are read again that another program changes meanwhile.
@@ -32,15 +38,16 @@ pub(in crate::ops) fn tables(store: &Store) -> Tables {
     Tables::new(load::tag(store.layout()).as_deref())
 }
 
-/// Sets the rules of a bridge, in the place of those it has.
+/// Sets the rules of a bridge, in the place of those it has, and `more` in the same transaction.
 ///
 /// # Errors
 /// nft is missing or refuses: nothing has changed then.
-pub(super) fn up(store: &Store, name: &NetworkName, bridge: &Bridge) -> Result<()> {
+pub(super) fn up(store: &Store, name: &NetworkName, bridge: &Bridge, more: &Script) -> Result<()> {
     let tables = tables(store);
     let mut script = network::up(name, bridge);
     script.append(super::forwards::script(store, name, bridge)?);
-    together(&tables, &script, &|there| coexist::up(&tables, name, bridge, there))
+    script.append(more.clone());
+    together(store, &tables, &script, &|there| coexist::up(&tables, name, bridge, there))
         .with_context(|| format!("Failed setting the firewall rules of network \"{name}\""))
 }
 
@@ -51,7 +58,7 @@ pub(super) fn up(store: &Store, name: &NetworkName, bridge: &Bridge) -> Result<(
 pub(super) fn down(store: &Store, name: &NetworkName) -> Result<()> {
     let tables = tables(store);
     let others = |there: &Ruleset| coexist::down(&tables, name, there);
-    let gone = together(&tables, &network::down(name), &others).and_then(|()| tidy_without(store, Some(name)));
+    let gone = together(store, &tables, &network::down(name), &others).and_then(|()| tidy_without(store, Some(name)));
     match gone {
         Err(e) if e.kind() == Kind::Unsupported => Ok(()),
         other => other.with_context(|| format!("Failed removing the firewall rules of network \"{name}\"")),
@@ -63,7 +70,7 @@ pub(super) fn down(store: &Store, name: &NetworkName) -> Result<()> {
 /// # Errors
 /// nft is missing or refuses: nothing has changed then.
 pub(in crate::ops) fn set(store: &Store, script: &Script) -> Result<()> {
-    if script.is_empty() { Ok(()) } else { apply(&script.text(&tables(store))) }
+    if script.is_empty() { Ok(()) } else { apply(store, &script.text(&tables(store))) }
 }
 
 /// The same for what is to go: without nft there is nothing.
@@ -94,7 +101,7 @@ fn tidy_without(store: &Store, leaving: Option<&NetworkName>) -> Result<()> {
     match are_empty(&tables) {
         Err(e) if e.kind() == Kind::Unsupported => Ok(()),
         Err(e) => Err(e),
-        Ok(Some(true)) => apply(&no_tables(&tables)),
+        Ok(Some(true)) => apply(store, &no_tables(&tables)),
         Ok(_) => Ok(()),
     }
 }
@@ -164,12 +171,11 @@ fn no_tables(tables: &Tables) -> String {
 }
 
 /// One transaction of ours with what others need; read anew if they changed something in between.
-fn together(tables: &Tables, script: &Script, others: &dyn Fn(&Ruleset) -> Fix) -> Result<()> {
+fn together(store: &Store, tables: &Tables, script: &Script, others: &dyn Fn(&Ruleset) -> Fix) -> Result<()> {
     let mut last = None;
     for _ in 0..ATTEMPTS {
-        let list = Host::default().run(Cmd::new(NFT).args(["-j", "-a", "list", "ruleset"]).timeout(PATIENCE))?;
-        let fix = others(&Ruleset::parse(&String::from_utf8_lossy(&list.stdout))?);
-        match apply(&format!("{}{}", script.text(tables), fix.script)) {
+        let fix = others(&ruleset()?);
+        match apply(store, &format!("{}{}", script.text(tables), fix.script)) {
             Ok(()) => return fix.firewalld.map_or(Ok(()), firewalld),
             // Without rules among those of others nothing can have vanished.
             Err(e) if fix.script.is_empty() => return Err(e),
@@ -179,15 +185,48 @@ fn together(tables: &Tables, script: &Script, others: &dyn Fn(&Ruleset) -> Fix) 
     Err(last.unwrap_or_else(|| Error::internal("No attempt was made")))
 }
 
-fn apply(text: &str) -> Result<()> {
+fn apply(store: &Store, text: &str) -> Result<()> {
     let command = Cmd::new(NFT).args(["-f", "-"]).stdin(Stdin::Bytes(text.as_bytes().to_vec())).timeout(PATIENCE);
-    Host::default().run(command).map(drop)
+    beside::across(store, || Host::default().run(command).map(drop))
+}
+
+fn ruleset() -> Result<Ruleset> {
+    let list = Host::default().run(Cmd::new(NFT).args(["-j", "-a", "list", "ruleset"]).timeout(PATIENCE))?;
+    Ruleset::parse(&String::from_utf8_lossy(&list.stdout))
+}
+
+/// All rules of the host, and what networks need of them.
+pub(super) struct Look {
+    tables: Tables,
+    there: Ruleset,
+}
+
+impl Look {
+    /// Lists them.
+    ///
+    /// # Errors
+    /// nft is missing, or its output is not understood.
+    pub(super) fn take(store: &Store) -> Result<Self> {
+        Ok(Self { tables: tables(store), there: ruleset()? })
+    }
+
+    /// Are the rules of a bridge there, those among the rules of others too?
+    pub(super) fn has(&self, name: &NetworkName, bridge: &Bridge) -> bool {
+        self.has_own(name, bridge) && coexist::up(&self.tables, name, bridge, &self.there).is_empty()
+    }
+
+    /// Are those there that are all ours?
+    pub(super) fn has_own(&self, name: &NetworkName, bridge: &Bridge) -> bool {
+        self.there.has_all(&self.tables, &network::up(name, bridge))
+    }
 }
 
 /// Its daemon need not run although its rules are there.
 fn firewalld(arguments: Vec<String>) -> Result<()> {
-    match Host::default().run(Cmd::new(FIREWALLD).args(arguments).timeout(PATIENCE)) {
+    match Host::default().run_with(Cmd::new(FIREWALLD).args(arguments).timeout(PATIENCE), None) {
         Err(e) if e.kind() == Kind::Unsupported => Ok(()),
-        other => other.map(drop),
+        Ok(out) if out.status.code() == Some(NOT_RUNNING) => Ok(()),
+        Ok(out) if out.status.code() == Some(NO_BUS.0) && !Path::new(NO_BUS.1).exists() => Ok(()),
+        other => other?.success(FIREWALLD).map(drop),
     }
 }

@@ -9,7 +9,6 @@ use crate::base::names::NetworkName;
 use crate::error::Result;
 use crate::host::links::{self, Links, spec, sysctl};
 use crate::model::instance::Devices;
-use crate::model::keys::device::{device_type, proxy};
 use crate::model::nic::{Link, Nic};
 use crate::store::Store;
 
@@ -21,13 +20,9 @@ pub fn settle(store: &Store, devices: &Devices, nic: &mut Nic) -> Result<()> {
     let Link::Veth(outer) = &mut nic.link else { return Ok(()) };
     let Some(port) = &mut outer.bridge else { return Ok(()) };
     if sysctl::translates_in_bridges() {
-        port.hairpin = has_nat(devices) || has_forwards(store, &port.bridge)?;
+        port.hairpin = devices.values().any(super::nat::is_nat) || has_forwards(store, &port.bridge)?;
     }
     Ok(())
-}
-
-fn has_nat(devices: &Devices) -> bool {
-    devices.values().any(|d| device_type(d) == "proxy" && proxy::NAT.bool(d).unwrap_or(false))
 }
 
 fn has_forwards(store: &Store, bridge: &str) -> Result<bool> {

@@ -3,7 +3,7 @@
 
 use super::firewall;
 use crate::base::inet::IpNet;
-use crate::base::names::{DeviceName, InstanceName, ProjectName};
+use crate::base::names::{DeviceName, InstanceName, NetworkName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::instance::{Device, Devices};
@@ -11,13 +11,19 @@ use crate::model::keys::device::proxy::{self as keys, Address};
 use crate::model::keys::device::{device_type, nic as nic_keys};
 use crate::model::keys::network::bridge as bridge_keys;
 use crate::model::network::nic;
-use crate::network::nft::{forward as rules, label};
+use crate::network::nft::{Script, forward as rules, label};
 use crate::ops::load::{self, Loaded};
 use crate::store::Store;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+/// Is it a proxy that is rules of the firewall, not a process?
+pub fn is_nat(device: &Device) -> bool {
+    device_type(device) == "proxy" && keys::NAT.bool(device).unwrap_or(false)
+}
+
 fn proxies(devices: &Devices) -> impl Iterator<Item = (&String, &Device)> {
-    devices.iter().filter(|(_, d)| device_type(d) == "proxy" && keys::NAT.bool(d).unwrap_or(false))
+    devices.iter().filter(|(_, d)| is_nat(d))
 }
 
 /// Sets the rules of the proxies of an instance that is about to start.
@@ -26,13 +32,55 @@ fn proxies(devices: &Devices) -> impl Iterator<Item = (&String, &Device)> {
 /// Invalid: no interface has the address as its static one. nft is missing or refuses.
 pub fn begin(store: &Store, loaded: &Loaded) -> Result<()> {
     for (name, device) in proxies(&loaded.expanded.devices) {
-        one(store, loaded, name, device).with_context(|| format!("Failed to start device \"{name}\""))?;
+        one(store, loaded, name, device)
+            .and_then(|script| firewall::set(store, &script))
+            .with_context(|| format!("Failed to start device \"{name}\""))?;
         fault::point("network.nat")?;
     }
     Ok(())
 }
 
-fn one(store: &Store, loaded: &Loaded, name: &str, device: &Device) -> Result<()> {
+/// The rules of these devices of a running instance, in the place of those they have: none for one that is no such proxy (any
+/// more).
+///
+/// # Errors
+/// `Failed to start device "web": …`, as [`begin`].
+pub fn rules_of(store: &Store, loaded: &Loaded, devices: &BTreeSet<String>) -> Result<Script> {
+    let mut script = Script::default();
+    for name in devices {
+        let found = loaded.expanded.devices.get_key_value(name).filter(|(_, d)| is_nat(d));
+        script.append(match found {
+            Some((name, device)) => {
+                one(store, loaded, name, device).with_context(|| format!("Failed to start device \"{name}\""))?
+            }
+            None => rules::proxy_down(&label(&loaded.project, &loaded.name, &DeviceName::parse(name)?)),
+        });
+    }
+    Ok(script)
+}
+
+/// Sets such rules.
+///
+/// # Errors
+/// nft is missing or refuses: nothing has changed then.
+pub fn renew(store: &Store, script: &Script) -> Result<()> {
+    // Where there is no nft, there is nothing to be taken away.
+    if script.only_removes() { firewall::unset_alone(store, script) } else { firewall::set(store, script) }
+}
+
+/// Takes the rules of these devices of an instance away; none being there is fine.
+///
+/// # Errors
+/// nft refuses.
+pub fn remove(store: &Store, who: (&ProjectName, &InstanceName), devices: &BTreeSet<String>) -> Result<()> {
+    let mut script = Script::default();
+    for device in devices {
+        script.append(rules::proxy_down(&label(who.0, who.1, &DeviceName::parse(device)?)));
+    }
+    firewall::unset_alone(store, &script)
+}
+
+fn one(store: &Store, loaded: &Loaded, name: &str, device: &Device) -> Result<Script> {
     let (mut addresses, mut subnets) = (Vec::new(), Vec::new());
     for options in loaded.expanded.devices.values().filter(|d| is_on_bridge(store, loaded, d)) {
         addresses.extend(nic::static_addresses(options));
@@ -47,7 +95,7 @@ fn one(store: &Store, loaded: &Loaded, name: &str, device: &Device) -> Result<()
             .hint("give an interface of the instance the address: ipv4.address, ipv6.address"));
     }
     let label = label(&loaded.project, &loaded.name, &DeviceName::parse(name)?);
-    firewall::set(store, &rules::proxy_up(&label, device, &addresses, &subnets)?)
+    rules::proxy_up(&label, device, &addresses, &subnets)
 }
 
 fn is_on_bridge(store: &Store, loaded: &Loaded, device: &Device) -> bool {
@@ -68,6 +116,23 @@ fn nets(store: &Store, loaded: &Loaded, device: &Device) -> Result<Vec<IpNet>> {
     let nets = [&bridge_keys::IPV4_ADDRESS, &bridge_keys::IPV6_ADDRESS];
     let nets = nets.map(|key| key.get(&network.config)?.parse::<IpNet>().ok());
     Ok(nets.into_iter().flatten().map(|net| net.network()).collect())
+}
+
+/// Has the rules of instances that run be right for a network whose subnets have changed.
+///
+/// # Errors
+/// nft is missing or refuses.
+pub(super) fn follow(store: &Store, network: &NetworkName) -> Result<()> {
+    for (project, _) in store.projects()? {
+        for name in store.instance_names(&project)? {
+            let Ok(loaded) = load::load(store, &project, &name) else { continue };
+            let on_it = |device: &Device| nic_keys::NETWORK.get(device) == Some(network.as_str());
+            if loaded.expanded.devices.values().any(on_it) && load::running(store, &project, &name)?.is_some() {
+                begin(store, &loaded)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Takes the rules of an instance's proxies away; none being there is fine.

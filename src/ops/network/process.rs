@@ -3,6 +3,8 @@
 use crate::error::Result;
 use crate::host::proc;
 use crate::network::dnsmasq::args::{Owner, PROGRAM};
+use crate::ops::load;
+use crate::store::Store;
 use crate::sys::pidfd;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -31,6 +33,18 @@ pub(super) fn still(pid: i32, started: u64) -> Result<Option<OwnedFd>> {
     let Some(process) = proc::open(pid, started)? else { return Ok(None) };
     let ended = pidfd::wait_ended(process.as_fd(), Some(Duration::ZERO))?;
     Ok((!ended).then_some(process))
+}
+
+/// Moves it to the monitors, which outlast the session or the service whose command started it; on a systemd host the scope is
+/// made if a service of its own is the first on the network. Elsewhere, where there is no group of ours, it stays where it is.
+///
+/// # Errors
+/// As [`crate::host::cgroup::Tree::hold`]; it cannot be moved.
+pub(super) fn settle(store: &Store, pid: i32) -> Result<()> {
+    let cgroups = load::cgroups(store.layout())?;
+    let _keeper = cgroups.scope().map(|_| cgroups.hold()).transpose()?;
+    let monitors = cgroups.monitors();
+    if monitors.exists() { Ok(monitors.enter(pid)?) } else { Ok(()) }
 }
 
 /// Its own user where the package made one, which is its choice by itself; else nobody.

@@ -128,7 +128,7 @@ impl<'a> Change<'a> {
                 let record = self.store.network(self.project, network)?.ok_or_else(super::not_found)?;
                 let bridge = Bridge::read(&record.config, None)?;
                 let kernel = self.kernel(policy.is_some())?;
-                filter::rules(&bridge, (nic, &filter.options), policy.as_ref(), kernel)?
+                filter::rules((network, &bridge), (nic, &filter.options), policy.as_ref(), kernel)?
             }
         };
         self.script.append(rules);
@@ -146,6 +146,11 @@ impl<'a> Change<'a> {
 
     /// Carries it out; of `before` go the sets that nothing in `force` needs.
     fn carry_out(self, before: &BTreeSet<String>, force: &BTreeSet<String>) -> Result<()> {
+        let store = self.store;
+        firewall::set(store, &self.whole(before, force)?)
+    }
+
+    fn whole(self, before: &BTreeSet<String>, force: &BTreeSet<String>) -> Result<Script> {
         let mut script = Script::default();
         for name in &self.sets {
             script.append(set_up(self.store, self.project, name)?);
@@ -154,8 +159,22 @@ impl<'a> Change<'a> {
         for name in before.iter().filter(|name| !force.contains(*name) && !self.sets.contains(*name)) {
             script.append(sets::set_down(self.project, &AddressSetName::parse(name)?));
         }
-        firewall::set(self.store, &script)
+        Ok(script)
     }
+}
+
+/// The rules of some in force, with the address sets that they need.
+///
+/// # Errors
+/// As [`set`], but for what nft says.
+pub(super) fn script_of<'a>(
+    store: &Store,
+    project: &ProjectName,
+    mut all: impl Iterator<Item = (Whose, &'a Filter)>,
+) -> Result<Script> {
+    let mut change = Change::new(store, project);
+    all.try_for_each(|(whose, filter)| change.add(&whose, filter))?;
+    change.whole(&BTreeSet::new(), &BTreeSet::new())
 }
 
 fn set_up(store: &Store, project: &ProjectName, name: &str) -> Result<Script> {

@@ -1,11 +1,13 @@
-//! Addresses on a network that interfaces were given: none is given twice.
+//! Addresses on a network that interfaces were given, and names that its DNS knows instances by: none is given twice.
 
-use super::project_of;
+use super::{need, project_of};
 use crate::base::names::{InstanceName, ProjectName};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::model::instance::{Config, Device, Devices};
 use crate::model::keys::VOLATILE_DEVICE_HWADDR;
 use crate::model::keys::device::{self, nic as keys};
+use crate::model::keys::network::bridge;
+use crate::model::network::NetworkType;
 use crate::model::network::nic::{Taken, static_addresses};
 use crate::ops::load;
 use crate::store::Store;
@@ -23,11 +25,54 @@ pub struct Owner<'a> {
 }
 
 /// Checks that the interfaces among `changed`, devices of `owner`, take no address that another interface on their network
-/// was given. Those that are given none cost nothing.
+/// was given, and no name that it knows another by. Those that are given no address cost little.
 ///
 /// # Errors
 /// Conflict. The state folder cannot be read.
 pub fn check(store: &Store, owner: Owner<'_>, changed: &Devices) -> Result<()> {
+    for (device, options) in changed.iter().filter(|(_, d)| device::device_type(d) == "nic") {
+        let Some(network) = keys::NETWORK.get(options) else { continue };
+        let checked = check_name(store, owner, (device, options), network);
+        checked.with_context(|| format!("Device validation failed for {device:?}"))?;
+    }
+    check_addresses(store, owner, changed)
+}
+
+/// A network has one name for an instance, so there is one interface of it, but for those of other VLANs, as in Incus.
+fn check_name(store: &Store, owner: Owner<'_>, (device, options): (&str, &Device), network: &str) -> Result<()> {
+    let (_, record) = need(store, owner.project, network)?;
+    if record.kind != NetworkType::Bridge || bridge::DNS_MODE.text(&record.config) == "none" {
+        return Ok(());
+    }
+    let name = owner.name.as_str().to_lowercase();
+    let meets = |d: &Device| {
+        let on = device::device_type(d) == "nic" && keys::NETWORK.get(d) == Some(network);
+        on && keys::BRIDGE_VLAN.get(d) == keys::BRIDGE_VLAN.get(options)
+    };
+    if let Some((other, _)) = owner.devices.iter().find(|(other, d)| *other != device && meets(d)) {
+        return Err(Error::conflict(format!(
+            "Instance DNS name {name:?} conflict between {device:?} and {other:?} because both are connected to same network"
+        )));
+    }
+    let home = project_of(store, owner.project)?;
+    for (project, _) in store.projects()? {
+        if project_of(store, &project)? != home {
+            continue;
+        }
+        for (other, found) in store.instances_called(&project, &name)? {
+            if (&project, &other) == (owner.project, owner.name) {
+                continue;
+            }
+            let Ok(found) = found else { continue };
+            if load::expanded(store, &project, &found).is_ok_and(|all| all.devices.values().any(meets)) {
+                return Err(Error::conflict(format!("Instance DNS name {name:?} already used on network")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_addresses(store: &Store, owner: Owner<'_>, changed: &Devices) -> Result<()> {
     let given = |d: &Device| !static_addresses(d).is_empty() || keys::HWADDR.get(d).is_some();
     let nics = changed.iter().filter(|(_, d)| device::device_type(d) == "nic" && given(d));
     let mut networks: BTreeMap<&str, Taken> = BTreeMap::new();

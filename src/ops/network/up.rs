@@ -4,7 +4,7 @@
 //! from one small file and the number of the bridge. Each part may be done again at any time; what is there already stays.
 //! All of it happens under the lock of what runs of the network.
 
-use super::{dns, firewall, members, rules};
+use super::{beside, dns, firewall, follow, members, rules};
 use crate::base::mac;
 use crate::base::names::NetworkName;
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
@@ -69,7 +69,7 @@ pub fn ensure(store: &Store, name: &NetworkName, network: &Network) -> Result<()
     ensure_locked(store, &store.lock_network_run(name)?, network)
 }
 
-/// The same under the lock; `network` was read under it.
+/// The same under the lock; `network` was read under it. One that is up gets back what rules of it somebody took away.
 ///
 /// # Errors
 /// As [`ensure`].
@@ -79,8 +79,11 @@ pub(in crate::ops) fn ensure_locked(
     network: &Network,
 ) -> Result<()> {
     let name = &lock.key().0;
-    if network.kind != NetworkType::Bridge || is_up(store, name, &network.config)? {
+    if network.kind != NetworkType::Bridge {
         return Ok(());
+    }
+    if is_up(store, name, &network.config)? {
+        return beside::renew(store);
     }
     let plan = Plan::of(store, name, &network.config)?;
     let all = BTreeSet::from([
@@ -156,7 +159,9 @@ pub(super) fn apply(
             Part::Addresses => addresses(&mut host, &bridge, plan)?,
             Part::Sysctl => settings(plan)?,
             Part::Routes => routes(&mut host, &bridge, plan, old.as_ref().map(|run| &run.config))?,
-            Part::Firewall => firewall::up(store, &plan.name, &plan.bridge)?,
+            Part::Firewall => {
+                follow::follow(store, lock, plan, &|more| firewall::up(store, &plan.name, &plan.bridge, more))?;
+            }
             Part::Acls => rules::set_network(store, &plan.name, &plan.config)?,
             Part::Dnsmasq | Part::Zones => {}
         }

@@ -19,7 +19,6 @@ use crate::model::network::bridge::Bridge;
 use crate::model::network::zone::{Zone, ZoneKind, ZoneLine, address_line, kind, record_lines};
 use crate::model::network::{Network, NetworkType};
 use crate::network::dnsmasq::zone::{self, Served};
-use crate::ops::load;
 use crate::store::atomic::{self, Durability};
 use crate::store::lock::{Allocator, Proof};
 use crate::store::{Action, Store, journal};
@@ -222,12 +221,8 @@ fn start(store: &Store, text: &str) -> Result<()> {
         return Err(Error::failed(last).hint("is there another DNS server at the address? set core.dns_address"));
     }
     fault::point("zones.started")?;
-    let monitors = load::cgroups(store.layout())?.monitors();
     let pid = std::fs::read_to_string(file(store, "pid")).ok().and_then(|text| text.trim().parse().ok());
-    match pid.filter(|_| monitors.exists()) {
-        Some(pid) => monitors.enter(pid).context("Failed moving dnsmasq to the monitors"),
-        None => Ok(()),
-    }
+    pid.map_or(Ok(()), |pid| process::settle(store, pid)).context("Failed moving dnsmasq to the monitors")
 }
 
 /// Ends the process, if it runs.

@@ -12,6 +12,7 @@ use crate::model::instance::Config;
 use crate::model::keys::network::bridge as keys;
 use crate::model::network::zone::{Zone, ZoneKind, ZoneRecord, kind};
 use crate::model::view::{ZonePut, ZoneRecordPut, ZoneRecordView, ZoneView, url};
+use crate::network::dnsmasq::zone as server;
 use crate::store::Store;
 use crate::store::events::{self, Event};
 
@@ -110,7 +111,7 @@ fn record_of(put: ZonePut) -> Zone {
 /// Makes a zone.
 ///
 /// # Errors
-/// Exists; an option is wrong.
+/// Exists; an option is wrong, or says what the server cannot.
 pub fn create(store: &Store, project: &ProjectName, name: &ZoneName, put: ZonePut) -> Result<()> {
     let owner = project_of(store, project)?;
     let lock = store.lock_project_exclusive(&owner, "create")?;
@@ -121,6 +122,7 @@ pub fn create(store: &Store, project: &ProjectName, name: &ZoneName, put: ZonePu
     }
     let zone = record_of(put);
     zone.validate()?;
+    server::check_zone(&zone.config)?;
     zone_server::changing(store, ("create", &lock), &[], || {
         fault::point("zone.create")?;
         store.save_zone(&lock, name, &zone)
@@ -132,7 +134,7 @@ pub fn create(store: &Store, project: &ProjectName, name: &ZoneName, put: ZonePu
 /// Changes a zone: `edit` is shown what can be written of it.
 ///
 /// # Errors
-/// Not found; what `edit` says; an option is wrong.
+/// Not found; what `edit` says; an option is wrong, or says what the server cannot.
 pub fn update(
     store: &Store,
     project: &ProjectName,
@@ -146,6 +148,7 @@ pub fn update(
     edit(&mut put)?;
     let zone = record_of(put);
     zone.validate()?;
+    server::check_zone(&zone.config)?;
     zone_server::changing(store, ("update", &lock), &[], || {
         fault::point("zone.update")?;
         store.save_zone(&lock, name, &zone)
@@ -210,7 +213,7 @@ fn entry_of(put: ZoneRecordPut) -> ZoneRecord {
 /// Puts a name into a zone.
 ///
 /// # Errors
-/// Not found: the zone; Exists; an entry is wrong.
+/// Not found: the zone; Exists; an entry is wrong, or cannot be served.
 pub fn create_record(
     store: &Store,
     project: &ProjectName,
@@ -225,6 +228,7 @@ pub fn create_record(
     }
     let record = entry_of(put);
     record.validate()?;
+    server::check(&record)?;
     zone_server::changing(store, ("create", &lock), &[], || {
         fault::point("zone.record.create")?;
         store.save_zone_record(&lock, zone, (name, &record))
@@ -236,7 +240,7 @@ pub fn create_record(
 /// Changes what stands under a name.
 ///
 /// # Errors
-/// Not found; what `edit` says; an entry is wrong.
+/// Not found; what `edit` says; an entry is wrong, or cannot be served.
 pub fn update_record(
     store: &Store,
     project: &ProjectName,
@@ -251,6 +255,7 @@ pub fn update_record(
     edit(&mut put)?;
     let record = entry_of(put);
     record.validate()?;
+    server::check(&record)?;
     zone_server::changing(store, ("update", &lock), &[], || {
         fault::point("zone.record.update")?;
         store.save_zone_record(&lock, zone, (name, &record))

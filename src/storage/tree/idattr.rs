@@ -29,6 +29,13 @@ pub fn change(name: &[u8], value: Vec<u8>, ids: &Ids) -> Vec<u8> {
     }
 }
 
+impl Ids {
+    /// The value that the attribute `name` of a file must have after the change.
+    pub fn attribute(&self, name: &[u8], value: Vec<u8>) -> Vec<u8> {
+        change(name, value, self)
+    }
+}
+
 fn le32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }

@@ -1,10 +1,11 @@
-//! Route netlink (rtnetlink(7), netlink(7)): a blocking socket, requests with their answers, dumps.
+//! Netlink (netlink(7)): for routes (rtnetlink(7)) a blocking socket, requests with their answers, dumps.
 //!
 //! Requests are the types of `netlink-packet-route`, whose crates are used here and in `host::links` only: they change their
 //! API often. Replies are walked with [`attr`]. Whatever the kernel sends is bounded: a datagram by the buffer, a dump by the
 //! caller's number.
 
 pub mod attr;
+pub mod nft;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,130 @@
+//! Packs the tree of an instance as an image: one archive, or metadata and root file system apart.
+//!
+//! Called by `ops` (publish). Streams in constant memory; what comes out is synced. It is read back by `import` afterwards, as any
+//! image: what counts is what was written.
+
+use super::compress::Compression;
+use super::export::{self, Unified};
+use super::hash::create_blob;
+use super::import::{Dest, extension};
+use super::tarread::{Entry, EntryKind};
+use crate::error::{Context, Error, Result};
+use crate::fault;
+use crate::host::command::{Cmd, Program, Runner, Stdin};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::str::FromStr;
+use std::time::Duration;
+
+const MKSQUASHFS: Program = Program { name: "mksquashfs", package: "squashfs-tools" };
+/// The longest `mksquashfs` may run.
+const DEADLINE: Duration = Duration::from_secs(6 * 3600);
+
+/// How the root file system is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// As an archive.
+    Archive(Compression),
+    /// As a squashfs, in a split image only.
+    Squashfs,
+}
+
+impl FromStr for Packing {
+    type Err = Error;
+
+    /// `squashfs`, or as [`Compression`].
+    fn from_str(s: &str) -> Result<Self> {
+        match s {
+            "squashfs" => Ok(Self::Squashfs),
+            _ => s.parse().map(Self::Archive),
+        }
+    }
+}
+
+impl Packing {
+    /// The ending of the name of what is packed so.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Archive(how) => extension(how.algorithm),
+            Self::Squashfs => ".squashfs",
+        }
+    }
+}
+
+/// Writes a unified image to `dest.blob`.
+///
+/// # Errors
+/// The tree cannot be read; no room.
+pub fn unified(dest: Dest<'_>, how: Compression, parts: &Unified<'_>) -> Result<()> {
+    to_file(create_blob(dest.blob)?, |sink| export::unified(sink, how, parts).map(drop))
+}
+
+/// Writes a split image to `dest.blob` and `dest.blob_rootfs`; the metadata of one with a squashfs is compressed with `gzip`.
+///
+/// # Errors
+/// As [`unified`]; Unsupported: there is no `mksquashfs`.
+pub fn split(dest: Dest<'_>, packing: Packing, parts: &Unified<'_>, runner: &dyn Runner) -> Result<()> {
+    let of_metadata = match packing {
+        Packing::Archive(how) => how,
+        Packing::Squashfs => super::compress::Algorithm::Gzip.into(),
+    };
+    to_file(create_blob(dest.blob)?, |sink| export::metadata(sink, of_metadata, parts).map(drop))?;
+    fault::point("image.pack.metadata")?;
+    match packing {
+        Packing::Archive(how) => {
+            to_file(create_blob(dest.blob_rootfs)?, |sink| export::rootfs(sink, how, parts).map(drop))
+        }
+        Packing::Squashfs => squashfs(dest, parts, runner),
+    }
+}
+
+fn to_file(file: File, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
+    let mut sink = BufWriter::with_capacity(1 << 20, file);
+    write(&mut sink)?;
+    sink.flush().context("Failed writing the image")?;
+    sink.get_ref().sync_all().context("Failed writing the image")
+}
+
+/// The tree goes to `mksquashfs` as an archive through a pipe: it sees no folder of the guest's.
+fn squashfs(dest: Dest<'_>, parts: &Unified<'_>, runner: &dyn Runner) -> Result<()> {
+    runner.find(MKSQUASHFS)?;
+    let (output, input) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(std::io::Error::from)?;
+    // It wants names, and those of links, without "./" in front.
+    let plain = |entry: &mut Entry| {
+        parts.change.iter().for_each(|change| change(entry));
+        let of_link = (entry.kind == EntryKind::HardLink).then_some(&mut entry.link);
+        for name in of_link.into_iter().chain([&mut entry.path]).filter(|name| name.len() > 2) {
+            name.drain(..2);
+        }
+    };
+    let parts = &Unified { change: Some(&plain), ..*parts };
+    // It does not take these from the archive; 4.5.1 heeds only the mode.
+    let root = parts.root()?;
+    let command = Cmd::new(MKSQUASHFS)
+        .arg("-")
+        .arg(dest.blob_rootfs)
+        .args(["-tar", "-noappend", "-quiet", "-no-progress", "-root-mode"])
+        .arg(format!("{:o}", root.mode))
+        .args(["-root-uid".to_string(), root.uid.to_string(), "-root-gid".to_string(), root.gid.to_string()])
+        .args(["-root-time".to_string(), root.mtime.0.max(0).to_string()])
+        .stdin(Stdin::File(output))
+        .timeout(DEADLINE);
+    // Its file keeps the mode we give it.
+    create_blob(dest.blob_rootfs)?;
+    let (written, made) = std::thread::scope(|scope| {
+        let writer = scope.spawn(move || {
+            let sink = BufWriter::with_capacity(1 << 20, File::from(input));
+            export::rootfs(sink, super::compress::Algorithm::None, parts).and_then(|mut sink| Ok(sink.flush()?))
+        });
+        let made = runner.run(command);
+        (writer.join().unwrap_or_else(|_| Err(Error::internal("The writing thread ended early"))), made)
+    });
+    match (written, made) {
+        (Err(e), _) if e.errno() != Some(libc::EPIPE) => return Err(e),
+        // What it says of its end explains why it took no more.
+        (_, Err(e)) => return Err(e),
+        (written, Ok(_)) => written?,
+    }
+    let file = File::open(dest.blob_rootfs).context("Failed reading the image")?;
+    file.sync_all().context("Failed writing the image")
+}
