@@ -75,6 +75,17 @@ pub fn with_the_network<T: Send>(what: impl FnOnce() -> T + Send) -> T {
     })
 }
 
+/// A socket call that goes on when something interrupts it: with a time limit on the socket a stop of the whole process does,
+/// without any handler (signal(7)).
+pub fn on<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    loop {
+        match call() {
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
 /// A program that some tests need.
 pub fn have(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

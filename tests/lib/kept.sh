@@ -4,11 +4,12 @@
 #   kept_run <name> <log> <command…>    runs the command, unless it passed with the same key within a week: then the log is
 #                          that of before, and `kept` is set. The status is the command's
 #
-# What failed is never kept, nor what skipped a test for want of something that another run may have (`kept_unless`), nor what passed while sources were changed, nor anything outside a checkout of git: there is no
-# telling what it depends on. With `kept_again` set all runs. `kept_child` is what runs, for a trap.
+# What failed is never kept, nor what had a second try or skipped a test for want of something that another run may have
+# (`kept_unless`), nor what passed while sources were changed, nor anything outside a checkout of git: there is no telling what
+# it depends on. With `kept_again` set all runs. `kept_child` is what runs, for a trap.
 
 kept_folder=target/passed
-kept_unless='SKIP .*(no binary with fault points|cannot be built here|neither mmdebstrap nor debootstrap$)'
+kept_unless='FLAKY |SKIP .*(no binary with fault points|cannot be built here|neither mmdebstrap nor debootstrap$)'
 kept='' kept_again='' kept_child='' kept_words='' kept_now=''
 
 kept_begin() {

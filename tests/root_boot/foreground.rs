@@ -1,6 +1,6 @@
 //! `start --foreground`: one process that keeps its instance, tells a manager, and ends with it.
 
-use crate::common_root::{PATIENCE, State, leftovers, skip, wait};
+use crate::common_root::{PATIENCE, State, leftovers, on, skip, wait};
 use crate::support::{Ask, kill, lives, until};
 use crate::{power, state};
 use std::os::unix::net::UnixDatagram;
@@ -48,7 +48,7 @@ impl Foreground {
     /// The next message; none when it is silent.
     fn told(&self) -> String {
         let mut buffer = [0; 512];
-        let n = self.socket.recv(&mut buffer).unwrap();
+        let n = on(|| self.socket.recv(&mut buffer)).unwrap();
         String::from_utf8(buffer[..n].to_vec()).unwrap()
     }
 

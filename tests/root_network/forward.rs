@@ -1,6 +1,6 @@
 //! Network forwards: packets to an address of the host really reach the instances, from everywhere.
 
-use crate::common_root::{State, run};
+use crate::common_root::{State, on, run};
 use crate::support::{Ask, state};
 use crate::world::{HOST, World, echo_once, get, host, inside};
 use std::time::Duration;
@@ -54,7 +54,7 @@ fn from_outside_from_the_host_and_from_the_network_itself() {
     socket.connect((HOST, 5000)).unwrap();
     socket.send(b"hello").unwrap();
     let mut answer = [0; 64];
-    let n = socket.recv(&mut answer).unwrap();
+    let n = on(|| socket.recv(&mut answer)).unwrap();
     assert_eq!(&answer[..n], b"hello");
     echo.join().unwrap();
     // All that no port is for; IPv6; a change of a port, which counts at once.

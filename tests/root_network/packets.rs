@@ -1,5 +1,6 @@
 //! Real packets: sent from one network namespace, and what becomes of them.
 
+use crate::common_root::on;
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
@@ -60,7 +61,7 @@ pub fn udp(pid: i32, address: &str, port: u16, from: u16) -> Fate {
         let socket = UdpSocket::bind(at(any, from)).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.connect(to).unwrap();
-        let done = socket.send(b"hello").and_then(|_| socket.recv(&mut [0; 16]));
+        let done = socket.send(b"hello").and_then(|_| on(|| socket.recv(&mut [0; 16])));
         done.map_or_else(|e| fate(&e), |_| Open)
     })
 }

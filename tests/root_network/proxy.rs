@@ -1,6 +1,6 @@
 //! Proxies: bytes really go from one side of an instance to the other, by a process and by the firewall.
 
-use crate::common_root::State;
+use crate::common_root::{State, on};
 use crate::support::{Ask, state};
 use crate::world::{HOST, OUTSIDE, World, ask, echo_once, get, host, inside};
 use std::io::{Read, Write};
@@ -86,7 +86,7 @@ fn carries_datagrams(state: &State, world: &World) {
     udp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     udp.send_to(b"hello", (HOST, 5000)).unwrap();
     let mut packet = [0; 64];
-    let (n, from) = udp.recv_from(&mut packet).unwrap();
+    let (n, from) = on(|| udp.recv_from(&mut packet)).unwrap();
     assert_eq!((&packet[..n], from.to_string()), (&b"hello"[..], format!("{HOST}:5000")));
     echo.join().unwrap();
 }
@@ -275,7 +275,7 @@ fn the_firewall_carries_with_nat() {
     udp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     udp.send_to(b"hello", (HOST, 5000)).unwrap();
     let mut packet = [0; 64];
-    let (n, from) = udp.recv_from(&mut packet).unwrap();
+    let (n, from) = on(|| udp.recv_from(&mut packet)).unwrap();
     assert_eq!((&packet[..n], from.to_string()), (&b"hello"[..], format!("{HOST}:5000")));
     echo.join().unwrap();
     for chain in ["prert", "out", "pstrt"] {

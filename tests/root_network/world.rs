@@ -1,7 +1,7 @@
 //! A world around the host of a test, which is the network namespace the test left the machine's network for: a neighbour with
 //! a web server, reached through an interface of the host.
 
-use crate::common_root::State;
+use crate::common_root::{State, on};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
@@ -125,7 +125,7 @@ pub fn echo_once(socket: UdpSocket) -> std::thread::JoinHandle<()> {
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     std::thread::spawn(move || {
         let mut packet = [0; 2048];
-        let (n, from) = socket.recv_from(&mut packet).unwrap();
+        let (n, from) = on(|| socket.recv_from(&mut packet)).unwrap();
         socket.send_to(&packet[..n], from).unwrap();
     })
 }

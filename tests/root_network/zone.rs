@@ -1,6 +1,6 @@
 //! DNS zones: as objects, and as the world outside is told of them; and what needs OVN.
 
-use crate::common_root::{State, run};
+use crate::common_root::{State, on, run};
 use crate::support::{Ask, state};
 use crate::world::{HOST, OUTSIDE, World, host};
 use std::net::UdpSocket;
@@ -22,7 +22,7 @@ fn question(world: &World, name: &str, kind: u16) -> (u8, bool, Vec<u8>) {
         socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         socket.send_to(&asked, (HOST, 5300)).unwrap();
         let mut answer = [0; 512];
-        socket.recv(&mut answer).map(|n| answer[..n].to_vec()).unwrap_or_default()
+        on(|| socket.recv(&mut answer)).map(|n| answer[..n].to_vec()).unwrap_or_default()
     });
     if answer.len() < 12 {
         return (255, false, answer);
@@ -137,7 +137,7 @@ fn transfers(state: &State, world: &World) {
             stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
             stream.write_all(&asked).unwrap();
             let mut answer = vec![0; 4096];
-            let n = stream.read(&mut answer).unwrap_or(0);
+            let n = on(|| stream.read(&mut answer)).unwrap_or(0);
             answer[..n].to_vec()
         });
         told.windows(6).any(|part| part == b"\x05hello")
