@@ -2,7 +2,7 @@
 //! no lock of the store but an allocator's.
 
 use super::{cpus, live, network, nic_live, nics, pool, proxy_live};
-use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName};
+use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName, SnapshotName};
 use crate::error::{Error, Result};
 use crate::storage::{Driver, ImageFate, Staging, Trash, Volume, VolumeKind};
 use crate::store::layout::Layout;
@@ -32,6 +32,16 @@ impl Undoer for OpsUndoer {
                 let volume = volume(v)?;
                 driver.delete(&volume)?;
                 empty(driver.as_ref(), |trash| trash.was_volume(&volume))
+            }
+            Action::FinishRestore(v) => {
+                let Some(driver) = pool::open(store, &PoolName::parse(&v.pool)?)? else { return Ok(()) };
+                let volume = volume(v)?;
+                driver.finish_restore(&volume)?;
+                empty(driver.as_ref(), |trash| trash.was_volume(&volume))
+            }
+            Action::AbortRestore(v) => {
+                let Some(driver) = pool::open(store, &PoolName::parse(&v.pool)?)? else { return Ok(()) };
+                driver.abort_restore(&volume(v)?)
             }
             Action::RenameVolume { volume: from, to } => {
                 let Some(driver) = pool::open(store, &PoolName::parse(&from.pool)?)? else { return Ok(()) };
@@ -96,10 +106,19 @@ fn empty(driver: &dyn Driver, was: impl Fn(&Trash) -> bool) -> Result<()> {
     driver.trash()?.iter().filter(|trash| was(trash)).try_for_each(|trash| driver.empty(trash))
 }
 
+/// That of a snapshot.
+fn snapshot(v: &Named) -> Result<Volume> {
+    let wrong = || Error::internal(format!("A journal names the snapshot {:?}", v.name));
+    let (name, snapshot) = v.name.split_once('@').ok_or_else(wrong)?;
+    let kind = if v.kind == Kind::ContainerSnapshot { Kind::Container } else { Kind::Custom };
+    volume(&Named { kind, name: name.to_string(), ..v.clone() })?.snapshot(&SnapshotName::parse(snapshot)?)
+}
+
 /// The storage layer's name of a volume in a journal.
 fn volume(v: &Named) -> Result<Volume> {
     match v.kind {
         Kind::Container => Volume::container(&ProjectName::parse(&v.project)?, &InstanceName::parse(&v.name)?),
+        Kind::ContainerSnapshot | Kind::CustomSnapshot => snapshot(v),
         Kind::VirtualMachine => Volume::new(VolumeKind::VirtualMachine, &v.name),
         Kind::Custom => Volume::new(VolumeKind::Custom, &v.name),
         Kind::Image => Err(Error::internal("An image is no volume of an instance")),

@@ -136,7 +136,31 @@ impl Driver for Dir {
         self.pool.present(from)?;
         self.pool.absent(to)?;
         self.fill(&from.path(), to, &Ids::none(), &[])?;
+        self.pool.sync()?;
         self.pool.appear(to)
+    }
+
+    fn begin_restore(&self, from: &Volume, to: &Volume) -> Result<()> {
+        self.pool.present(from)?;
+        self.pool.present(to)?;
+        self.fill(&from.path(), to, &Ids::none(), &[])?;
+        self.pool.sync()
+    }
+
+    fn finish_restore(&self, to: &Volume) -> Result<Option<Trash>> {
+        self.pool.replace_volume(to)
+    }
+
+    fn abort_restore(&self, to: &Volume) -> Result<()> {
+        self.pool.remove(&to.staged())
+    }
+
+    fn begin_volume(&self, volume: &Volume) -> Result<PathBuf> {
+        self.pool.begin_volume(volume)
+    }
+
+    fn commit_volume(&self, volume: &Volume) -> Result<()> {
+        self.pool.commit_volume(volume)
     }
 
     fn rename(&self, from: &Volume, to: &Volume) -> Result<()> {

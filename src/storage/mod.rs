@@ -146,11 +146,46 @@ pub trait Driver: Images {
     /// Exists.
     fn create_empty(&self, volume: &Volume) -> Result<()>;
 
-    /// Makes `to` a copy of `from`, at rest or frozen. Lock: both instances; the image shared.
+    /// Makes `to` a copy of `from`, at rest or frozen; snapshots are made this way, too. Unlike an image's copy it is on disk
+    /// when it appears: it is not to be had again. Lock: both instances; the image shared.
     ///
     /// # Errors
     /// NotFound: `from`. Exists: `to`.
     fn copy(&self, from: &Volume, to: &Volume) -> Result<()>;
+
+    /// Puts a copy of `from`, on disk, beside the existing volume `to`, for [`Driver::finish_restore`]. A half-made one from
+    /// before is replaced. Lock: the instance of both.
+    ///
+    /// # Errors
+    /// NotFound: one of them; no space.
+    fn begin_restore(&self, from: &Volume, to: &Volume) -> Result<()>;
+
+    /// What [`Driver::begin_restore`] made takes the place of `to`; the old content comes back as trash. Repeated, also after a
+    /// kill in between: it is finished, or nothing happens. Nobody uses the volume. Lock: its instance.
+    ///
+    /// # Errors
+    /// The pool cannot be written.
+    fn finish_restore(&self, to: &Volume) -> Result<Option<Trash>>;
+
+    /// Throws away what [`Driver::begin_restore`] made, whole or not. Repeated: nothing happens.
+    ///
+    /// # Errors
+    /// The pool cannot be written.
+    fn abort_restore(&self, to: &Volume) -> Result<()>;
+
+    /// Begins a volume whose content comes from elsewhere: its folder, with an empty `rootfs` (0755, root) in it, to be filled
+    /// and shown by [`Driver::commit_volume`], or thrown away by [`Driver::delete`]. A half-made one from before is replaced.
+    /// Lock: the instance, exclusive.
+    ///
+    /// # Errors
+    /// Exists: the volume is there.
+    fn begin_volume(&self, volume: &Volume) -> Result<PathBuf>;
+
+    /// Shows what was begun, once it is on disk.
+    ///
+    /// # Errors
+    /// NotFound: nothing was begun; no space.
+    fn commit_volume(&self, volume: &Volume) -> Result<()>;
 
     /// Renames a volume. Repeated: nothing happens.
     ///

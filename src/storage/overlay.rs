@@ -94,6 +94,27 @@ impl Overlay {
         Ok(found)
     }
 
+    /// A copy of the volume `from` at the staging place of `to`, on disk; the image of both.
+    fn stage_copy(&self, from: &Volume, to: &Volume) -> Result<Option<Fingerprint>> {
+        self.pool.present(from)?;
+        let image = self.image_of(&from.path())?;
+        if let Some(image) = &image {
+            self.add_mark(image, to)?;
+        }
+        let staged = to.staged();
+        self.pool.stage(&staged)?;
+        fault::point("storage.copy.begun")?;
+        let (source, target) = (self.pool.open_dir(&from.path())?, self.pool.open_dir(&staged)?);
+        // Whiteouts and overlayfs's own attributes are copied like any other; they are good over the same image. The work
+        // folder holds nothing that lasts.
+        tree::copy_tree(source.as_fd(), target.as_fd(), &Ids::none(), &[c"work"])?;
+        if image.is_some() {
+            self.pool.make_dir(&format!("{staged}/work"))?;
+        }
+        self.pool.sync()?;
+        Ok(image)
+    }
+
     /// The writable layer's root must look as the image's: overlayfs shows the upper one.
     fn make_layers(&self, staged: &str, image: &Fingerprint) -> Result<()> {
         let upper = format!("{staged}/upper");
@@ -187,22 +208,43 @@ impl Driver for Overlay {
     }
 
     fn copy(&self, from: &Volume, to: &Volume) -> Result<()> {
-        self.pool.present(from)?;
         self.pool.absent(to)?;
-        let image = self.image_of(&from.path())?;
-        if let Some(image) = &image {
-            self.add_mark(image, to)?;
+        let image = self.stage_copy(from, to)?;
+        self.pool.appear(to)?;
+        // Whoever looked for users meanwhile found none for the mark. The image is there: `from` is one.
+        image.map_or(Ok(()), |image| self.add_mark(&image, to))
+    }
+
+    fn begin_restore(&self, from: &Volume, to: &Volume) -> Result<()> {
+        self.pool.present(to)?;
+        self.stage_copy(from, to).map(drop)
+    }
+
+    fn finish_restore(&self, to: &Volume) -> Result<Option<Trash>> {
+        let (old, new) = (self.image_of(&to.path())?, self.image_of(&to.staged())?);
+        let mark = || new.as_ref().map_or(Ok(()), |image| self.add_mark(image, to));
+        mark()?;
+        let trash = self.pool.replace_volume(to)?;
+        // As after a copy.
+        mark()?;
+        if new.is_some() && old != new {
+            self.drop_mark(old.as_ref(), to)?;
         }
-        let staged = to.staged();
-        self.pool.stage(&staged)?;
-        let (source, target) = (self.pool.open_dir(&from.path())?, self.pool.open_dir(&staged)?);
-        // Whiteouts and overlayfs's own attributes are copied like any other; they are good over the same image. The work
-        // folder holds nothing that lasts.
-        tree::copy_tree(source.as_fd(), target.as_fd(), &Ids::none(), &[c"work"])?;
-        if image.is_some() {
-            self.pool.make_dir(&format!("{staged}/work"))?;
-        }
-        self.pool.appear(to)
+        Ok(trash)
+    }
+
+    fn abort_restore(&self, to: &Volume) -> Result<()> {
+        let (old, new) = (self.image_of(&to.path())?, self.image_of(&to.staged())?);
+        self.pool.remove(&to.staged())?;
+        if old == new { Ok(()) } else { self.drop_mark(new.as_ref(), to) }
+    }
+
+    fn begin_volume(&self, volume: &Volume) -> Result<PathBuf> {
+        self.pool.begin_volume(volume)
+    }
+
+    fn commit_volume(&self, volume: &Volume) -> Result<()> {
+        self.pool.commit_volume(volume)
     }
 
     fn rename(&self, from: &Volume, to: &Volume) -> Result<()> {

@@ -16,7 +16,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// What a pool's folder holds.
-pub const POOL_FOLDERS: [&str; 5] = ["containers", "custom", "images", "trash", "virtual-machines"];
+pub const POOL_FOLDERS: [&str; 7] =
+    ["containers", "containers-snapshots", "custom", "custom-snapshots", "images", "trash", "virtual-machines"];
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -256,12 +257,27 @@ impl Pool {
 
     /// Makes a volume that is a folder with an empty `rootfs`.
     pub fn create_empty(&self, volume: &Volume) -> Result<()> {
+        self.begin_volume(volume)?;
+        self.appear(volume)
+    }
+
+    /// See [`super::Driver::begin_volume`].
+    pub fn begin_volume(&self, volume: &Volume) -> Result<PathBuf> {
         self.absent(volume)?;
         let staged = volume.staged();
         self.stage(&staged)?;
         let rootfs = format!("{staged}/rootfs");
         self.make_dir(&rootfs)?;
         rustix::fs::fchmod(self.open_dir(&rootfs)?, Mode::from_raw_mode(0o755))?;
+        Ok(self.path(&staged))
+    }
+
+    /// See [`super::Driver::commit_volume`].
+    pub fn commit_volume(&self, volume: &Volume) -> Result<()> {
+        if !self.has(&volume.staged())? {
+            return Err(Error::not_found(format!("Volume \"{}\" was not begun", volume.name())));
+        }
+        self.sync()?;
         self.appear(volume)
     }
 
@@ -286,6 +302,19 @@ impl Pool {
             Err(e) if e.kind() == Kind::NotFound && !self.has(rel)? => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    /// What is staged for a volume takes its place. Where a kill cut it, it goes on; nothing staged: done already.
+    pub fn replace_volume(&self, volume: &Volume) -> Result<Option<Trash>> {
+        if !self.has(&volume.staged())? {
+            return Ok(None);
+        }
+        let old = self.discard(&volume.path())?;
+        fault::point("storage.restore.between")?;
+        self.rename(&volume.staged(), &volume.path())?;
+        self.settle(&volume.path())?;
+        fault::point("storage.restore.done")?;
+        Ok(old)
     }
 
     /// Moves a volume, or what there is of it, into the trash.

@@ -2,7 +2,7 @@
 //!
 //! Used by every driver; `ops` makes a [`Volume`] from checked names, and journals keep a volume or a trash entry as text.
 
-use crate::base::names::{Fingerprint, InstanceName, ProjectName};
+use crate::base::names::{Fingerprint, InstanceName, ProjectName, SnapshotName};
 use crate::error::{Error, Result};
 use std::fmt;
 
@@ -15,7 +15,16 @@ pub enum VolumeKind {
     VirtualMachine,
     /// A custom volume.
     Custom,
+    /// A snapshot of a container's.
+    ContainerSnapshot,
+    /// A snapshot of a custom volume.
+    CustomSnapshot,
 }
+
+/// Between the name of a volume and that of its snapshot. No instance's name has one, so the first one counts.
+const AT: char = '@';
+/// Longest name in bytes: with what stands around it in the trash it is a file name.
+const LONGEST: usize = 196;
 
 impl VolumeKind {
     /// The folder in the pool.
@@ -24,11 +33,23 @@ impl VolumeKind {
             Self::Container => "containers",
             Self::VirtualMachine => "virtual-machines",
             Self::Custom => "custom",
+            Self::ContainerSnapshot => "containers-snapshots",
+            Self::CustomSnapshot => "custom-snapshots",
         }
     }
 
     /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Container, Self::VirtualMachine, Self::Custom];
+    pub const ALL: [Self; 5] =
+        [Self::Container, Self::VirtualMachine, Self::Custom, Self::ContainerSnapshot, Self::CustomSnapshot];
+
+    /// What a snapshot of it is.
+    fn snapshot(self) -> Option<Self> {
+        match self {
+            Self::Container => Some(Self::ContainerSnapshot),
+            Self::Custom => Some(Self::CustomSnapshot),
+            _ => None,
+        }
+    }
 }
 
 /// A volume's kind and name. The name is one path component, has no leading dot and no control character.
@@ -44,7 +65,7 @@ impl Volume {
     /// # Errors
     /// Invalid.
     pub fn new(kind: VolumeKind, name: &str) -> Result<Self> {
-        let fits = !name.is_empty() && name.len() <= 200 && !name.starts_with('.');
+        let fits = !name.is_empty() && name.len() <= LONGEST && !name.starts_with('.');
         if !fits || name.contains('/') || name.chars().any(char::is_control) {
             return Err(Error::invalid(format!("Invalid volume name {name:?}")));
         }
@@ -60,6 +81,22 @@ impl Volume {
             "default" => Self::new(VolumeKind::Container, name),
             project => Self::new(VolumeKind::Container, &format!("{project}_{name}")),
         }
+    }
+
+    /// The volume of a snapshot of this one: `<volume>@<snapshot>` in a folder of its own.
+    ///
+    /// # Errors
+    /// Volumes of this kind have no snapshots; the two names together are too long for one.
+    pub fn snapshot(&self, name: &SnapshotName) -> Result<Self> {
+        let kind = self.kind.snapshot().ok_or_else(|| Error::unsupported("Volumes of this kind have no snapshots"))?;
+        Self::new(kind, &format!("{}{AT}{name}", self.name))
+            .map_err(|_| Error::invalid(format!("The snapshot name {:?} is too long", name.as_str())))
+    }
+
+    /// The names of the volume and of the snapshot, of a snapshot's volume.
+    pub fn snapshot_of(&self) -> Option<(&str, &str)> {
+        let snapshot = matches!(self.kind, VolumeKind::ContainerSnapshot | VolumeKind::CustomSnapshot);
+        snapshot.then(|| self.name.split_once(AT)).flatten()
     }
 
     /// Its kind.
@@ -215,6 +252,13 @@ mod tests {
         assert_eq!(volume.path(), "containers/web_c1");
         assert_eq!(Volume::container(&ProjectName::default(), &name).expect("valid").name(), "c1");
         assert_eq!(Volume::parse(&volume.to_string()).expect("valid"), volume);
+        let snapshot = volume.snapshot(&SnapshotName::parse("a@b").expect("valid")).expect("fits");
+        assert_eq!(snapshot.path(), "containers-snapshots/web_c1@a@b");
+        assert_eq!(snapshot.snapshot_of(), Some(("web_c1", "a@b")));
+        assert!(
+            volume.snapshot_of().is_none() && snapshot.snapshot(&SnapshotName::parse("x").expect("valid")).is_err()
+        );
+        assert!(volume.snapshot(&SnapshotName::parse(&"x".repeat(195)).expect("valid")).is_err());
         assert!(Volume::parse("images:x").is_err());
         assert!(Trash::parse(Trash::fresh("images/.new-x").as_str()).is_ok());
         let staging = Staging::fresh();

@@ -10,6 +10,7 @@ use super::types::Snapshot;
 use crate::base::names::{InstanceName, ProjectName, SnapshotName};
 use crate::error::{Context, Error, Result};
 use std::ffi::OsStr;
+use std::path::PathBuf;
 
 impl Store {
     /// All snapshots of an instance by name.
@@ -59,16 +60,40 @@ impl Store {
         record::write(place.base, at, snapshot, place.sync(Durability::Durable))
     }
 
-    /// Removes the record of a snapshot. `false`: there was none.
+    /// Where the record of a snapshot lies or will lie, for a journal.
     ///
     /// # Errors
-    /// An I/O error.
-    pub fn delete_snapshot(&self, lock: &InstanceLock, s: &SnapshotName) -> Result<bool> {
+    /// Not found: no such instance.
+    pub fn snapshot_path(&self, p: &ProjectName, n: &InstanceName, s: &SnapshotName) -> Result<PathBuf> {
+        let place = self.place(p, n)?;
+        Ok(place.base.path(place.file(&format!("{SNAPSHOTS}/{s}.toml"))))
+    }
+
+    /// Removes the record of a snapshot, for the actions of a journal; none there, of a snapshot or an instance, is fine.
+    pub(super) fn forget_snapshot(&self, p: &ProjectName, n: &InstanceName, s: &SnapshotName) -> Result<()> {
         self.state_mut()?;
-        let place = self.place(&lock.key().project, &lock.key().name)?;
-        let at = place.file(&format!("{SNAPSHOTS}/{s}.toml"));
-        let was = if place.durable { place.base.unlink_durable(&at) } else { place.base.unlink(&at) };
-        was.with_context(|| format!("Failed removing \"{}\"", place.base.path(&at).display()))
+        for place in self.places(p, n) {
+            let at = place.file(&format!("{SNAPSHOTS}/{s}.toml"));
+            let was = if place.durable { place.base.unlink_durable(&at) } else { place.base.unlink(&at) };
+            match was {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                other => {
+                    other.with_context(|| format!("Failed removing \"{}\"", place.base.path(&at).display()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the record of a snapshot another name, for the actions of a journal: if it has the old one and not the new.
+    pub(super) fn move_snapshot(
+        &self,
+        (p, n): (&ProjectName, &InstanceName),
+        from: &SnapshotName,
+        to: &SnapshotName,
+    ) -> Result<()> {
+        let there = |s: &SnapshotName| -> Result<bool> { Ok(self.snapshot_path(p, n, s)?.exists()) };
+        if !there(from)? || there(to)? { Ok(()) } else { self.renamed_snapshot((p, n), from, to) }
     }
 
     /// Gives the record of a snapshot another name.
@@ -76,8 +101,17 @@ impl Store {
     /// # Errors
     /// Exists, or an I/O error.
     pub fn rename_snapshot(&self, lock: &InstanceLock, from: &SnapshotName, to: &SnapshotName) -> Result<()> {
+        self.renamed_snapshot((&lock.key().project, &lock.key().name), from, to)
+    }
+
+    fn renamed_snapshot(
+        &self,
+        (p, n): (&ProjectName, &InstanceName),
+        from: &SnapshotName,
+        to: &SnapshotName,
+    ) -> Result<()> {
         self.state_mut()?;
-        let place = self.place(&lock.key().project, &lock.key().name)?;
+        let place = self.place(p, n)?;
         let fail = || format!("Failed renaming snapshot \"{from}\"");
         let folder = place.base.dir(place.file(SNAPSHOTS)).with_context(fail)?;
         let (a, b) = (format!("{from}.toml"), format!("{to}.toml"));

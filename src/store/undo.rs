@@ -9,7 +9,7 @@ use super::atomic::{self, Durability};
 use super::dir::{self, Dir};
 use super::lock::InstanceKey;
 use super::trash;
-use crate::base::names::{Fingerprint, InstanceName, ProfileName, ProjectName};
+use crate::base::names::{Fingerprint, InstanceName, ProfileName, ProjectName, SnapshotName};
 use crate::error::{Context, Error, Result};
 use crate::host::cgroup::Group;
 use crate::host::lsm::apparmor;
@@ -88,6 +88,31 @@ pub enum Action {
         /// New name.
         to: String,
     },
+    /// Removes the record of a snapshot, wherever it lies.
+    ForgetSnapshot {
+        /// Project.
+        project: String,
+        /// Instance.
+        name: String,
+        /// Snapshot.
+        snapshot: String,
+    },
+    /// Gives the record of a snapshot another name, if it has the old one.
+    RenameSnapshot {
+        /// Project.
+        project: String,
+        /// Instance.
+        name: String,
+        /// Old name.
+        from: String,
+        /// New name.
+        to: String,
+    },
+    /// Thaws a cgroup (version 2) that was frozen for the time of an operation.
+    ThawCgroup {
+        /// Absolute.
+        path: PathBuf,
+    },
     /// Kills all in a cgroup (version 2) and waits until it is empty.
     KillCgroup {
         /// Absolute.
@@ -117,13 +142,10 @@ pub enum Action {
     },
     /// Deletes a volume. For the [`Undoer`].
     RemoveVolume(Volume),
-    /// Deletes a snapshot of a volume. For the [`Undoer`].
-    RemoveVolumeSnapshot {
-        /// The volume.
-        volume: Volume,
-        /// The snapshot.
-        snapshot: String,
-    },
+    /// Has what was prepared beside a volume take its place. For the [`Undoer`].
+    FinishRestore(Volume),
+    /// Throws away what was prepared beside a volume. For the [`Undoer`].
+    AbortRestore(Volume),
     /// Gives a volume another name, if it has the old one. For the [`Undoer`].
     RenameVolume {
         /// The volume under its old name.
@@ -204,7 +226,7 @@ pub struct Volume {
     pub kind: VolumeKind,
     /// Project; `default` for images.
     pub project: String,
-    /// Instance, fingerprint or volume name.
+    /// Instance, fingerprint or volume name; of a snapshot `<volume>@<snapshot>`.
     pub name: String,
 }
 
@@ -220,6 +242,10 @@ pub enum VolumeKind {
     Image,
     /// A custom volume.
     Custom,
+    /// A snapshot of a container's root volume.
+    ContainerSnapshot,
+    /// A snapshot of a custom volume.
+    CustomSnapshot,
 }
 
 /// Runs the actions this layer cannot. It must be idempotent, and must take no lock of the store: what an action touches
@@ -275,6 +301,17 @@ impl Store {
             Action::RenameProfile { project, from, to } => {
                 self.move_profile(&ProjectName::parse(project)?, &ProfileName::parse(from)?, &ProfileName::parse(to)?)
             }
+            Action::ForgetSnapshot { project, name, snapshot } => self.forget_snapshot(
+                &ProjectName::parse(project)?,
+                &InstanceName::parse(name)?,
+                &SnapshotName::parse(snapshot)?,
+            ),
+            Action::RenameSnapshot { project, name, from, to } => self.move_snapshot(
+                (&ProjectName::parse(project)?, &InstanceName::parse(name)?),
+                &SnapshotName::parse(from)?,
+                &SnapshotName::parse(to)?,
+            ),
+            Action::ThawCgroup { path } => cgroup(path)?.map_or(Ok(()), |group| group.freeze(false, KILL_WAIT)),
             Action::KillCgroup { path } => match cgroup(path)? {
                 Some(group) => group.kill(KILL_WAIT),
                 None => Ok(()),
@@ -284,7 +321,8 @@ impl Store {
             Action::Unmount { path } => unmount(path),
             Action::RemoveLink { .. }
             | Action::RemoveVolume(_)
-            | Action::RemoveVolumeSnapshot { .. }
+            | Action::FinishRestore(_)
+            | Action::AbortRestore(_)
             | Action::RenameVolume { .. }
             | Action::StopDevices { .. }
             | Action::FreeCpus { .. }
