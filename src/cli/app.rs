@@ -7,7 +7,7 @@ use super::{Context, Outcome};
 use super::{
     action, admin, config, console, create, delete, doctor, exec, file, generate, image, info, list, network, profile,
 };
-use super::{project, publish_image, remote, rename, run, storage, version, wait};
+use super::{project, publish_image, remote, rename, run, snapshot, storage, version, wait};
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use std::ffi::OsString;
 
@@ -93,6 +93,7 @@ const VERBS: &[Verb] = &[
     verb!(command "resume", action::Resume, "unfreeze"),
     verb!(command "run", run::Run),
     verb!(command "shell", exec::Shell),
+    verb!(group "snapshot", snapshot::Snapshot),
     verb!(command "start", action::Start),
     verb!(command "stop", action::Stop),
     verb!(group "storage", storage::Storage),

@@ -170,6 +170,11 @@ pub fn instance_then_assignment(typed: &OsStr) -> Vec<CompletionCandidate> {
     matching(names::instances(false).into_iter().chain(assignments), typed)
 }
 
+/// Snapshots of the instance before them.
+pub fn snapshots(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::snapshots(), typed)
+}
+
 /// Instances with the `/` that a path follows.
 pub fn instance_paths(typed: &OsStr) -> Vec<CompletionCandidate> {
     matching(names::instances(false).into_iter().map(|name| format!("{name}/")), typed)

@@ -53,6 +53,19 @@ pub fn instances(running: bool) -> Vec<String> {
     list().unwrap_or_default()
 }
 
+/// Snapshots of the instances that stand on the command line.
+pub fn snapshots() -> Vec<String> {
+    let list = || {
+        let (store, project) = open()?;
+        let words = words();
+        let instances = words.iter().map(|w| w.strip_prefix("local:").unwrap_or(w));
+        let instances = instances.filter_map(|w| InstanceName::parse(w).ok());
+        let names = instances.filter_map(|n| store.snapshots(&project, &n).ok()).flatten();
+        Some(names.map(|(name, _)| name.to_string()).collect())
+    };
+    list().unwrap_or_default()
+}
+
 /// Aliases of local images, and short fingerprints of those that have none.
 pub fn images() -> Vec<String> {
     let list = || {

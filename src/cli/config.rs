@@ -4,12 +4,12 @@ use super::complete;
 use super::device::{ConfigDevice, DeviceOf};
 use super::edit::edit;
 use super::output::yaml;
-use super::{Context, DONE, Outcome, kv, refuse_target};
+use super::{Context, DONE, Outcome, kv, refuse_target, snapshot_config as snapshots};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::error::{Error, Result};
 use crate::model::view::SnapshotView;
 use crate::ops::config::{self as ops, Change};
-use crate::ops::{list, load, start};
+use crate::ops::{load, start};
 use crate::store::Store;
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
@@ -192,14 +192,7 @@ pub(super) fn instance(cx: &Context, store: &Store, name: &str) -> Result<(Proje
 
 fn snapshot(cx: &Context, store: &Store, name: &str, snapshot: &str) -> Result<SnapshotView> {
     let (project, name) = instance(cx, store, name)?;
-    store.instance(&project, &name)?.ok_or_else(load::not_found)?;
-    let found = list::snapshots(store, &project, &name)?.into_iter().find(|s| s.name == snapshot);
-    found.ok_or_else(|| Error::not_found("Instance snapshot not found"))
-}
-
-/// Changes of snapshots come with the snapshot commands.
-fn no_snapshot() -> Error {
-    Error::unsupported("Snapshots can't be changed by this version yet")
+    snapshots::view(store, (&project, &name), snapshot)
 }
 
 const EDIT_HELP: &str = "### This is a YAML representation of the configuration.
@@ -225,7 +218,7 @@ impl Edit {
         let subject = Subject::parse(self.instance.as_deref())?;
         self.target.refuse(subject != Subject::Server)?;
         match subject {
-            Subject::Instance(_, Some(_)) => return Err(no_snapshot().into()),
+            Subject::Instance(name, Some(snap)) => snapshots::edit(cx, &name, &snap)?,
             Subject::Instance(name, None) => {
                 // Not held open while somebody types.
                 let text = ops::editable(&cx.reader()?, pair(&instance(cx, &cx.reader()?, &name)?))?;
@@ -263,6 +256,10 @@ impl Get {
             Subject::Server => ops::server(&store)?.config.remove(key).unwrap_or_default(),
             Subject::Instance(name, Some(snap)) => {
                 let found = snapshot(cx, &store, name, snap)?;
+                if self.property {
+                    cx.line(snapshots::property(&found, key)?)?;
+                    return Ok(DONE);
+                }
                 let config = if self.expanded { found.expanded_config } else { found.config };
                 config.get(key).cloned().unwrap_or_default()
             }
@@ -287,7 +284,7 @@ fn change(cx: &Context, subject: &Subject, property: bool, change: &Change) -> O
         Subject::Instance(_, Some(_)) if !property => {
             return Err(Error::invalid("There is no config key to set on an instance snapshot.").into());
         }
-        Subject::Instance(_, Some(_)) => return Err(no_snapshot().into()),
+        Subject::Instance(name, Some(snap)) => snapshots::set(cx, name, snap, change)?,
         Subject::Instance(name, None) => {
             let store = cx.store()?;
             let who = instance(cx, &store, name)?;

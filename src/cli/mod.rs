@@ -61,6 +61,8 @@ pub mod publish_image;
 pub mod remote;
 pub mod rename;
 pub mod run;
+pub mod snapshot;
+mod snapshot_config;
 pub mod storage;
 pub mod version;
 pub mod wait;

@@ -13,5 +13,6 @@ pub mod profile;
 pub mod project;
 pub mod proxy;
 pub mod remote;
+pub mod snapshot_name;
 pub mod status;
 pub mod view;

@@ -150,7 +150,7 @@ pub fn effective(store: &Store, request: &Request) -> Result<(Instance, Expanded
     }
     override_devices(&mut instance, &expanded, &request.device_overrides)?;
     if let Some(wanted) = &request.storage {
-        override_pool(&mut instance, &expanded, wanted);
+        pool::put_root(&mut instance, &expanded, wanted);
     }
     if request.device_overrides.is_empty() && request.storage.is_none() && request.network.is_none() {
         return Ok((instance, expanded));
@@ -239,20 +239,6 @@ fn override_devices(instance: &mut Instance, expanded: &Expanded, overrides: &De
         instance.devices.insert(name.clone(), device);
     }
     Ok(())
-}
-
-/// `--storage`: the root disk becomes a local device on that pool.
-fn override_pool(instance: &mut Instance, expanded: &Expanded, pool: &PoolName) {
-    let root = expanded.devices.iter().find(|(_, d)| pool::is_root(d));
-    let (name, mut device) = root.map_or_else(
-        || {
-            let pairs = [("type", "disk"), ("path", "/")];
-            ("root".to_string(), pairs.into_iter().map(|(k, v)| (k.to_string(), v.to_string())).collect())
-        },
-        |(n, d)| (n.clone(), d.clone()),
-    );
-    device.insert("pool".to_string(), pool.to_string());
-    instance.devices.insert(name, device);
 }
 
 fn volatile(request: &Request, expanded: &Config) -> Result<Volatile> {

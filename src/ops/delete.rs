@@ -1,6 +1,6 @@
 //! `delete`: the instance disappears at once, its files are freed last.
 
-use super::{confine, image_import, lifecycle, load, network, nics, pool, stop};
+use super::{confine, image_import, lifecycle, load, network, nics, pool, snapshot, stop};
 use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName};
 use crate::error::{Error, Result};
 use crate::fault;
@@ -62,6 +62,7 @@ pub fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Result<()> 
     let InstanceKey { project, name } = held.key();
     let mut actions = vec![Action::ForgetInstance { project: project.to_string(), name: name.to_string() }];
     for pool in pools_with_volume(store, held)? {
+        actions.extend(snapshot::all_volumes(store, held, &pool)?.into_iter().map(Action::RemoveVolume));
         actions.push(Action::RemoveVolume(Volume {
             pool: pool.to_string(),
             kind: VolumeKind::Container,

@@ -4,7 +4,8 @@ use crate::base::names::{PoolName, ProfileName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::host::subids;
-use crate::model::instance::{Config, Device, Devices};
+use crate::model::expand::Expanded;
+use crate::model::instance::{Config, Device, Devices, Instance};
 use crate::model::pool::Pool;
 use crate::storage::{self, Driver, probe};
 use crate::store::Store;
@@ -67,6 +68,20 @@ pub fn of_root(devices: &Devices) -> Result<(String, PoolName)> {
 pub fn is_root(device: &Device) -> bool {
     let get = |k: &str| device.get(k).map(String::as_str).unwrap_or_default();
     get("type") == "disk" && get("path") == "/" && get("source").is_empty()
+}
+
+/// Has the root disk of an instance be on that pool: its device, or what the profiles say, becomes a local one.
+pub fn put_root(instance: &mut Instance, expanded: &Expanded, pool: &PoolName) {
+    let root = expanded.devices.iter().find(|(_, d)| is_root(d));
+    let (name, mut device) = root.map_or_else(
+        || {
+            let pairs = [("type", "disk"), ("path", "/")];
+            ("root".to_string(), pairs.into_iter().map(|(k, v)| (k.to_string(), v.to_string())).collect())
+        },
+        |(n, d)| (n.clone(), d.clone()),
+    );
+    device.insert("pool".to_string(), pool.to_string());
+    instance.devices.insert(name, device);
 }
 
 /// Makes the `default` pool and the default profile's root disk, if there is no pool yet (first use). Whether the default

@@ -6,7 +6,7 @@
 
 use super::image::{check_property, superseded};
 use super::image_import::{self, Arrival, Wanted, arrive, delete_others, home};
-use super::{lifecycle, load, pool, start, stop};
+use super::{halted, lifecycle, load, pool, start};
 use crate::base::idmap::IdMap;
 use crate::base::names::{AliasName, Fingerprint, InstanceName, ProjectName};
 use crate::base::time;
@@ -65,13 +65,15 @@ pub fn publish(store: &Store, request: &Request, on_progress: OnProgress<'_>) ->
     let project = store.lock_project_shared(&request.project)?;
     let pool = home(store)?;
     let held = store.lock_pool_shared(&pool)?;
-    let mut halted = halt(store, request)?;
+    let refuse = "The instance is currently running. Use --force to have it stopped and restarted";
+    let who = (&request.project, &request.name);
+    let mut halted = halted::halt(store, who, "publish", (!request.force).then_some(refuse))?;
     let wanted = Wanted { aliases: request.aliases.clone(), public: request.public, ..Wanted::default() };
     let made = arrive(store, &pool, |arrival| {
         on_progress(Progress::Step("Exporting"))?;
         let locked = store.lock_instance(&request.project, &request.name, "publish")?;
         packed(store, &locked, request, (packing, arrival))?;
-        resume(store, &locked, &mut halted)?;
+        halted::resume(store, &locked, &mut halted)?;
         drop(locked);
         fault::point("publish.packed")?;
         let source = Source::Packed { name: format!("{}{}", request.name, packing.extension()), split: request.split };
@@ -83,17 +85,7 @@ pub fn publish(store: &Store, request: &Request, on_progress: OnProgress<'_>) ->
         image_import::publish(store, arrival, imported, &wanted).map(|fingerprint| (fingerprint, replaced))
     });
     drop((held, project));
-    // It may not have come as far as that.
-    let resumed = match halted {
-        Some(_) => store
-            .lock_instance(&request.project, &request.name, "start")
-            .and_then(|locked| resume(store, &locked, &mut halted)),
-        None => Ok(()),
-    };
-    let (fingerprint, replaced) = match (made, resumed) {
-        (Ok(made), resumed) => resumed.map(|()| made)?,
-        (Err(e), resumed) => return Err(resumed.err().into_iter().fold(e, Error::and)),
-    };
+    let (fingerprint, replaced) = halted::resumed(store, who, halted, made)?;
     delete_others(store, &replaced, &fingerprint)?;
     Ok(fingerprint)
 }
@@ -122,53 +114,6 @@ fn check(store: &Store, request: &Request) -> Result<Packing> {
         return Err(Error::invalid("Only split images can have a squashfs").hint("add --format split"));
     }
     Ok(packing)
-}
-
-/// An instance that was stopped for this.
-#[derive(Debug)]
-struct Halted {
-    /// It would have gone with its end.
-    ephemeral: bool,
-}
-
-/// Stops what runs.
-fn halt(store: &Store, request: &Request) -> Result<Option<Halted>> {
-    let (project, name) = (&request.project, &request.name);
-    let locked = store.lock_instance(project, name, "publish")?;
-    lifecycle::settle(store, &locked)?;
-    let mut instance = store.instance(project, name)?.ok_or_else(load::not_found)?;
-    if load::running(store, project, name)?.is_none() {
-        return Ok(None);
-    }
-    if !request.force {
-        let text = "The instance is currently running. Use --force to have it stopped and restarted";
-        return Err(Error::conflict(text));
-    }
-    let ephemeral = std::mem::replace(&mut instance.ephemeral, false);
-    if ephemeral {
-        store.save_instance(&locked, &instance)?;
-    }
-    fault::point("publish.halt")?;
-    stop::kill_and_wait(store, locked)?;
-    fault::point("publish.halted")?;
-    Ok(Some(Halted { ephemeral }))
-}
-
-/// Starts it again.
-fn resume(store: &Store, locked: &Held<InstanceKey, Exclusive>, halted: &mut Option<Halted>) -> Result<()> {
-    let Some(Halted { ephemeral }) = halted.take() else { return Ok(()) };
-    let InstanceKey { project, name } = locked.key();
-    let Some(mut instance) = store.instance(project, name)? else { return Ok(()) };
-    if ephemeral {
-        instance.ephemeral = true;
-        store.save_instance(locked, &instance)?;
-    }
-    // Somebody else may have started it.
-    if load::running(store, project, name)?.is_none() {
-        start::locked(store, locked, &start::Options::default())?;
-        lifecycle::note(store, project, name, "instance-started");
-    }
-    Ok(())
 }
 
 /// Packs a stopped instance under its lock.

@@ -1,7 +1,7 @@
 //! `rename`: another name for a stopped instance. Volume, records and logs move under one journal: all or none.
 
 use super::update::restore_volatile;
-use super::{confine, lifecycle, load, pool};
+use super::{confine, lifecycle, load, pool, snapshot};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -74,6 +74,7 @@ fn steps(store: &Store, journal: &mut Journal<'_>, names: &Names, loaded: &load:
     journal.undo(Action::RenameVolume { volume, to: from.to_string() })?;
     driver.rename(&loaded.volume()?, &target)?;
     fault::point("rename.volume")?;
+    snapshots(store, journal, loaded, to)?;
 
     journal.undo(restore_volatile(store, loaded)?)?;
     let mut volatile = loaded.volatile.clone();
@@ -96,6 +97,24 @@ fn steps(store: &Store, journal: &mut Journal<'_>, names: &Names, loaded: &load:
         let _ = std::fs::remove_file(path);
     }
     fault::point("rename.log")
+}
+
+/// The volumes of the snapshots go with it.
+fn snapshots(store: &Store, journal: &mut Journal<'_>, loaded: &load::Loaded, to: &InstanceName) -> Result<()> {
+    let (project, from, pool) = (&loaded.project, &loaded.name, loaded.pool()?);
+    let driver = pool::need(store, &pool)?;
+    let (volume, target) = (loaded.volume()?, Volume::container(project, to)?);
+    for (name, _) in store.snapshots(project, from)? {
+        let renamed = snapshot::volume_of(&pool, project, to, &name);
+        journal.undo(Action::RenameVolume { volume: renamed, to: format!("{from}@{name}") })?;
+        let (old, new) = (volume.snapshot(&name)?, target.snapshot(&name)?);
+        // One that is gone need not hold up the rest.
+        if driver.exists(&old)? {
+            driver.rename(&old, &new)?;
+        }
+        fault::point("rename.snapshot")?;
+    }
+    Ok(())
 }
 
 /// What an earlier instance of the new name left goes.

@@ -261,12 +261,20 @@ fn save_both(
     journal: &mut Journal<'_>,
 ) -> Result<()> {
     journal.undo(restore_volatile(store, old)?)?;
-    let path = store.instance_path(&old.project, &old.name)?;
-    journal.undo(Action::RestoreFile { path, content: record::render(&old.instance)? })?;
+    journal.undo(restore_instance(store, old)?)?;
     store.save_volatile(held, &new.volatile)?;
     fault::point("config.volatile")?;
     store.save_instance(held, &new.instance)?;
     fault::point("config.record")
+}
+
+/// The action that puts the record of `old` back.
+///
+/// # Errors
+/// Not found; it cannot be written as text.
+pub fn restore_instance(store: &Store, old: &Loaded) -> Result<Action> {
+    let path = store.instance_path(&old.project, &old.name)?;
+    Ok(Action::RestoreFile { path, content: record::render(&old.instance)? })
 }
 
 /// The action that puts the volatile record of `old` back.
