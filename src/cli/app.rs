@@ -7,7 +7,7 @@ use super::{Context, Outcome};
 use super::{
     action, admin, config, console, create, delete, doctor, exec, file, generate, image, info, list, network, profile,
 };
-use super::{project, publish_image, remote, rename, run, snapshot, storage, version, wait};
+use super::{copy, project, publish_image, remote, rename, run, snapshot, storage, version, wait};
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use std::ffi::OsString;
 
@@ -71,6 +71,7 @@ const VERBS: &[Verb] = &[
     verb!(group "admin", admin::Admin),
     verb!(group "config", config::Config),
     verb!(command "console", console::Console),
+    verb!(command "copy", copy::Copy, "cp"),
     verb!(command "create", create::Create, "init"),
     verb!(command "delete", delete::Delete, "rm", "remove"),
     verb!(command "doctor", doctor::Doctor),
@@ -82,6 +83,7 @@ const VERBS: &[Verb] = &[
     verb!(command "info", info::Info),
     verb!(command "launch", create::Launch),
     verb!(command "list", list::List, "ls"),
+    verb!(command "move", copy::Move, "mv"),
     verb!(group "network", network::Network),
     verb!(command "pause", action::Pause, "freeze"),
     verb!(group "profile", profile::Profile),

@@ -26,6 +26,7 @@ pub mod address_set;
 pub mod admin;
 pub mod config;
 pub mod console;
+pub mod copy;
 pub mod create;
 pub mod delete;
 pub mod device;

@@ -78,10 +78,29 @@ fn layer(path: &Path, mapping: Option<Mapping<'_>>) -> Result<OwnedFd> {
 /// The layers of an overlay, mapped and detached.
 struct Layers {
     lower: Vec<OwnedFd>,
+    top: Option<Top>,
+}
+
+/// The writable one.
+struct Top {
     /// Mount of the folder that holds both `upper` and `work`: overlayfs wants them on one mount.
-    writable: OwnedFd,
+    mount: OwnedFd,
     upper: CString,
     work: CString,
+}
+
+/// A detached, read-only look at a root file system, also at one that is in use: an overlay's upper layer is one of the lower
+/// ones in it. What changes in a layer meanwhile may or may not be seen. `scratch`: see [`Options::scratch`].
+///
+/// # Errors
+/// As [`mount`].
+pub fn view(rootfs: &Rootfs, scratch: &Path) -> Result<OwnedFd> {
+    let options = Options { readonly: true, nodev: true, scratch: Some(scratch), ..Options::default() };
+    let Rootfs::Overlay { lower, upper, .. } = rootfs else { return mount(rootfs, &options) };
+    let all = std::iter::once(upper).chain(lower).map(|p| layer(p, None)).collect::<Result<_>>()?;
+    let attr = Attr::MOUNT_ATTR_RDONLY | Attr::MOUNT_ATTR_NODEV;
+    joined(&Layers { lower: all, top: None }, &options, attr)
+        .with_context(|| format!("Failed mounting the overlay on \"{}\"", upper.display()))
 }
 
 fn overlay(lower: &[PathBuf], upper: &Path, work: &Path, options: &Options<'_>, attr: Attr) -> Result<OwnedFd> {
@@ -91,28 +110,32 @@ fn overlay(lower: &[PathBuf], upper: &Path, work: &Path, options: &Options<'_>, 
     let text = |s: &std::ffi::OsStr| CString::new(s.as_bytes()).map_err(|_| Error::internal("A path has a NUL byte"));
     let layers = Layers {
         lower: lower.iter().map(|p| layer(p, options.mapping)).collect::<Result<_>>()?,
-        writable: layer(home, options.mapping)?,
-        upper: text(up)?,
-        work: text(wk)?,
+        top: Some(Top { mount: layer(home, options.mapping)?, upper: text(up)?, work: text(wk)? }),
     };
-    let made = match by_fd(&layers, options, attr) {
-        Err(e) if is_unsupported(e) => by_path(&layers, options, attr),
+    joined(&layers, options, attr).with_context(|| format!("Failed mounting the overlay on \"{}\"", upper.display()))
+}
+
+fn joined(layers: &Layers, options: &Options<'_>, attr: Attr) -> Result<OwnedFd> {
+    match by_fd(layers, options, attr) {
+        Err(e) if is_unsupported(e) => by_path(layers, options, attr),
         other => other.map_err(Error::from),
-    };
-    made.with_context(|| format!("Failed mounting the overlay on \"{}\"", upper.display()))
+    }
 }
 
 /// Layers by descriptor, Linux 6.13.
 fn by_fd(layers: &Layers, options: &Options<'_>, attr: Attr) -> crate::sys::Result<OwnedFd> {
-    let inside = |name: &CString| {
+    let inside = |top: &Top, name: &CString| {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        rustix::fs::openat(&layers.writable, name.as_c_str(), flags, Mode::empty())
+        rustix::fs::openat(&top.mount, name.as_c_str(), flags, Mode::empty())
             .map_err(|e| SysError { call: "open", errno: e.raw_os_error() })
     };
-    let (upper, work) = (inside(&layers.upper)?, inside(&layers.work)?);
+    let open = |top: &Top| Ok((inside(top, &top.upper)?, inside(top, &top.work)?));
+    let top = layers.top.as_ref().map(open).transpose()?;
     let mut params: Vec<Param<'_>> = layers.lower.iter().map(|l| Param::Fd(c"lowerdir+", l.as_fd())).collect();
-    params.push(Param::Fd(c"upperdir", upper.as_fd()));
-    params.push(Param::Fd(c"workdir", work.as_fd()));
+    if let Some((upper, work)) = &top {
+        params.push(Param::Fd(c"upperdir", upper.as_fd()));
+        params.push(Param::Fd(c"workdir", work.as_fd()));
+    }
     if options.throwaway {
         params.push(Param::Flag(c"volatile"));
     }
@@ -123,7 +146,8 @@ fn by_fd(layers: &Layers, options: &Options<'_>, attr: Attr) -> crate::sys::Resu
 /// nobody else sees them; the namespace ends with the thread, the overlay lives on in its descriptor.
 fn by_path(layers: &Layers, options: &Options<'_>, attr: Attr) -> Result<OwnedFd> {
     let scratch = options.scratch.ok_or_else(|| Error::internal("No folder for the overlay's layers"))?;
-    let names: Vec<String> = (0..=layers.lower.len()).map(|i| format!("layer{i}")).collect();
+    let mounts = layers.lower.len() + usize::from(layers.top.is_some());
+    let names: Vec<String> = (0..mounts).map(|i| format!("layer{i}")).collect();
     let places: Vec<PathBuf> = names.iter().map(|name| scratch.join(name)).collect();
     for p in &places {
         match rustix::fs::mkdir(p, Mode::from_raw_mode(0o700)) {
@@ -157,18 +181,20 @@ fn mount_by_path(
     // With the mount namespace the thread gets a working folder of its own (unshare(2)).
     crate::sys::ns::unshare(libc::CLONE_NEWNS)?;
     nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-    let (writable, lower) = names.split_last().ok_or_else(|| Error::internal("An overlay has no layers"))?;
-    mount::attach(layers.writable.as_fd(), &scratch.join(writable))?;
-    for (fd, name) in layers.lower.iter().zip(lower) {
+    let tops = layers.top.iter().map(|top| &top.mount);
+    for (fd, name) in layers.lower.iter().chain(tops).zip(names) {
         mount::attach(fd.as_fd(), &scratch.join(name))?;
     }
+    let (lower, writable) = names.split_at(layers.lower.len());
     rustix::process::chdir(scratch).with_context(|| format!("Failed opening \"{}\"", scratch.display()))?;
     let text = |p: &[u8]| CString::new(p).map_err(|_| Error::internal("A path has a NUL byte"));
-    let inside = |name: &CString| text(&[writable.as_bytes(), b"/", name.as_bytes()].concat());
+    let inside = |name: &CString| text(&[writable.concat().as_bytes(), b"/", name.as_bytes()].concat());
     let lowerdir = text(lower.join(":").as_bytes())?;
-    let (upper, work) = (inside(&layers.upper)?, inside(&layers.work)?);
-    let mut params =
-        vec![Param::Text(c"lowerdir", &lowerdir), Param::Text(c"upperdir", &upper), Param::Text(c"workdir", &work)];
+    let top = layers.top.as_ref().map(|top| Ok::<_, Error>((inside(&top.upper)?, inside(&top.work)?))).transpose()?;
+    let mut params = vec![Param::Text(c"lowerdir", &lowerdir)];
+    if let Some((upper, work)) = &top {
+        params.extend([Param::Text(c"upperdir", upper), Param::Text(c"workdir", work)]);
+    }
     if options.throwaway {
         params.push(Param::Flag(c"volatile"));
     }

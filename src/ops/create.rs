@@ -180,7 +180,8 @@ pub fn prepare(store: &Store, request: &Request, name: &InstanceName) -> Result<
     if let Some(wanted) = &request.image {
         image::ensure_unpacked(store, &pool, wanted)?;
     }
-    let mut volatile = volatile(request, &expanded.config)?;
+    let image = request.image.as_ref().map(Fingerprint::as_str);
+    let mut volatile = volatile(&expanded.config, image, volatile_value::TEMPLATE_CREATE)?;
     if let Some(image) = request.image.as_ref().filter(|_| application::is_image(&instance.config)) {
         let driver = pool::need(store, &pool)?;
         application::adopt(driver.as_ref(), image, &mut instance, &mut expanded, &mut volatile.config)?;
@@ -189,7 +190,7 @@ pub fn prepare(store: &Store, request: &Request, name: &InstanceName) -> Result<
     Ok(New { instance, volatile, expanded, pool, sync: Durability::Durable })
 }
 
-fn taken(name: &InstanceName) -> Error {
+pub(super) fn taken(name: &InstanceName) -> Error {
     Error::exists(format!("Failed creating instance record: Instance \"{name}\" already exists"))
 }
 
@@ -226,7 +227,7 @@ fn record(request: &Request, image: Option<&Image>) -> Result<Instance> {
 }
 
 /// `-d device,key=value`: the device as it is, or as the profiles have it, with these options, becomes a local one.
-fn override_devices(instance: &mut Instance, expanded: &Expanded, overrides: &Devices) -> Result<()> {
+pub(super) fn override_devices(instance: &mut Instance, expanded: &Expanded, overrides: &Devices) -> Result<()> {
     for (name, options) in overrides {
         let base = instance.devices.get(name).or(expanded.devices.get(name)).cloned();
         if base.is_none() && !options.contains_key("type") {
@@ -241,17 +242,18 @@ fn override_devices(instance: &mut Instance, expanded: &Expanded, overrides: &De
     Ok(())
 }
 
-fn volatile(request: &Request, expanded: &Config) -> Result<Volatile> {
+/// What the program fills in for a new instance; `template`: which templates are due at its first start.
+pub(super) fn volatile(expanded: &Config, image: Option<&str>, template: &str) -> Result<Volatile> {
     let mut config = Config::new();
     let uuid = || uuid::Uuid::new_v4().to_string();
     keys::VOLATILE_UUID.set(&mut config, uuid());
     let generation = keys::VOLATILE_UUID.get(&config).unwrap_or_default().to_string();
     keys::VOLATILE_UUID_GENERATION.set(&mut config, generation);
     keys::VOLATILE_CLOUD_INIT_INSTANCE_ID.set(&mut config, uuid());
-    keys::VOLATILE_APPLY_TEMPLATE.set(&mut config, volatile_value::TEMPLATE_CREATE);
+    keys::VOLATILE_APPLY_TEMPLATE.set(&mut config, template);
     keys::VOLATILE_LAST_STATE_IDMAP.set(&mut config, volatile_value::IDMAP_NONE);
-    if let Some(image) = &request.image {
-        keys::VOLATILE_BASE_IMAGE.set(&mut config, image.as_str());
+    if let Some(image) = image {
+        keys::VOLATILE_BASE_IMAGE.set(&mut config, image);
     }
     let isolated = keys::SECURITY_IDMAP_ISOLATED.bool(expanded)?;
     if !isolated {

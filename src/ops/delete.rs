@@ -59,6 +59,18 @@ fn check_protection(store: &Store, project: &ProjectName, name: &InstanceName) -
 /// # Errors
 /// What could not be removed; `doctor` finds it again.
 pub fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Result<()> {
+    let actions = actions(store, held)?;
+    nics::release(store, (&held.key().project, &held.key().name));
+    fault::point("delete.begin")?;
+    Journal::forward(store, "delete", &[held], actions)?.finish()?;
+    fault::point("delete.done")
+}
+
+/// What deletes a stopped instance.
+///
+/// # Errors
+/// Its pool cannot be read.
+pub(super) fn actions(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Result<Vec<Action>> {
     let InstanceKey { project, name } = held.key();
     let mut actions = vec![Action::ForgetInstance { project: project.to_string(), name: name.to_string() }];
     for pool in pools_with_volume(store, held)? {
@@ -74,13 +86,10 @@ pub fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Result<()> 
     actions.push(Action::RemoveTree { path: store.layout().instance_run_dir(project, name) });
     actions.extend(confine::forget(store.layout(), project, name));
     actions.extend(base_image(store, held).map(|(pool, image)| image_import::volume(&pool, &image)));
-    nics::release(store, (project, name));
-    fault::point("delete.begin")?;
     if network::zone_server::is_told(store) {
         actions.push(Action::RenewZones);
     }
-    Journal::forward(store, "delete", &[held], actions)?.finish()?;
-    fault::point("delete.done")
+    Ok(actions)
 }
 
 /// The pool of the root disk; for a record that cannot be read, every pool that has a volume of that name.

@@ -155,18 +155,31 @@ fn take(
             journal.commits_by(&path)?;
         }
         fault::point("snapshot.begin")?;
-        let thaw = freeze(store, held, journal)?;
-        let copied = driver.copy(&volume, &copy).and_then(|()| fault::point("snapshot.copied"));
-        let thawed = thaw.map_or(Ok(()), |group| group.freeze(false, FREEZE_TIMEOUT));
-        match (copied, thawed) {
-            (Ok(()), thawed) => thawed?,
-            (Err(e), thawed) => return Err(thawed.err().into_iter().fold(e, Error::and)),
-        }
+        frozen(store, held, journal, || driver.copy(&volume, &copy))?;
         fault::point("snapshot.thawed")?;
         store.save_snapshot(held, snapshot, &record)?;
         fault::point("snapshot.record")
     })
     .with_context(|| format!("Failed creating instance snapshot \"{snapshot}\""))
+}
+
+/// Does something while what runs of an instance is frozen. The journal thaws it should we be killed.
+///
+/// # Errors
+/// As `body`; it cannot be frozen.
+pub(super) fn frozen(
+    store: &Store,
+    held: &Held<InstanceKey, Exclusive>,
+    journal: &mut Journal<'_>,
+    body: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let thaw = freeze(store, held, journal)?;
+    let done = body().and_then(|()| fault::point("snapshot.copied"));
+    let thawed = thaw.map_or(Ok(()), |group| group.freeze(false, FREEZE_TIMEOUT));
+    match (done, thawed) {
+        (Ok(()), thawed) => thawed,
+        (Err(e), thawed) => Err(thawed.err().into_iter().fold(e, Error::and)),
+    }
 }
 
 /// Freezes what runs, unless it is frozen already; what is to be thawed.

@@ -163,6 +163,11 @@ impl Driver for Dir {
         self.pool.commit_volume(volume)
     }
 
+    fn owners(&self, volume: &Volume) -> Result<IdMap> {
+        self.pool.present(volume)?;
+        self.map_of(&volume.path())
+    }
+
     fn rename(&self, from: &Volume, to: &Volume) -> Result<()> {
         self.pool.rename_volume(from, to)
     }

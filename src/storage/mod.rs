@@ -174,18 +174,26 @@ pub trait Driver: Images {
     fn abort_restore(&self, to: &Volume) -> Result<()>;
 
     /// Begins a volume whose content comes from elsewhere: its folder, with an empty `rootfs` (0755, root) in it, to be filled
-    /// and shown by [`Driver::commit_volume`], or thrown away by [`Driver::delete`]. A half-made one from before is replaced.
-    /// Lock: the instance, exclusive.
+    /// and shown by [`Driver::commit_volume`], or, if there is such a volume, to take its place as [`Driver::begin_restore`]'s.
+    /// A half-made one from before is replaced. Lock: the instance, exclusive.
     ///
     /// # Errors
-    /// Exists: the volume is there.
+    /// The pool cannot be written.
     fn begin_volume(&self, volume: &Volume) -> Result<PathBuf>;
 
     /// Shows what was begun, once it is on disk.
     ///
     /// # Errors
-    /// NotFound: nothing was begun; no space.
+    /// NotFound: nothing was begun; Exists: the volume is there; no space.
     fn commit_volume(&self, volume: &Volume) -> Result<()>;
+
+    /// The map that the owners on disk of the volume have; empty: they are the container's own ids.
+    ///
+    /// # Errors
+    /// NotFound; what is kept about it is damaged.
+    fn owners(&self, volume: &Volume) -> Result<IdMap> {
+        self.exists(volume)?.then(IdMap::default).ok_or_else(|| Error::not_found("Volume not found"))
+    }
 
     /// Renames a volume. Repeated: nothing happens.
     ///

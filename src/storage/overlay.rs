@@ -221,13 +221,16 @@ impl Driver for Overlay {
     }
 
     fn finish_restore(&self, to: &Volume) -> Result<Option<Trash>> {
+        if !self.pool.has(&to.staged())? {
+            return Ok(None);
+        }
         let (old, new) = (self.image_of(&to.path())?, self.image_of(&to.staged())?);
         let mark = || new.as_ref().map_or(Ok(()), |image| self.add_mark(image, to));
         mark()?;
         let trash = self.pool.replace_volume(to)?;
         // As after a copy.
         mark()?;
-        if new.is_some() && old != new {
+        if old != new {
             self.drop_mark(old.as_ref(), to)?;
         }
         Ok(trash)

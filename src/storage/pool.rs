@@ -257,13 +257,13 @@ impl Pool {
 
     /// Makes a volume that is a folder with an empty `rootfs`.
     pub fn create_empty(&self, volume: &Volume) -> Result<()> {
+        self.absent(volume)?;
         self.begin_volume(volume)?;
         self.appear(volume)
     }
 
     /// See [`super::Driver::begin_volume`].
     pub fn begin_volume(&self, volume: &Volume) -> Result<PathBuf> {
-        self.absent(volume)?;
         let staged = volume.staged();
         self.stage(&staged)?;
         let rootfs = format!("{staged}/rootfs");
@@ -277,6 +277,7 @@ impl Pool {
         if !self.has(&volume.staged())? {
             return Err(Error::not_found(format!("Volume \"{}\" was not begun", volume.name())));
         }
+        self.absent(volume)?;
         self.sync()?;
         self.appear(volume)
     }

@@ -9,8 +9,9 @@ use super::dir::{self, Dir};
 use super::layout::{INSTANCE_FILE, SNAPSHOTS, VOLATILE_FILE, rel};
 use super::lock::{Exclusive, Held, InstanceKey};
 use super::record;
+use super::types::Snapshot;
 use super::{Store, trash};
-use crate::base::names::{InstanceName, ProjectName};
+use crate::base::names::{InstanceName, ProjectName, SnapshotName};
 use crate::base::parallel;
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -251,6 +252,29 @@ impl Store {
             false => (self.state_mut()?, rel::instance_dir(p, n)),
         };
         publish(&Place { base, rel, durable: !instance.ephemeral }, instance, volatile, sync)
+    }
+
+    /// Writes the records of snapshots of an instance that is to be created: they are there with it.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn begin_snapshots(
+        &self,
+        lock: &InstanceLock,
+        ephemeral: bool,
+        all: &[(SnapshotName, Snapshot)],
+    ) -> Result<()> {
+        let (p, n) = (&lock.key().project, &lock.key().name);
+        let (base, rel) = match ephemeral {
+            true => (self.run_mut()?, rel::ephemeral_dir(p, n)),
+            false => (self.state_mut()?, rel::instance_dir(p, n)),
+        };
+        let place = Place { base, rel, durable: !ephemeral };
+        place.base.make_all(place.file(SNAPSHOTS), 0o700).context("Failed creating the snapshot folder")?;
+        all.iter().try_for_each(|(name, snapshot)| {
+            let at = place.file(&format!("{SNAPSHOTS}/{name}.toml"));
+            record::write(place.base, at, snapshot, place.sync(Durability::Durable))
+        })
     }
 
     /// Has on disk what is in the folder of an instance; of an ephemeral one nothing need be.

@@ -1,0 +1,289 @@
+//! `copy`: a second instance like another one, or like a snapshot of it; `copy --refresh` brings one up to date.
+//!
+//! The copy has an identity of its own: addresses of interfaces, ids and keys that the program fills in are new. What runs is
+//! frozen while its files are copied. Like `create` it is there with its record, or not at all.
+
+use super::network::{
+    self,
+    taken::{self, Owner},
+};
+use super::transfer::{self, End};
+use super::{create, delete, idmap, lifecycle, load, nics, pool, snapshot};
+use crate::base::names::{InstanceName, PoolName, ProjectName, SnapshotName};
+use crate::base::time;
+use crate::error::{Error, Result};
+use crate::fault;
+use crate::model::expand::Expanded;
+use crate::model::instance::{Config, Devices, Instance, Volatile};
+use crate::model::keys::{self, volatile_value};
+use crate::storage::Volume;
+use crate::store::atomic::Durability;
+use crate::store::lock::{Exclusive, Held, InstanceKey};
+use crate::store::types::Snapshot;
+use crate::store::undo::{Volume as Named, VolumeKind};
+use crate::store::{Action, Journal, Store, journal};
+
+/// What is wanted.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Project of the source.
+    pub project: ProjectName,
+    /// The source.
+    pub name: InstanceName,
+    /// Of it, this snapshot.
+    pub snapshot: Option<SnapshotName>,
+    /// Project of the copy.
+    pub target_project: ProjectName,
+    /// Its name; none chooses one.
+    pub target: Option<InstanceName>,
+    /// Keys over the source's.
+    pub config: Config,
+    /// Options over its devices'.
+    pub device_overrides: Devices,
+    /// Profiles in place of its own.
+    pub profiles: Option<Vec<String>>,
+    /// Deleted when it stops.
+    pub ephemeral: bool,
+    /// Pool of the copy's root.
+    pub storage: Option<PoolName>,
+    /// Without the snapshots.
+    pub instance_only: bool,
+    /// The source goes, and what it is the copy is.
+    pub moving: bool,
+}
+
+/// A copy that is ready to be made.
+pub(super) struct New {
+    instance: Instance,
+    volatile: Volatile,
+    expanded: Expanded,
+    pool: PoolName,
+    snapshots: Vec<(SnapshotName, Snapshot)>,
+}
+
+/// Copies; the copy's name.
+///
+/// # Errors
+/// Not found: the source, a profile, the pool; Exists: the name is taken; no room. Nothing is left then, and what ran runs.
+pub fn copy(store: &Store, request: &Request) -> Result<InstanceName> {
+    let target = match &request.target {
+        Some(name) => name.clone(),
+        None => create::free_name(store, &request.target_project)?,
+    };
+    let _projects = projects(store, [&request.project, &request.target_project])?;
+    let source = load::load(store, &request.project, &request.name)?;
+    let new = prepare(store, request, &target, &source)?;
+    let _pools = pools(store, [&source.pool()?, &new.pool])?;
+    let from = InstanceKey { project: request.project.clone(), name: request.name.clone() };
+    let to = InstanceKey { project: request.target_project.clone(), name: target.clone() };
+    if from == to {
+        return Err(create::taken(&target));
+    }
+    let (from, to) = pair(store, from, to, "copy")?;
+    lifecycle::settle(store, &from)?;
+    // What was read before the locks were won is read again.
+    let again = load::load(store, &request.project, &request.name)?;
+    let new = if again.instance == source.instance { new } else { prepare(store, request, &target, &again)? };
+    if request.moving && load::running(store, &request.project, &request.name)?.is_some() {
+        return Err(Error::conflict("Instance must be stopped to be moved"));
+    }
+    let then = if request.moving { delete::actions(store, &from)? } else { Vec::new() };
+    let ends = Ends { from: &from, to: &to, source: &again, snapshot: request.snapshot.as_ref() };
+    make(store, ends, new, then)?;
+    lifecycle::note(store, &request.target_project, &target, "instance-created");
+    Ok(target)
+}
+
+/// Both projects, shared, each once and in order.
+fn projects(
+    store: &Store,
+    mut both: [&ProjectName; 2],
+) -> Result<Vec<Held<crate::store::lock::ProjectKey, crate::store::lock::Shared>>> {
+    both.sort();
+    let second = (both[0] != both[1]).then_some(both[1]);
+    std::iter::once(both[0]).chain(second).map(|p| store.lock_project_shared(p)).collect()
+}
+
+/// Both pools, likewise.
+pub(super) fn pools(
+    store: &Store,
+    mut both: [&PoolName; 2],
+) -> Result<Vec<Held<crate::store::lock::PoolKey, crate::store::lock::Shared>>> {
+    both.sort();
+    let second = (both[0] != both[1]).then_some(both[1]);
+    std::iter::once(both[0]).chain(second).map(|p| store.lock_pool_shared(p)).collect()
+}
+
+type InstanceLock = Held<InstanceKey, Exclusive>;
+
+/// The locks of two instances.
+fn pair(store: &Store, from: InstanceKey, to: InstanceKey, verb: &str) -> Result<(InstanceLock, InstanceLock)> {
+    let (mut first, mut second) = (None, None);
+    for one in store.lock_instances(vec![from.clone(), to], verb)? {
+        if *one.key() == from { first = Some(one) } else { second = Some(one) }
+    }
+    first.zip(second).ok_or_else(|| Error::internal("Two names gave one lock"))
+}
+
+/// The records of the copy.
+fn prepare(store: &Store, request: &Request, name: &InstanceName, source: &load::Loaded) -> Result<New> {
+    let project = &request.target_project;
+    let (base, volatile) = match &request.snapshot {
+        None => (source.instance.clone(), source.volatile.config.clone()),
+        Some(wanted) => {
+            let found = store.snapshot(&source.project, &source.name, wanted)?.ok_or_else(snapshot::not_found)?;
+            (found.instance, found.volatile)
+        }
+    };
+    let mut instance = base;
+    if !request.moving {
+        (instance.created_at, instance.ephemeral, instance.stateful) = (time::now(), request.ephemeral, false);
+    }
+    instance.volatile = None;
+    instance.config.extend(request.config.clone());
+    instance.config.retain(|_, v| !v.is_empty());
+    if let Some(profiles) = &request.profiles {
+        instance.profiles.clone_from(profiles);
+    }
+    let mut expanded = load::expanded(store, project, &instance)?;
+    create::override_devices(&mut instance, &expanded, &request.device_overrides)?;
+    if let Some(pool) = &request.storage {
+        pool::put_root(&mut instance, &expanded, pool);
+    }
+    expanded = load::expanded(store, project, &instance)?;
+    keys::validate_config(&instance.config, instance.kind)?;
+    keys::validate_expanded(&expanded.config)?;
+    keys::device::validate_all(&instance.devices, Some(&expanded.devices), Some(instance.kind))?;
+    network::check_devices(store, project, &expanded.devices, Some(instance.kind))?;
+    if !request.moving {
+        taken::check(store, Owner { project, name, devices: &expanded.devices }, &expanded.devices)?;
+    }
+    let (_, pool) = pool::of_root(&expanded.devices)?;
+    pool::need(store, &pool)?;
+    if store.instance_exists(project, name)? {
+        return Err(create::taken(name));
+    }
+    let volatile = match request.moving {
+        true => Volatile { config: volatile, ..source.volatile.clone() },
+        false => new_volatile(store, project, &expanded, &volatile)?,
+    };
+    let snapshots = match request.instance_only || request.snapshot.is_some() {
+        true => Vec::new(),
+        false => snapshots(store, source, &pool, request.moving)?,
+    };
+    Ok(New { instance, volatile, expanded, pool, snapshots })
+}
+
+/// What the program fills in: of the source's only what it is made of.
+fn new_volatile(store: &Store, project: &ProjectName, expanded: &Expanded, old: &Config) -> Result<Volatile> {
+    let image = keys::VOLATILE_BASE_IMAGE.get(old);
+    let mut volatile = create::volatile(&expanded.config, image, volatile_value::TEMPLATE_COPY)?;
+    if let Some(value) = keys::VOLATILE_CONTAINER_OCI.get(old) {
+        keys::VOLATILE_CONTAINER_OCI.set(&mut volatile.config, value);
+    }
+    nics::choose(store, project, &expanded.devices, &mut volatile.config)?;
+    Ok(volatile)
+}
+
+/// The records of the source's snapshots for the copy, oldest first. Unless it is moved, their identity is the source's: it is
+/// left out.
+pub(super) fn snapshots(
+    store: &Store,
+    source: &load::Loaded,
+    pool: &PoolName,
+    moving: bool,
+) -> Result<Vec<(SnapshotName, Snapshot)>> {
+    let moved = source.pool()? != *pool;
+    let mut all = Vec::new();
+    for (name, record) in store.snapshots(&source.project, &source.name)? {
+        let mut record = record?;
+        record.volatile.retain(|key, _| {
+            moving || key == keys::VOLATILE_BASE_IMAGE.name || key == keys::VOLATILE_CONTAINER_OCI.name
+        });
+        record.instance.volatile = None;
+        if moved {
+            let expanded = load::expanded(store, &source.project, &record.instance)?;
+            pool::put_root(&mut record.instance, &expanded, pool);
+        }
+        all.push((name, record));
+    }
+    all.sort_by_key(|(_, record)| record.created_at);
+    Ok(all)
+}
+
+/// What is copied where.
+#[derive(Clone, Copy)]
+struct Ends<'a> {
+    from: &'a InstanceLock,
+    to: &'a InstanceLock,
+    source: &'a load::Loaded,
+    snapshot: Option<&'a SnapshotName>,
+}
+
+/// Makes the volumes and the records, with a journal.
+/// Afterwards comes `then`.
+fn make(store: &Store, ends: Ends<'_>, new: New, then: Vec<Action>) -> Result<()> {
+    let InstanceKey { project, name } = ends.to.key();
+    journal::run(store, "copy", &[ends.from, ends.to], |journal| {
+        if store.instance_exists(project, name)? {
+            return Err(create::taken(name));
+        }
+        let root = Named {
+            pool: new.pool.to_string(),
+            kind: VolumeKind::Container,
+            project: project.to_string(),
+            name: name.to_string(),
+        };
+        journal.undo(Action::RemoveVolume(root))?;
+        for (snapshot, _) in &new.snapshots {
+            journal.undo(Action::RemoveVolume(snapshot::volume_of(&new.pool, project, name, snapshot)))?;
+        }
+        journal.undo(Action::ForgetInstance { project: project.to_string(), name: name.to_string() })?;
+        if !new.instance.ephemeral {
+            journal.commits_by(&store.layout().instance_record(project, name))?;
+        }
+        then.into_iter().try_for_each(|action| journal.then(action))?;
+        fault::point("copy.begin")?;
+        volumes(store, journal, ends, &new)?;
+        records(store, ends.to, new)
+    })
+}
+
+fn volumes(store: &Store, journal: &mut Journal<'_>, ends: Ends<'_>, new: &New) -> Result<()> {
+    let InstanceKey { project, name } = ends.to.key();
+    let pool = ends.source.pool()?;
+    let (from, to) = (pool::need(store, &pool)?, pool::need(store, &new.pool)?);
+    let direct = pool == new.pool;
+    let one = |old: &Volume, new: &Volume| -> Result<()> {
+        copy_volume(store, direct, End { driver: from.as_ref(), volume: old }, End { driver: to.as_ref(), volume: new })
+    };
+    let (old, target) = (ends.source.volume()?, Volume::container(project, name)?);
+    for (snapshot, _) in &new.snapshots {
+        one(&old.snapshot(snapshot)?, &target.snapshot(snapshot)?)?;
+        fault::point("copy.snapshot")?;
+    }
+    match ends.snapshot {
+        Some(snapshot) => one(&old.snapshot(snapshot)?, &target)?,
+        None => snapshot::frozen(store, ends.from, journal, || one(&old, &target))?,
+    }
+    fault::point("copy.volume")
+}
+
+/// Within a pool its driver knows best.
+pub(super) fn copy_volume(store: &Store, direct: bool, from: End<'_>, to: End<'_>) -> Result<()> {
+    if direct { from.driver.copy(from.volume, to.volume) } else { transfer::copy(store, from, to) }
+}
+
+fn records(store: &Store, held: &InstanceLock, mut new: New) -> Result<()> {
+    let InstanceKey { project, name } = held.key();
+    let isolated = keys::SECURITY_IDMAP_ISOLATED.bool(&new.expanded.config)?;
+    let config = &mut new.volatile.config;
+    let _ids = isolated.then(|| idmap::assign(store, (project, name), &new.expanded.config, config)).transpose()?;
+    let _networks = network::keep(store, project, new.instance.devices.values())?;
+    if !new.snapshots.is_empty() {
+        store.begin_snapshots(held, new.instance.ephemeral, &new.snapshots)?;
+        fault::point("copy.records")?;
+    }
+    store.publish_instance(held, &new.instance, &new.volatile, Durability::Durable)?;
+    fault::point("copy.record")
+}

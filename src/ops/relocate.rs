@@ -1,0 +1,114 @@
+//! `move --storage`: a stopped instance with its snapshots goes to another pool. The copies are made first; with the records,
+//! which name the new pool, it is there; what the old pool has goes last.
+
+use super::transfer::{self, End};
+use super::update::restore_instance;
+use super::{copy, image_import, lifecycle, load, pool, snapshot};
+use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName, SnapshotName};
+use crate::error::{Error, Result};
+use crate::fault;
+use crate::model::keys;
+use crate::store::lock::{Exclusive, Held, InstanceKey};
+use crate::store::types::Snapshot;
+use crate::store::undo::{Volume as Named, VolumeKind};
+use crate::store::{Action, Journal, Store, journal, record};
+
+/// Moves an instance to the pool `to`; there already: nothing happens.
+///
+/// # Errors
+/// Not found: the instance, the pool; Conflict: it runs; no room. All is as it was then.
+pub fn relocate(store: &Store, who: (&ProjectName, &InstanceName), to: &PoolName) -> Result<()> {
+    let (project, name) = who;
+    let _project = store.lock_project_shared(project)?;
+    let from = load::load(store, project, name)?.pool()?;
+    pool::need(store, to)?;
+    if from == *to {
+        return Ok(());
+    }
+    let _pools = copy::pools(store, [&from, to])?;
+    let held = store.lock_instance(project, name, "move")?;
+    lifecycle::settle(store, &held)?;
+    let loaded = load::load(store, project, name)?;
+    if loaded.pool()? != from {
+        return Err(Error::conflict("The instance was moved meanwhile"));
+    }
+    if load::running(store, project, name)?.is_some() {
+        return Err(Error::conflict("Instance must be stopped to be moved"));
+    }
+    let snapshots = copy::snapshots(store, &loaded, to, true)?;
+    journal::run(store, "move", &[&held], |journal| {
+        let moved = Moved { held: &held, loaded: &loaded, from: &from, to };
+        volumes(store, journal, moved, &snapshots)?;
+        records(store, journal, moved, &snapshots)?;
+        let image = keys::VOLATILE_BASE_IMAGE.get(&loaded.volatile.config).and_then(|i| Fingerprint::parse(i).ok());
+        image.map_or(Ok(()), |image| journal.then(image_import::volume(&from, image.as_str())))
+    })?;
+    lifecycle::note(store, project, name, "instance-updated");
+    Ok(())
+}
+
+/// What is moved where.
+#[derive(Clone, Copy)]
+struct Moved<'a> {
+    held: &'a Held<InstanceKey, Exclusive>,
+    loaded: &'a load::Loaded,
+    from: &'a PoolName,
+    to: &'a PoolName,
+}
+
+impl Moved<'_> {
+    /// The root volume on a pool, for the journal.
+    fn root(&self, pool: &PoolName) -> Named {
+        Named {
+            pool: pool.to_string(),
+            kind: VolumeKind::Container,
+            project: self.loaded.project.to_string(),
+            name: self.loaded.name.to_string(),
+        }
+    }
+}
+
+fn volumes(
+    store: &Store,
+    journal: &mut Journal<'_>,
+    moved: Moved<'_>,
+    snapshots: &[(SnapshotName, Snapshot)],
+) -> Result<()> {
+    let (project, name) = (&moved.loaded.project, &moved.loaded.name);
+    let (from, to) = (pool::need(store, moved.from)?, pool::need(store, moved.to)?);
+    let root = moved.loaded.volume()?;
+    let mut all = vec![(root.clone(), moved.root(moved.from), moved.root(moved.to))];
+    for (snapshot, _) in snapshots {
+        let named = |pool| snapshot::volume_of(pool, project, name, snapshot);
+        all.push((root.snapshot(snapshot)?, named(moved.from), named(moved.to)));
+    }
+    for (volume, old, new) in all {
+        journal.undo(Action::RemoveVolume(new))?;
+        let end = |driver| End { driver, volume: &volume };
+        transfer::copy(store, end(from.as_ref()), end(to.as_ref()))?;
+        journal.then(Action::RemoveVolume(old))?;
+        fault::point("move.volume")?;
+    }
+    Ok(())
+}
+
+fn records(
+    store: &Store,
+    journal: &mut Journal<'_>,
+    moved: Moved<'_>,
+    snapshots: &[(SnapshotName, Snapshot)],
+) -> Result<()> {
+    let Moved { held, loaded, to, .. } = moved;
+    for (name, new) in snapshots {
+        let path = store.snapshot_path(&loaded.project, &loaded.name, name)?;
+        let old = store.snapshot(&loaded.project, &loaded.name, name)?.ok_or_else(snapshot::not_found)?;
+        journal.undo(Action::RestoreFile { path, content: record::render(&old)? })?;
+        store.save_snapshot(held, name, new)?;
+        fault::point("move.snapshot")?;
+    }
+    let mut instance = loaded.instance.clone();
+    pool::put_root(&mut instance, &loaded.expanded, to);
+    journal.undo(restore_instance(store, loaded)?)?;
+    store.save_instance(held, &instance)?;
+    fault::point("move.record")
+}
