@@ -29,6 +29,8 @@ mod proxies;
 mod runner;
 #[path = "root_crash_matrix/scenarios.rs"]
 mod scenarios;
+#[path = "root_crash_matrix/snapshots.rs"]
+mod snapshots;
 #[path = "root_crash_matrix/zones.rs"]
 mod zones;
 

@@ -78,7 +78,14 @@ fn prepare(store: &Store, loaded: &load::Loaded, request: &Request) -> Result<Ne
     keys::validate_expanded(&expanded.config)?;
     let owner = Owner { project: &loaded.project, name: &loaded.name, devices: &expanded.devices };
     taken::check(store, owner, &expanded.devices)?;
-    let config = volatile_of(&loaded.volatile.config, volatile);
+    let mut config = volatile_of(&loaded.volatile.config, volatile);
+    // Of a copy's snapshots nobody knows an address: it has its own.
+    for device in expanded.devices.keys() {
+        let address = keys::VOLATILE_DEVICE_HWADDR.of(device);
+        if let Some(now) = loaded.volatile.config.get(&address).filter(|_| !config.contains_key(&address)) {
+            config.insert(address, now.clone());
+        }
+    }
     Ok(New { instance, volatile: Volatile { config, ..loaded.volatile.clone() } })
 }
 

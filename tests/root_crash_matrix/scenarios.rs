@@ -4,6 +4,7 @@ use super::checks;
 use super::common_root::State;
 use super::nics;
 use super::proxies;
+use super::snapshots;
 use super::zones;
 
 /// The state a scenario begins with.
@@ -198,6 +199,10 @@ pub const BEGIN_AS: &[(&str, &str)] = &[
     ("image refresh", "image copy, server"),
     ("create of registry", "image copy of registry"),
     ("publish --reuse", "publish"),
+    ("snapshot create, running", "snapshot create"),
+    ("snapshot restore, running", "snapshot restore"),
+    ("rename, snapshot", "rename"),
+    ("delete, snapshot", "delete"),
     ("start, proxy", "start"),
     ("stop -f, proxy", "stop -f"),
     ("start, proxy with nat", "start, proxy"),
@@ -542,6 +547,27 @@ pub const ALL: &[Scenario] = &[
             nics::added_by_profile,
         )
     },
+    Scenario { before: snapshots::CHANGED, ..scenario("snapshot create", "snapshot create c1 s2", snapshots::taken) },
+    Scenario {
+        before: snapshots::CHANGED_RUNNING,
+        ..scenario("snapshot create, running", "snapshot create c1 s2", snapshots::taken)
+    },
+    Scenario {
+        before: snapshots::CHANGED,
+        ..scenario("snapshot restore", "snapshot restore c1 s1", snapshots::restored)
+    },
+    Scenario {
+        before: snapshots::CHANGED_RUNNING,
+        ..scenario("snapshot restore, running", "snapshot restore c1 s1", snapshots::restored)
+    },
+    Scenario { before: snapshots::CHANGED, ..scenario("snapshot delete", "snapshot delete c1 s1", snapshots::deleted) },
+    Scenario {
+        before: snapshots::CHANGED,
+        ..scenario("snapshot rename", "snapshot rename c1 s1 s2", snapshots::renamed)
+    },
+    Scenario { before: snapshots::CHANGED, ..scenario("rename, snapshot", "rename c1 c2", snapshots::moved) },
+    Scenario { before: snapshots::CHANGED, ..scenario("copy", "copy c1 c2", snapshots::copied) },
+    Scenario { before: snapshots::CHANGED, ..scenario("delete, snapshot", "delete c1", checks::deleted) },
     scenario("acl create", "network acl create a1", checks::acl_made),
     Scenario { before: ACL, ..scenario("acl rename", "network acl rename a1 a2", checks::acl_renamed) },
     Scenario { before: ACL, ..scenario("acl delete", "network acl delete a1", checks::acl_deleted) },

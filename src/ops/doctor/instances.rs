@@ -68,7 +68,7 @@ fn of_group(text: &str) -> Option<Who> {
 }
 
 /// As a group, with the default project left out.
-fn of_volume(text: &str) -> Option<Who> {
+pub(super) fn of_volume(text: &str) -> Option<Who> {
     match text.contains('_') {
         true => of_group(text),
         false => Some((ProjectName::default(), InstanceName::parse(text).ok()?)),

@@ -10,6 +10,7 @@ mod instances;
 mod limits;
 mod networks;
 mod records;
+mod snapshots;
 
 use crate::error::{Error, Result};
 use crate::store::Store;
@@ -107,6 +108,7 @@ pub fn state(store: &Store, fix: bool) -> Result<Report> {
     records::check(store, fix, &mut report)?;
     images::check(store, fix, &mut report)?;
     instances::check(store, fix, &mut report)?;
+    snapshots::check(store, fix, &mut report)?;
     networks::check(store, fix, &mut report)?;
     acls::check(store, fix, &mut report)?;
     limits::check(store, &mut report);

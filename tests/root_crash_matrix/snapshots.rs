@@ -1,0 +1,108 @@
+//! Snapshots, copies and moves of instances, after a crash.
+
+use super::checks::{created, kept, want};
+use super::common_root::State;
+
+/// `c1` with a snapshot of before it was changed.
+pub const CHANGED: &[&str] =
+    &["create img c1 -c user.x=old", "snapshot create c1 s1", "file create c1/mark", "config set c1 user.x=new"];
+/// The same, and it runs.
+pub const CHANGED_RUNNING: &[&str] = &[CHANGED[0], CHANGED[1], CHANGED[2], CHANGED[3], "start c1"];
+
+fn lines(state: &State, words: &str) -> Result<Vec<String>, String> {
+    let out = state.run(&words.split(' ').collect::<Vec<_>>()).good()?;
+    Ok(out.lines().map(str::to_string).collect())
+}
+
+fn snapshots(state: &State, instance: &str) -> Result<Vec<String>, String> {
+    lines(state, &format!("snapshot list {instance} -f csv -c n"))
+}
+
+/// There is what was changed after the snapshot: in the files and in the configuration, or in neither.
+fn is_changed(state: &State, instance: &str) -> Result<bool, String> {
+    let mark = state.run(&["file", "pull", &format!("{instance}/mark"), "-"]).ok();
+    let value = lines(state, &format!("config get {instance} user.x"))?.concat();
+    want(mark == (value == "new"), &format!("of {instance}: file there: {mark}, value {value:?}"))?;
+    Ok(mark)
+}
+
+/// A snapshot is whole: it can be restored, and is what was.
+fn whole(state: &State, instance: &str, snapshot: &str, changed: bool) -> Result<(), String> {
+    state.run(&["snapshot", "restore", instance, snapshot]).good()?;
+    want(is_changed(state, instance)? == changed, "the snapshot is not what was")
+}
+
+/// The snapshot `s2` of `c1` is there, or its name is free; what ran goes on running.
+pub fn taken(state: &State, done: bool) -> Result<(), String> {
+    let running = lines(state, "list -f csv -c ns")?;
+    want(running.iter().any(|l| l == "c1,STOPPED" || l == "c1,RUNNING"), &format!("{running:?}"))?;
+    let there = snapshots(state, "c1")?.contains(&"s2".to_string());
+    want(there || !done, "it was reported taken and is not there")?;
+    if there {
+        whole(state, "c1", "s2", true)?
+    } else {
+        state.run(&["snapshot", "create", "c1", "s2"]).good().map(drop)?
+    }
+    whole(state, "c1", "s1", false)?;
+    kept(state, done)
+}
+
+/// `c1` is what it was when `s1` was taken, or what it was later.
+pub fn restored(state: &State, done: bool) -> Result<(), String> {
+    want(!is_changed(state, "c1")? || !done, "it was reported restored and is not")?;
+    whole(state, "c1", "s1", false)?;
+    kept(state, done)
+}
+
+/// `s1` of `c1` is there and whole, or gone.
+pub fn deleted(state: &State, done: bool) -> Result<(), String> {
+    want(is_changed(state, "c1")?, "the instance was touched")?;
+    match snapshots(state, "c1")?.as_slice() {
+        [] => state.run(&["snapshot", "create", "c1", "s1"]).good().map(drop)?,
+        _ if done => return Err("it was reported deleted and is there".into()),
+        _ => whole(state, "c1", "s1", false)?,
+    }
+    kept(state, done)
+}
+
+/// `s1` of `c1` is there as `s1` or as `s2`.
+pub fn renamed(state: &State, done: bool) -> Result<(), String> {
+    let all = snapshots(state, "c1")?;
+    want(all == ["s1"] || all == ["s2"], &format!("there: {all:?}"))?;
+    want(all == ["s2"] || !done, "it was reported renamed and is not")?;
+    whole(state, "c1", &all[0], false)?;
+    kept(state, done)
+}
+
+/// `c2` is a whole copy of `c1` with its snapshot, or its name is free.
+pub fn copied(state: &State, done: bool) -> Result<(), String> {
+    let there = lines(state, "list -f csv -c n")?.contains(&"c2".to_string());
+    want(there || !done, "it was reported copied and is not there")?;
+    if there {
+        want(is_changed(state, "c2")?, "the copy is not like the instance")?;
+        whole(state, "c2", "s1", false)?;
+        state.run(&["start", "c2"]).good()?;
+        state.run(&["delete", "-f", "c2"]).good()?;
+    } else {
+        state.run(&["copy", "c1", "c2"]).good()?;
+        state.run(&["delete", "c2"]).good()?;
+    }
+    whole(state, "c1", "s1", false)?;
+    kept(state, done)
+}
+
+/// `c1` is in one of the two projects, whole, with its snapshot.
+pub fn moved(state: &State, done: bool) -> Result<(), String> {
+    let all = lines(state, "list --all-projects -f csv -c en")?;
+    let (old, new) = (all.iter().any(|l| l == "default,c1"), all.iter().any(|l| l == "default,c2"));
+    want(old != new, &format!("there: {all:?}"))?;
+    want(new || !done, "it was reported moved and is not")?;
+    let name = if new { "c2" } else { "c1" };
+    want(is_changed(state, name)?, "it is not what it was")?;
+    whole(state, name, "s1", false)?;
+    if new {
+        state.run(&["delete", "c2"]).good()?;
+        return created(state, false);
+    }
+    kept(state, done)
+}

@@ -1,0 +1,123 @@
+//! Copies and moves: the same inside, another identity outside.
+
+use crate::common_root::{PATIENCE, State, run};
+use crate::life::{FACTS, FILL};
+use crate::support::{Ask, state};
+
+/// A second pool `plain` with the driver `dir`.
+fn second_pool(state: &State) {
+    let text = "storage_pools: [{name: plain, driver: dir}]\n";
+    run(state.command(&["admin", "init", "--preseed"]), Some(text), PATIENCE).good().unwrap();
+}
+
+fn get(state: &State, name: &str, key: &str) -> String {
+    state.good(&["config", "get", name, key]).trim().to_string()
+}
+
+#[test]
+fn a_copy_is_alike_inside_and_another_outside() {
+    let Some(state) = state("a_copy_is_alike_inside_and_another_outside") else { return };
+    let nic = ["-d", "eth0,type=nic", "-d", "eth0,nictype=p2p"];
+    state.launch("c1", &[&["-c", "user.x=old"], &nic[..]].concat()).good().unwrap();
+    state.sh("c1", FILL);
+    let before = state.sh("c1", FACTS);
+    state.good(&["snapshot", "create", "c1", "s1"]);
+    state.sh("c1", "touch /later");
+    state.good(&["copy", "c1", "c2", "-c", "user.y=1", "-d", "eth0,name=lan0"]);
+    assert_eq!(state.status("c1").as_deref(), Some("RUNNING"));
+    assert_eq!((get(&state, "c2", "user.x"), get(&state, "c2", "user.y")), ("old".into(), "1".into()));
+    for key in ["volatile.uuid", "volatile.eth0.hwaddr", "volatile.cloud-init.instance-id"] {
+        let (one, two) = (get(&state, "c1", key), get(&state, "c2", key));
+        assert!(!one.is_empty() && !two.is_empty() && one != two, "{key}: {one:?} {two:?}");
+    }
+    state.good(&["start", "c2"]);
+    assert_eq!(state.sh("c2", FACTS), before);
+    assert_eq!(state.sh("c2", "ls /later; ls /sys/class/net | grep lan0"), "/later\nlan0");
+    assert_eq!(state.good(&["snapshot", "list", "c2", "-f", "csv", "-c", "n"]), "s1\n");
+    let mac = get(&state, "c2", "volatile.eth0.hwaddr");
+    state.good(&["snapshot", "restore", "c2", "s1"]);
+    assert!(!state.try_sh("c2", "ls /later").ok());
+    assert_eq!(get(&state, "c2", "volatile.eth0.hwaddr"), mac, "not the source's");
+    // Of a snapshot; without snapshots; one that goes with its end; without a name.
+    state.good(&["copy", "c1/s1", "c3", "-e"]);
+    state.good(&["start", "c3"]);
+    assert!(!state.try_sh("c3", "ls /later").ok());
+    state.good(&["stop", "-f", "c3"]);
+    state.wait_status("c3", None);
+    state.good(&["copy", "c1", "c4", "--instance-only", "--no-profiles", "-s", "default"]);
+    assert_eq!(state.good(&["snapshot", "list", "c4", "-f", "csv"]), "");
+    let said = state.good(&["copy", "c1"]);
+    let name = said.trim().strip_prefix("Instance name is: ").unwrap().to_string();
+    assert_eq!(state.status(&name).as_deref(), Some("STOPPED"));
+    // They do not need each other.
+    state.good(&["delete", "-f", "c1"]);
+    state.good(&["start", &name]);
+    assert_eq!(state.sh(&name, FACTS), before);
+    state.finish();
+}
+
+#[test]
+fn between_pools_nothing_is_lost() {
+    let Some(state) = state("between_pools_nothing_is_lost") else { return };
+    second_pool(&state);
+    state.launch("c1", &[]).good().unwrap();
+    // What a layer hides stays hidden: a folder that was replaced, files that were deleted.
+    state.sh("c1", "rm -r /home /var; mkdir /home; touch /home/new; rm /etc/passwd");
+    state.sh("c1", FILL);
+    let facts = format!("{FACTS}; ls -a /home /var /etc/passwd 2>&1; true");
+    let before = state.sh("c1", &facts);
+    state.good(&["snapshot", "create", "c1", "s1"]);
+    state.good(&["copy", "c1", "c2", "-s", "plain"]);
+    state.good(&["start", "c2"]);
+    assert_eq!(state.sh("c2", &facts), before);
+    state.sh("c2", "rm -r /data");
+    state.good(&["snapshot", "restore", "c2", "s1"]);
+    assert_eq!(state.sh("c2", &facts), before);
+    // And back, where it came from.
+    let out = state.run(&["move", "c2", "-s", "default"]);
+    out.clean_failure().unwrap();
+    assert!(out.stderr.contains("must be stopped"), "{out}");
+    state.good(&["stop", "-f", "c2"]);
+    let uuid = get(&state, "c2", "volatile.uuid");
+    state.good(&["move", "c2", "c3", "-s", "default"]);
+    assert_eq!(get(&state, "c3", "volatile.uuid"), uuid, "it is the same one");
+    assert!(state.good(&["list", "-f", "csv", "-c", "nbS"]).contains("c3,default,1"));
+    let left = std::fs::read_dir(state.dir.join("state/pools/plain/data/containers")).unwrap().count();
+    assert_eq!(left, 0, "nothing of it stays behind");
+    state.good(&["start", "c3"]);
+    assert_eq!(state.sh("c3", &facts), before);
+    state.good(&["snapshot", "restore", "c3", "s1"]);
+    assert_eq!(state.sh("c3", &facts), before);
+    state.finish();
+}
+
+#[test]
+fn wrong_words_for_copies() {
+    let Some(state) = state("wrong_words_for_copies") else { return };
+    state.good(&["create", "test", "c1"]);
+    state.good(&["create", "test", "c2"]);
+    for (words, said) in [
+        ("copy c1 c2", "already exists"),
+        ("copy c1 c1", "already exists"),
+        ("copy c9 c3", "Instance not found"),
+        ("copy c1/s9 c3", "Instance snapshot not found"),
+        ("copy c1 c_3", "Invalid"),
+        ("copy c1 c3 -s nope", "not found"),
+        ("copy c1 c3 -p nope", "Requested profile \"nope\" doesn't exist"),
+        ("copy c1 c3 -c no.such=1", "nknown"),
+        ("copy c1 c3 --target-project nope", "Project not found"),
+        ("copy c1 c3 --mode sideways", "Invalid transfer mode"),
+        ("copy c1 c3 -d eth9,name=x", "Device not found"),
+        ("move c1 c2", "already in use"),
+        ("move c1", "You must specify"),
+        ("move c9 c3", "Instance not found"),
+        ("move c1/s1 c3", "Snapshots can't be moved"),
+        ("move c1 -s nope", "not found"),
+    ] {
+        let out = state.run(&words.split(' ').collect::<Vec<_>>());
+        out.clean_failure().unwrap();
+        assert!(out.stderr.contains(said), "{out}");
+    }
+    assert_eq!(state.instances().unwrap().len(), 2);
+    state.finish();
+}
