@@ -51,9 +51,7 @@ impl Publish {
     pub fn run(self, cx: &Context) -> Outcome {
         let (word, rest) = self.words.split_first().ok_or_else(|| Error::invalid("Missing instance name"))?;
         let word = kv::local(word)?;
-        if word.contains('/') {
-            return Err(Error::unsupported("Snapshots aren't supported by this version yet").into());
-        }
+        let (word, snapshot) = word.split_once('/').map_or((word.as_str(), None), |(name, snap)| (name, Some(snap)));
         let rest = match rest {
             [target, ..] if !target.contains('=') && !target.ends_with(':') && target.contains(':') => {
                 return Err(Error::invalid("There is no \"image name\".  Did you want an alias?").into());
@@ -73,10 +71,11 @@ impl Publish {
         let aliases = self.alias.iter().map(|a| AliasName::parse(a)).collect::<Result<_>>()?;
         let properties = rest.iter().map(|word| kv::pair(word)).collect::<Result<_>>()?;
         let store = cx.store()?;
-        let (project, name) = config::instance(cx, &store, &word)?;
+        let (project, name) = config::instance(cx, &store, word)?;
         let request = Request {
             project,
             name,
+            snapshot: snapshot.map(super::snapshot::named).transpose()?,
             force: self.force,
             split,
             packing,

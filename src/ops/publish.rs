@@ -6,9 +6,9 @@
 
 use super::image::{check_property, superseded};
 use super::image_import::{self, Arrival, Wanted, arrive, delete_others, home};
-use super::{halted, lifecycle, load, pool, start};
+use super::{halted, lifecycle, load, pool, snapshot};
 use crate::base::idmap::IdMap;
-use crate::base::names::{AliasName, Fingerprint, InstanceName, ProjectName};
+use crate::base::names::{AliasName, Fingerprint, InstanceName, ProjectName, SnapshotName};
 use crate::base::time;
 use crate::container::rootfs;
 use crate::error::{Context, Error, Result};
@@ -37,6 +37,8 @@ pub struct Request {
     pub project: ProjectName,
     /// The instance.
     pub name: InstanceName,
+    /// Of it, this snapshot, whether it runs or not.
+    pub snapshot: Option<SnapshotName>,
     /// Stop it if it runs, and start it again.
     pub force: bool,
     /// Metadata and root file system in two files.
@@ -67,7 +69,10 @@ pub fn publish(store: &Store, request: &Request, on_progress: OnProgress<'_>) ->
     let held = store.lock_pool_shared(&pool)?;
     let refuse = "The instance is currently running. Use --force to have it stopped and restarted";
     let who = (&request.project, &request.name);
-    let mut halted = halted::halt(store, who, "publish", (!request.force).then_some(refuse))?;
+    let mut halted = match request.snapshot {
+        Some(_) => None,
+        None => halted::halt(store, who, "publish", (!request.force).then_some(refuse))?,
+    };
     let wanted = Wanted { aliases: request.aliases.clone(), public: request.public, ..Wanted::default() };
     let made = arrive(store, &pool, |arrival| {
         on_progress(Progress::Step("Exporting"))?;
@@ -94,6 +99,9 @@ pub fn publish(store: &Store, request: &Request, on_progress: OnProgress<'_>) ->
 fn check(store: &Store, request: &Request) -> Result<Packing> {
     request.properties.iter().try_for_each(|(key, value)| check_property(key, value))?;
     let loaded = load::load(store, &request.project, &request.name)?;
+    if let Some(snapshot) = &request.snapshot {
+        store.snapshot(&request.project, &request.name, snapshot)?.ok_or_else(snapshot::not_found)?;
+    }
     if loaded.instance.kind != InstanceType::Container {
         return Err(Error::unsupported("Virtual machines are not supported by this version"));
     }
@@ -126,18 +134,19 @@ fn packed(
     let InstanceKey { project, name } = locked.key();
     lifecycle::settle(store, locked)?;
     let loaded = load::load(store, project, name)?;
-    if load::running(store, project, name)?.is_some() {
-        return Err(Error::conflict("The instance was started again meanwhile"));
-    }
-    let map = start::map_of(&loaded)?;
-    let root = start::root_of(store, &loaded, map.as_ref())?;
+    let volume = match &request.snapshot {
+        Some(snapshot) => snapshot::volume(store, &loaded, snapshot)?,
+        None if load::running(store, project, name)?.is_some() => {
+            return Err(Error::conflict("The instance was started again meanwhile"));
+        }
+        None => loaded.volume()?,
+    };
+    let driver = pool::need(store, &loaded.pool()?)?;
     // Where the pool cannot map ids, the owners on disk are the host's.
-    let mapped = pool::maps_ids(store, &loaded.pool()?)?;
-    let ids = if mapped { Ids::none() } else { Ids::change(&map.unwrap_or_default(), &IdMap::default()) };
+    let ids = Ids::change(&driver.owners(&volume)?, &IdMap::default());
     let scratch = tempfile::tempdir_in(&store.layout().run).context("Failed creating a folder for mounting")?;
-    let options = rootfs::Options { nodev: true, scratch: Some(scratch.path()), ..rootfs::Options::default() };
-    let rootfs = rootfs::mount(&root.rootfs, &options)?;
-    let beside = path::open_root(&pool::need(store, &loaded.pool()?)?.metadata(&loaded.volume()?)?)?;
+    let rootfs = rootfs::view(&driver.rootfs(&volume)?, scratch.path())?;
+    let beside = path::open_root(&driver.metadata(&volume)?)?;
     let metadata = new_metadata(beside.as_fd(), &loaded.instance.architecture, request)?;
     let (text, oci) = (metadata.to_yaml()?, small(beside.as_fd(), "config.json")?);
     let files: Vec<(&str, &[u8])> = oci.iter().map(|data| ("config.json", &data[..])).collect();
