@@ -7,7 +7,7 @@ use super::{Context, Outcome};
 use super::{
     action, admin, config, console, create, delete, doctor, exec, file, generate, image, info, list, network, profile,
 };
-use super::{copy, project, publish_image, remote, rename, run, snapshot, storage, version, wait};
+use super::{backup, copy, project, publish_image, remote, rename, run, snapshot, storage, version, wait};
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use std::ffi::OsString;
 
@@ -76,10 +76,12 @@ const VERBS: &[Verb] = &[
     verb!(command "delete", delete::Delete, "rm", "remove"),
     verb!(command "doctor", doctor::Doctor),
     verb!(command "exec", exec::Exec),
+    verb!(command "export", backup::Export),
     verb!(group "file", file::File),
     verb!(group "generate", generate::Generate),
     verb!(command "help", Help),
     verb!(group "image", image::Image),
+    verb!(command "import", backup::Import),
     verb!(command "info", info::Info),
     verb!(command "launch", create::Launch),
     verb!(command "list", list::List, "ls"),

@@ -24,6 +24,7 @@ pub mod usage;
 pub mod action;
 pub mod address_set;
 pub mod admin;
+pub mod backup;
 pub mod config;
 pub mod console;
 pub mod copy;

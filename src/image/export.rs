@@ -56,6 +56,11 @@ impl<'a, W: Write> Exporter<'a, W> {
         self
     }
 
+    /// The same, for a tree that has nothing to do with the ones before: no file of it is a further name of one of theirs.
+    pub fn next_tree(self) -> Exporter<'static, W> {
+        Exporter { tar: self.tar, change: None, seen: HashMap::new(), entries: self.entries, bytes: self.bytes }
+    }
+
     /// Entries so far.
     pub fn entries(&self) -> u64 {
         self.entries
@@ -97,6 +102,17 @@ impl<'a, W: Write> Exporter<'a, W> {
         self.bytes += entry.size;
         // It is ours, not of a tree.
         self.tar.append(&entry, &mut &data[..])
+    }
+
+    /// Adds an empty folder of ours.
+    ///
+    /// # Errors
+    /// The sink fails.
+    pub fn folder(&mut self, name: &str, mtime: i64) -> Result<()> {
+        let path = [name.as_bytes(), b"/"].concat();
+        let own = Entry { kind: EntryKind::Dir, mode: 0o755, mtime: (mtime, 0), ..super::tarwrite::empty() };
+        self.entries += 1;
+        self.tar.append(&Entry { path, ..own }, &mut std::io::empty())
     }
 
     /// Adds the directory `dir` and everything beneath it as `name` ("rootfs"; "." for names without prefix).

@@ -24,6 +24,7 @@ pub mod qcow2;
 pub mod simplestreams;
 mod sparse;
 pub mod squashfs;
+pub mod stream;
 pub mod streams_write;
 
 pub mod tarread;

@@ -109,7 +109,8 @@ impl<W: Write> TarWriter<W> {
     }
 }
 
-fn empty() -> Entry {
+/// An entry with nothing in it.
+pub(super) fn empty() -> Entry {
     Entry {
         kind: EntryKind::File,
         path: Vec::new(),

@@ -1,5 +1,6 @@
 //! L2: what things are. No I/O.
 pub mod attach;
+pub mod backup;
 pub mod cpus;
 pub mod diff;
 pub mod expand;

@@ -3,6 +3,7 @@
 //!
 //! Functions take the open store and a request, never print, and never look at the environment.
 mod application;
+pub mod backup;
 pub mod boot;
 pub mod config;
 pub mod confine;

@@ -148,7 +148,7 @@ fn packed(
     let rootfs = rootfs::view(&driver.rootfs(&volume)?, scratch.path())?;
     let beside = path::open_root(&driver.metadata(&volume)?)?;
     let metadata = new_metadata(beside.as_fd(), &loaded.instance.architecture, request)?;
-    let (text, oci) = (metadata.to_yaml()?, small(beside.as_fd(), "config.json")?);
+    let (text, oci) = (metadata.to_yaml()?, small(beside.as_fd(), "config.json", METADATA_MAX)?);
     let files: Vec<(&str, &[u8])> = oci.iter().map(|data| ("config.json", &data[..])).collect();
     let templates = optional(path::open_dir(beside.as_fd(), Path::new("templates"), Links::Refuse))?;
     let change = |entry: &mut Entry| change_owner(entry, &ids);
@@ -167,7 +167,7 @@ fn packed(
     }
 }
 
-fn change_owner(entry: &mut Entry, ids: &Ids) {
+pub(super) fn change_owner(entry: &mut Entry, ids: &Ids) {
     (entry.uid, entry.gid) = (ids.uid(entry.uid), ids.gid(entry.gid));
     for (name, value) in &mut entry.xattrs {
         *value = ids.attribute(name, std::mem::take(value));
@@ -176,7 +176,7 @@ fn change_owner(entry: &mut Entry, ids: &Ids) {
 
 /// What the instance's image said, with what is new.
 fn new_metadata(beside: BorrowedFd<'_>, architecture: &str, request: &Request) -> Result<Metadata> {
-    let mut new = match small(beside, "metadata.yaml")? {
+    let mut new = match small(beside, "metadata.yaml", METADATA_MAX)? {
         Some(text) => Metadata::parse(&text)?,
         None => Metadata { architecture: metadata::architecture(architecture)?.to_string(), ..Metadata::default() },
     };
@@ -187,12 +187,13 @@ fn new_metadata(beside: BorrowedFd<'_>, architecture: &str, request: &Request) -
 }
 
 /// A small file beside the root file system, if there is one.
-fn small(beside: BorrowedFd<'_>, name: &str) -> Result<Option<Vec<u8>>> {
-    optional(path::read_limited(beside, Path::new(name), METADATA_MAX, Links::Refuse))
+pub(super) fn small(beside: BorrowedFd<'_>, name: &str, max: u64) -> Result<Option<Vec<u8>>> {
+    optional(path::read_limited(beside, Path::new(name), max, Links::Refuse))
         .with_context(|| format!("Failed reading \"{name}\""))
 }
 
-fn optional<T>(found: Result<T>) -> Result<Option<T>> {
+/// None for what is not there.
+pub(super) fn optional<T>(found: Result<T>) -> Result<Option<T>> {
     match found {
         Err(e) if e.errno() == Some(libc::ENOENT) => Ok(None),
         other => other.map(Some),

@@ -20,7 +20,9 @@ pub const HWADDR_PATTERN: &str = "network.hwaddr_pattern";
 
 /// Cached images follow their server.
 pub const AUTO_UPDATE_CACHED: &str = "images.auto_update_cached";
-/// How new images are compressed.
+/// How backups are compressed.
+pub const BACKUP_COMPRESSION: &str = "backups.compression_algorithm";
+/// How published images are compressed.
 pub const IMAGE_COMPRESSION: &str = "images.compression_algorithm";
 /// Days after its last use that a cached image is kept.
 pub const REMOTE_CACHE_EXPIRY: &str = "images.remote_cache_expiry";
@@ -62,7 +64,7 @@ pub fn dns_address(text: &str) -> Result<(IpAddr, u16)> {
 
 /// Names and types of the keys this version knows; `user.*` besides.
 static KNOWN: [(&str, Value); 12] = [
-    ("backups.compression_algorithm", COMPRESSION),
+    (BACKUP_COMPRESSION, COMPRESSION),
     (DNS_ADDRESS, DNS_AT),
     (PROXIES[0].0, Value::Line),
     (PROXIES[1].0, Value::Line),

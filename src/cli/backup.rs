@@ -1,0 +1,166 @@
+//! `export` and `import`: an instance as an archive.
+
+use super::complete;
+use super::image_import::reporter;
+use super::{Context, DONE, Outcome, config, kv, refuse_option};
+use crate::base::names::{InstanceName, PoolName};
+use crate::error::{Context as _, Error, Result};
+use crate::image::import::extension;
+use crate::ops::backup::export::{self as exporting, Request as Wanted};
+use crate::ops::backup::import::{self as importing, Request};
+use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// What stands for standard output and input.
+const STANDARD: &str = "-";
+
+/// Export instance backups
+#[derive(Debug, Args)]
+#[command(after_help = "stapes export u1 backup0.tar.gz
+    Download a backup tarball of the u1 instance.
+
+stapes export u1 - --compression zstd | ssh host stapes import -
+    Send the instance to another host")]
+pub struct Export {
+    /// Instance
+    #[arg(value_name = "instance", add = ArgValueCompleter::new(complete::instances))]
+    pub instance: String,
+    /// File; - is standard output
+    #[arg(value_name = "backup file", value_hint = clap::ValueHint::FilePath)]
+    pub file: Option<String>,
+    /// Compression algorithm to use (none for uncompressed)
+    #[arg(long, value_name = "algorithm")]
+    pub compression: Option<String>,
+    /// Overwrite the target file if it exists
+    #[arg(short, long)]
+    pub force: bool,
+    /// Whether or not to only backup the instance (without snapshots)
+    #[arg(long)]
+    pub instance_only: bool,
+    /// Use storage driver optimized format (can only be restored on a similar pool)
+    #[arg(long)]
+    pub optimized_storage: bool,
+    /// Whether or not to only backup the root volume of the instance: there is none beside it here
+    #[arg(long)]
+    pub root_only: bool,
+}
+
+/// Import instance backups
+///
+/// Import backups of instances including their snapshots.
+#[derive(Debug, Args)]
+#[command(after_help = "stapes import backup0.tar.gz
+    Create a new instance using backup0.tar.gz as the source.")]
+pub struct Import {
+    /// Remote that it goes to (local:), file (- is standard input), new name
+    #[arg(value_name = "backup file", required = true, num_args = 1..=3, value_hint = clap::ValueHint::FilePath)]
+    pub words: Vec<String>,
+    /// Config key/value to apply to the new instance (may be passed multiple times)
+    #[arg(short, long, value_name = "key=value", add = ArgValueCompleter::new(complete::key_assignments))]
+    pub config: Vec<String>,
+    /// New key/value to apply to a specific device (may be passed multiple times)
+    #[arg(short, long, value_name = "device,key=value")]
+    pub device: Vec<String>,
+    /// Storage pool name
+    #[arg(short, long, value_name = "pool", add = ArgValueCompleter::new(complete::pools))]
+    pub storage: Option<String>,
+}
+
+impl Export {
+    /// Exports it.
+    ///
+    /// # Errors
+    /// See `ops::backup::export`; the file is there.
+    pub fn run(self, cx: &Context) -> Outcome {
+        refuse_option("--optimized-storage", self.optimized_storage)?;
+        let word = kv::local(&self.instance)?;
+        let compression = self.compression.as_deref().map(str::parse).transpose()?;
+        let store = cx.store()?;
+        let (project, name) = config::instance(cx, &store, &word)?;
+        let wanted = Wanted { project, name, instance_only: self.instance_only, compression };
+        let progress = cx.progress("Exporting the backup: %s");
+        if self.file.as_deref() == Some(STANDARD) {
+            let out = BufWriter::with_capacity(1 << 20, std::io::stdout());
+            let mut out = exporting::export(&store, &wanted, out, &mut |_| Ok(()))?;
+            out.flush().context("Failed writing the backup")?;
+            return Ok(DONE);
+        }
+        let target = match &self.file {
+            Some(file) => PathBuf::from(file),
+            None => {
+                let ending = extension(exporting::compression(&store, &wanted)?.algorithm);
+                PathBuf::from(format!("{}{ending}", wanted.name))
+            }
+        };
+        if !self.force && std::fs::symlink_metadata(&target).is_ok() {
+            let text = format!("Failed creating \"{}\": File already exists", target.display());
+            return Err(Error::exists(text).hint("overwrite it with --force").into());
+        }
+        let file = temporary(&target)?;
+        let out = BufWriter::with_capacity(1 << 20, file);
+        let out = exporting::export(&store, &wanted, out, &mut reporter(&progress))?;
+        let file = out.into_inner().map_err(|e| Error::from(e.into_error()).context("Failed writing the backup"))?;
+        file.as_file().sync_all().context("Failed writing the backup")?;
+        file.persist(&target).map_err(|e| e.error).with_context(|| failed(&target))?;
+        progress.clear();
+        cx.notice(format_args!("Backup exported successfully!"))?;
+        Ok(DONE)
+    }
+}
+
+fn failed(path: &Path) -> String {
+    format!("Failed writing \"{}\"", path.display())
+}
+
+/// A file beside the target that goes unless it gets its name.
+fn temporary(target: &Path) -> Result<tempfile::NamedTempFile> {
+    let folder = target.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A backup holds what only its owner may read.
+    let permissions = std::fs::Permissions::from_mode(0o600);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".stapes-").permissions(permissions).tempfile_in(folder).with_context(|| failed(target))
+}
+
+impl Import {
+    /// Imports it.
+    ///
+    /// # Errors
+    /// See `ops::backup::import`.
+    pub fn run(self, cx: &Context) -> Outcome {
+        let (file, name) = match kv::skip_remote(&self.words)? {
+            [file] => (file, None),
+            [file, name] => (file, Some(kv::local(name)?)),
+            [] => return Err(Error::invalid("not enough arguments; expected a value for “<backup file>”").into()),
+            [.., last] => return Err(Error::invalid(format!("too many arguments; unexpected “{last}”")).into()),
+        };
+        let mut request = Request {
+            name: name.as_deref().map(InstanceName::parse).transpose()?,
+            storage: self.storage.as_deref().map(PoolName::parse).transpose()?,
+            config: self.config.iter().map(|word| kv::pair(word)).collect::<Result<_>>()?,
+            device_overrides: kv::device_overrides(&self.device)?,
+            ..Request::default()
+        };
+        let store = cx.store()?;
+        request.project = cx.project(&store)?;
+        let progress = cx.progress("Importing instance: %s");
+        if file == STANDARD {
+            importing::import(&store, &request, (std::io::stdin(), None), &mut reporter(&progress))?;
+        } else {
+            let fail = || format!("Failed opening \"{file}\"");
+            let opened = File::open(file).with_context(fail)?;
+            let size = opened.metadata().with_context(fail)?;
+            if size.is_dir() {
+                return Err(Error::invalid(format!("\"{file}\" is a folder")).into());
+            }
+            let total = size.is_file().then_some(size.len());
+            importing::import(&store, &request, (opened, total), &mut reporter(&progress))
+                .with_context(|| format!("Failed importing \"{file}\""))?;
+        }
+        progress.clear();
+        Ok(DONE)
+    }
+}

@@ -1,0 +1,205 @@
+//! `export`. What runs is frozen for as long as a copy of its volume takes; the archive is made of that.
+
+use crate::base::idmap::IdMap;
+use crate::base::names::{InstanceName, ProjectName, SnapshotName};
+use crate::base::{time, yaml};
+use crate::container::rootfs;
+use crate::error::{Context, Error, Result};
+use crate::fault;
+use crate::image::compress::{Algorithm, Compression, Encoder};
+use crate::image::export::Exporter;
+use crate::image::tarread::Entry;
+use crate::image::{METADATA_MAX, OnProgress, Progress};
+use crate::model::backup::{CONTAINER, INDEX, Index, Records, SNAPSHOTS, VolumeSnapshotView, VolumeView};
+use crate::model::instance::{Config, InstanceType};
+use crate::model::keys::server::BACKUP_COMPRESSION;
+use crate::model::view::{LOCATION, PoolView, ProfileView, SnapshotView};
+use crate::ops::publish::{change_owner, optional, small};
+use crate::ops::{config, lifecycle, list, load, pool, snapshot};
+use crate::storage::{Driver, Ids, Volume};
+use crate::store::lock::{Exclusive, Held, InstanceKey};
+use crate::store::{Action, Store, journal};
+use crate::sys::path::{self, Links};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+/// What is exported.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Project.
+    pub project: ProjectName,
+    /// The instance.
+    pub name: InstanceName,
+    /// Without its snapshots.
+    pub instance_only: bool,
+    /// How it is compressed; none: as the server's configuration says, else gzip.
+    pub compression: Option<Compression>,
+}
+
+/// How a request is compressed.
+///
+/// # Errors
+/// The server's configuration is wrong.
+pub fn compression(store: &Store, request: &Request) -> Result<Compression> {
+    match (request.compression, store.server()?.config.get(BACKUP_COMPRESSION)) {
+        (Some(how), _) => Ok(how),
+        (None, Some(text)) if !text.is_empty() => {
+            text.parse().with_context(|| format!("Bad value of {BACKUP_COMPRESSION}"))
+        }
+        _ => Ok(Algorithm::Gzip.into()),
+    }
+}
+
+/// Writes the archive of an instance to `sink`.
+///
+/// # Errors
+/// Not found; its records or files cannot be read; `sink` cannot be written. What ran runs.
+pub fn export<W: Write>(store: &Store, request: &Request, sink: W, on_progress: OnProgress<'_>) -> Result<W> {
+    let Request { project, name, instance_only, .. } = request;
+    let how = compression(store, request)?;
+    let pool_name = load::load(store, project, name)?.pool()?;
+    let _pool = store.lock_pool_shared(&pool_name)?;
+    let held = store.lock_instance(project, name, "export")?;
+    lifecycle::settle(store, &held)?;
+    let loaded = load::load(store, project, name)?;
+    if loaded.pool()? != pool_name {
+        return Err(Error::conflict("The instance was moved meanwhile"));
+    }
+    if loaded.instance.kind != InstanceType::Container {
+        return Err(Error::unsupported("Virtual machines are not supported by this version"));
+    }
+    let driver = pool::need(store, &pool_name)?;
+    let snapshots = if *instance_only { Vec::new() } else { list::snapshots(store, project, name)? };
+    let records = records(store, &loaded, snapshots)?;
+    let parts = Parts { store, driver: driver.as_ref(), records: &records };
+    let sink = at_rest(store, &held, &loaded, driver.as_ref(), |volume| {
+        let mut out = Exporter::new(Encoder::new(sink, how)?);
+        parts.index(&mut out)?;
+        fault::point("export.index")?;
+        for found in &records.snapshots {
+            on_progress(Progress::Step(&format!("snapshot {}", found.name)))?;
+            let of = loaded.volume()?.snapshot(&SnapshotName::parse(&found.name)?)?;
+            out = parts.volume(out, &of, &format!("{SNAPSHOTS}/{}", found.name))?;
+        }
+        on_progress(Progress::Step("instance"))?;
+        parts.volume(out, volume, CONTAINER)?.finish()?.finish()
+    })?;
+    lifecycle::note(store, project, name, "instance-backup-created");
+    Ok(sink)
+}
+
+/// Hands `body` the volume of an instance that does not run, or a copy of one that does, which goes afterwards.
+fn at_rest<T>(
+    store: &Store,
+    held: &Held<InstanceKey, Exclusive>,
+    loaded: &load::Loaded,
+    driver: &dyn Driver,
+    body: impl FnOnce(&Volume) -> Result<T>,
+) -> Result<T> {
+    let volume = loaded.volume()?;
+    if load::running(store, &loaded.project, &loaded.name)?.is_none() {
+        return body(&volume);
+    }
+    // No snapshot has such a name: it would be one of the user's.
+    let name = SnapshotName::parse(&format!("export:{}", uuid::Uuid::new_v4().simple()))?;
+    let copy = volume.snapshot(&name)?;
+    let named = snapshot::volume_of(&loaded.pool()?, &loaded.project, &loaded.name, &name);
+    journal::run(store, "export", &[held], |journal| {
+        journal.undo(Action::RemoveVolume(named.clone()))?;
+        journal.then(Action::RemoveVolume(named))?;
+        snapshot::frozen(store, held, journal, || driver.copy(&volume, &copy))?;
+        fault::point("export.copied")?;
+        body(&copy)
+    })
+}
+
+/// What goes into the archive.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    store: &'a Store,
+    driver: &'a dyn Driver,
+    records: &'a Records,
+}
+
+impl Parts<'_> {
+    fn index<W: Write>(&self, out: &mut Exporter<'_, W>) -> Result<()> {
+        let Records { container, pool, snapshots, .. } = self.records;
+        let index = Index {
+            name: &container.name,
+            backend: &pool.driver,
+            pool: &pool.name,
+            snapshots: snapshots.iter().map(|s| s.name.as_str()).collect(),
+            optimized: false,
+            optimized_header: false,
+            kind: &container.kind,
+            config: self.records,
+        };
+        out.file(INDEX, yaml::to_string(&index)?.as_bytes(), time::now().as_second())
+    }
+
+    /// A volume as the folder `name`.
+    fn volume<W: Write>(&self, mut out: Exporter<'_, W>, volume: &Volume, name: &str) -> Result<Exporter<'static, W>> {
+        let scratch =
+            tempfile::tempdir_in(&self.store.layout().run).context("Failed creating a folder for mounting")?;
+        let root = rootfs::view(&self.driver.rootfs(volume)?, scratch.path())?;
+        let ids = Ids::change(&self.driver.owners(volume)?, &IdMap::default());
+        let beside = path::open_root(&self.driver.metadata(volume)?)?;
+        out.folder(name, time::now().as_second())?;
+        if name == CONTAINER {
+            let text = yaml::to_string(self.records)?;
+            out.file(&format!("{name}/backup.yaml"), text.as_bytes(), time::now().as_second())?;
+        }
+        for file in ["metadata.yaml", "config.json"] {
+            if let Some(data) = small(beside.as_fd(), file, METADATA_MAX)? {
+                out.file(&format!("{name}/{file}"), &data, time::now().as_second())?;
+            }
+        }
+        if let Some(templates) = optional(path::open_dir(beside.as_fd(), Path::new("templates"), Links::Refuse))? {
+            out.tree(templates.as_fd(), &format!("{name}/templates"))?;
+        }
+        let change = |entry: &mut Entry| change_owner(entry, &ids);
+        let mut changed = out.changed((!ids.is_none()).then_some(&change));
+        changed.tree(root.as_fd(), &format!("{name}/rootfs"))?;
+        // Files of another volume have nothing to do with these.
+        Ok(changed.next_tree())
+    }
+}
+
+fn records(store: &Store, loaded: &load::Loaded, mut snapshots: Vec<SnapshotView>) -> Result<Records> {
+    let pool_name = loaded.pool()?;
+    let pool = store.pool(&pool_name)?.ok_or_else(|| Error::not_found("Storage pool not found"))?;
+    let profiles = load::profiles(store, &loaded.project, &loaded.instance.profiles)?;
+    let view = |(name, profile)| ProfileView::new(loaded.project.as_str(), name, profile, Vec::new());
+    snapshots.iter_mut().for_each(|s| {
+        s.expanded_config.clone_from(&s.config);
+        s.expanded_devices.clone_from(&s.devices);
+    });
+    let volume = VolumeView {
+        config: Config::new(),
+        description: String::new(),
+        name: loaded.name.to_string(),
+        kind: InstanceType::Container.as_str().to_string(),
+        used_by: Vec::new(),
+        location: LOCATION.to_string(),
+        content_type: "filesystem".to_string(),
+        project: loaded.project.to_string(),
+        created_at: loaded.instance.created_at.into(),
+    };
+    let of_snapshot = |s: &SnapshotView| VolumeSnapshotView {
+        config: Config::new(),
+        description: String::new(),
+        content_type: "filesystem".to_string(),
+        created_at: s.created_at,
+        expires_at: s.expires_at,
+        name: s.name.clone(),
+    };
+    Ok(Records {
+        container: config::view(store, (&loaded.project, &loaded.name))?,
+        volume_snapshots: snapshots.iter().map(of_snapshot).collect(),
+        snapshots,
+        pool: PoolView::new(pool_name.as_str(), &pool, Vec::new(), true),
+        profiles: profiles.iter().map(|(n, p)| (n.as_str(), p)).map(view).collect(),
+        volume,
+    })
+}

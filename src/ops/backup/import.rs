@@ -1,0 +1,290 @@
+//! `import`: an instance of an archive that `export` made, here or on an Incus.
+//!
+//! The archive is hostile: its index is data like a user's, checked as `create` checks that, and its files go through the
+//! unpacker of images, each volume beneath a folder of its own. What is not told of in the index is refused. The instance is
+//! there with its record, which comes last.
+
+use super::INDEX_MAX;
+use super::unpack::Volumes;
+use crate::base::names::{InstanceName, PoolName, ProjectName, SnapshotName};
+use crate::base::{time, yaml};
+use crate::error::{Context, Error, Result};
+use crate::fault;
+use crate::image::tarread::{EntryKind, TarReader};
+use crate::image::{Limits, OnProgress, metadata, stream};
+use crate::model::backup::{Found, FoundInstance, INDEX};
+use crate::model::expand::{Expanded, split_volatile};
+use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
+use crate::model::keys::{self, volatile_value};
+use crate::ops::{create, idmap, lifecycle, load, network, nics, pool, snapshot};
+use crate::storage::Volume;
+use crate::store::atomic::Durability;
+use crate::store::lock::{Exclusive, Held, InstanceKey};
+use crate::store::types::Snapshot;
+use crate::store::undo::{Volume as Named, VolumeKind};
+use crate::store::{Action, Store, journal};
+use std::io::{BufRead, Read};
+
+/// What is wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Project.
+    pub project: ProjectName,
+    /// Name; none: the one in the index.
+    pub name: Option<InstanceName>,
+    /// Pool of the root; none: the one in the index if it is there, else that of the profiles.
+    pub storage: Option<PoolName>,
+    /// Keys over the backup's.
+    pub config: Config,
+    /// Options over its devices'.
+    pub device_overrides: Devices,
+}
+
+/// An instance that is ready to be made.
+struct New {
+    name: InstanceName,
+    instance: Instance,
+    volatile: Volatile,
+    expanded: Expanded,
+    pool: PoolName,
+    snapshots: Vec<(SnapshotName, Snapshot)>,
+}
+
+/// Imports; the instance's name. `total`: bytes of `source`, if that is known.
+///
+/// # Errors
+/// Invalid: no backup, a damaged one, one with names or keys that cannot be; Unsupported: a form that is not read here; Exists:
+/// the name is taken; no room. Nothing is left then.
+pub fn import(
+    store: &Store,
+    request: &Request,
+    (source, total): (impl Read + Send, Option<u64>),
+    on_progress: OnProgress<'_>,
+) -> Result<InstanceName> {
+    pool::ensure_default(store)?;
+    let _project = store.lock_project_shared(&request.project)?;
+    // It is the administrator's own: how well it compresses says nothing. What it holds must fit in the pool.
+    let limits = Limits { ratio: u64::MAX, bytes: u64::MAX, ..Limits::default() };
+    let name = stream::read(source, total, &limits, on_progress, |bytes| {
+        let mut tar = TarReader::new(bytes, &limits);
+        let new = prepare(store, request, &index(&mut tar)?)?;
+        let _pool = store.lock_pool_shared(&new.pool)?;
+        let held = store.lock_instance(&request.project, &new.name, "import")?;
+        lifecycle::settle(store, &held)?;
+        let name = new.name.clone();
+        make(store, &held, new, tar, &limits)?;
+        Ok(name)
+    })?;
+    lifecycle::note(store, &request.project, &name, "instance-created");
+    Ok(name)
+}
+
+/// The first entry.
+fn index(tar: &mut TarReader<&mut dyn BufRead>) -> Result<Found> {
+    let mut entry = tar.next_entry()?;
+    // Other tools put the folder first.
+    while entry.as_ref().is_some_and(|e| e.kind == EntryKind::Dir && e.path.starts_with(b"backup")) {
+        entry = tar.next_entry()?;
+    }
+    let is_index = |path: &[u8]| path.strip_prefix(b"./").unwrap_or(path) == INDEX.as_bytes();
+    if !entry.is_some_and(|e| e.kind == EntryKind::File && is_index(&e.path)) {
+        return Err(Error::invalid(format!("Backup is missing at {INDEX:?}")).hint("this is no backup of an instance"));
+    }
+    let text =
+        String::from_utf8(tar.small_data(INDEX, INDEX_MAX)?).map_err(|_| Error::invalid("The index is no text"))?;
+    yaml::from_str(&text).with_context(|| format!("Failed reading {INDEX:?}"))
+}
+
+/// The records that the index stands for, checked as a user's.
+fn prepare(store: &Store, request: &Request, found: &Found) -> Result<New> {
+    if !matches!(found.kind.as_str(), "" | "container") {
+        return Err(Error::unsupported(format!("Backups of type {:?} are not supported by this version", found.kind)));
+    }
+    if found.optimized == Some(true) {
+        return Err(Error::unsupported("Backups in the form of a storage driver are not supported by this version")
+            .hint("export it without --optimized-storage"));
+    }
+    let missing = || Error::invalid("No instance config in backup");
+    let records = found.config.as_ref().ok_or_else(missing)?;
+    let container = records.container.as_ref().ok_or_else(missing)?;
+    let name = match &request.name {
+        Some(name) => name.clone(),
+        None => InstanceName::parse(&found.name)?,
+    };
+    let project = &request.project;
+    if store.instance_exists(project, &name)? {
+        return Err(create::taken(&name).hint("give another name"));
+    }
+    let (mut instance, old) = record(container)?;
+    instance.config.extend(request.config.clone());
+    instance.config.retain(|_, v| !v.is_empty());
+    let mut expanded = load::expanded(store, project, &instance)?;
+    create::override_devices(&mut instance, &expanded, &request.device_overrides)?;
+    let pool = pool_of(store, request, found, &expanded)?;
+    if pool::of_root(&expanded.devices).map_or(true, |(_, configured)| configured != pool) {
+        pool::put_root(&mut instance, &expanded, &pool);
+    }
+    expanded = load::expanded(store, project, &instance)?;
+    check(store, project, &instance, &expanded)?;
+    let volatile = new_volatile(store, project, &expanded, &old)?;
+    let none = Vec::new();
+    let snapshots = snapshots(found, records.snapshots.as_ref().unwrap_or(&none), (&pool, &expanded))?;
+    Ok(New { name, instance, volatile, expanded, pool, snapshots })
+}
+
+/// The gate that every instance passes, wherever it comes from.
+fn check(store: &Store, project: &ProjectName, instance: &Instance, expanded: &Expanded) -> Result<()> {
+    keys::validate_config(&instance.config, instance.kind)?;
+    keys::validate_expanded(&expanded.config)?;
+    keys::device::validate_all(&instance.devices, Some(&expanded.devices), Some(instance.kind))?;
+    network::check_devices(store, project, &expanded.devices, Some(instance.kind))
+}
+
+fn record(found: &FoundInstance) -> Result<(Instance, Config)> {
+    if !matches!(found.kind.as_str(), "" | "container") {
+        return Err(Error::unsupported(format!("Backups of type {:?} are not supported by this version", found.kind)));
+    }
+    let architecture = match found.architecture.as_str() {
+        "" => std::env::consts::ARCH.to_string(),
+        given => metadata::architecture(given)?.to_string(),
+    };
+    let (config, volatile) = split_volatile(found.config.clone());
+    let instance = Instance {
+        format: 1,
+        kind: InstanceType::Container,
+        architecture,
+        description: found.description.clone(),
+        ephemeral: found.ephemeral,
+        stateful: false,
+        created_at: found.created_at.0.unwrap_or_else(time::now),
+        profiles: found.profiles.clone(),
+        config,
+        devices: found.devices.clone(),
+        volatile: None,
+    };
+    Ok((instance, volatile))
+}
+
+fn pool_of(store: &Store, request: &Request, found: &Found, expanded: &Expanded) -> Result<PoolName> {
+    if let Some(wanted) = &request.storage {
+        pool::need(store, wanted)?;
+        return Ok(wanted.clone());
+    }
+    if let Ok(named) = PoolName::parse(&found.pool)
+        && pool::open(store, &named)?.is_some()
+    {
+        return Ok(named);
+    }
+    let profiles_say = pool::of_root(&expanded.devices).map(|(_, pool)| pool);
+    match profiles_say {
+        Ok(pool) if pool::open(store, &pool)?.is_some() => Ok(pool),
+        _ => {
+            Err(Error::not_found(format!("Storage pool {:?} not found", found.pool)).hint("choose one with --storage"))
+        }
+    }
+}
+
+/// What made it what it is stays; what tied it to the place it comes from is made anew.
+fn new_volatile(store: &Store, project: &ProjectName, expanded: &Expanded, old: &Config) -> Result<Volatile> {
+    let image = keys::VOLATILE_BASE_IMAGE.get(old);
+    let mut volatile = create::volatile(&expanded.config, image, volatile_value::TEMPLATE_COPY)?;
+    let config = &mut volatile.config;
+    // It is the instance that was: no template is due.
+    keys::VOLATILE_APPLY_TEMPLATE.remove(config);
+    for key in [&keys::VOLATILE_UUID, &keys::VOLATILE_CONTAINER_OCI, &keys::VOLATILE_CLOUD_INIT_INSTANCE_ID] {
+        if let Some(value) = key.get(old) {
+            keys::check(key.name, value, None)?;
+            key.set(config, value);
+        }
+    }
+    for (device, options) in expanded.devices.iter().filter(|(_, d)| keys::device::device_type(d) == "nic") {
+        let key = keys::VOLATILE_DEVICE_HWADDR.of(device);
+        if let Some(value) = old.get(&key).filter(|_| keys::device::nic::HWADDR.get(options).is_none()) {
+            crate::base::mac::parse(value).with_context(|| format!("Bad value of {key}"))?;
+            config.insert(key, value.clone());
+        }
+    }
+    nics::choose(store, project, &expanded.devices, config)?;
+    Ok(volatile)
+}
+
+/// The snapshots that the index names, with their records.
+fn snapshots(
+    found: &Found,
+    records: &[FoundInstance],
+    (pool, expanded): (&PoolName, &Expanded),
+) -> Result<Vec<(SnapshotName, Snapshot)>> {
+    let mut all: Vec<(SnapshotName, Snapshot)> = Vec::new();
+    for word in &found.snapshots {
+        let name = SnapshotName::parse(word)?;
+        if all.iter().any(|(other, _)| *other == name) {
+            return Err(Error::invalid(format!("Snapshot {word:?} is there twice")));
+        }
+        let own = |r: &&FoundInstance| r.name == *word || r.name.rsplit_once('/').is_some_and(|(_, n)| n == word);
+        let record_of = records.iter().find(own);
+        let missing = || Error::invalid(format!("Snapshot {word:?} has no record in the index"));
+        let given = record_of.ok_or_else(missing)?;
+        let (mut instance, volatile) = record(given).with_context(|| format!("Bad snapshot {word:?}"))?;
+        keys::validate_config(&instance.config, instance.kind).with_context(|| format!("Bad snapshot {word:?}"))?;
+        keys::device::validate_all(&instance.devices, None, Some(instance.kind))
+            .with_context(|| format!("Bad snapshot {word:?}"))?;
+        pool::put_root(&mut instance, expanded, pool);
+        let kept = |key: &str| key == keys::VOLATILE_BASE_IMAGE.name || key == keys::VOLATILE_CONTAINER_OCI.name;
+        let volatile = volatile.into_iter().filter(|(key, _)| kept(key)).collect();
+        let (created_at, expires_at) = (instance.created_at, given.expires_at.0);
+        all.push((name, Snapshot { format: 1, created_at, expires_at, stateful: false, volatile, instance }));
+    }
+    Ok(all)
+}
+
+fn make(
+    store: &Store,
+    held: &Held<InstanceKey, Exclusive>,
+    new: New,
+    tar: TarReader<&mut dyn BufRead>,
+    limits: &Limits,
+) -> Result<()> {
+    let InstanceKey { project, name } = held.key();
+    journal::run(store, "import", &[held], |journal| {
+        if store.instance_exists(project, name)? {
+            return Err(create::taken(name));
+        }
+        let root = Named {
+            pool: new.pool.to_string(),
+            kind: VolumeKind::Container,
+            project: project.to_string(),
+            name: name.to_string(),
+        };
+        journal.undo(Action::RemoveVolume(root))?;
+        for (snapshot, _) in &new.snapshots {
+            journal.undo(Action::RemoveVolume(snapshot::volume_of(&new.pool, project, name, snapshot)))?;
+        }
+        journal.undo(Action::ForgetInstance { project: project.to_string(), name: name.to_string() })?;
+        if !new.instance.ephemeral {
+            journal.commits_by(&store.layout().instance_record(project, name))?;
+        }
+        fault::point("backup.begin")?;
+        let driver = pool::need(store, &new.pool)?;
+        let names: Vec<SnapshotName> = new.snapshots.iter().map(|(name, _)| name.clone()).collect();
+        let mut volumes = Volumes::begin(driver.as_ref(), &Volume::container(project, name)?, &names, limits)?;
+        volumes.unpack(tar)?;
+        fault::point("backup.unpacked")?;
+        volumes.commit(driver.as_ref())?;
+        fault::point("backup.volumes")?;
+        records(store, held, new)
+    })
+}
+
+fn records(store: &Store, held: &Held<InstanceKey, Exclusive>, mut new: New) -> Result<()> {
+    let InstanceKey { project, name } = held.key();
+    let isolated = keys::SECURITY_IDMAP_ISOLATED.bool(&new.expanded.config)?;
+    let config = &mut new.volatile.config;
+    let _ids = isolated.then(|| idmap::assign(store, (project, name), &new.expanded.config, config)).transpose()?;
+    let _networks = network::keep(store, project, new.instance.devices.values())?;
+    if !new.snapshots.is_empty() {
+        store.begin_snapshots(held, new.instance.ephemeral, &new.snapshots)?;
+        fault::point("backup.records")?;
+    }
+    store.publish_instance(held, &new.instance, &new.volatile, Durability::Durable)?;
+    fault::point("backup.record")
+}
