@@ -15,3 +15,5 @@ mod life;
 #[path = "root_lifecycle/support.rs"]
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod support;
+#[path = "root_snapshots/tree.rs"]
+mod tree;

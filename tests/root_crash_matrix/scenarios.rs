@@ -568,6 +568,14 @@ pub const ALL: &[Scenario] = &[
     Scenario { before: snapshots::CHANGED, ..scenario("rename, snapshot", "rename c1 c2", snapshots::moved) },
     Scenario { before: snapshots::CHANGED, ..scenario("copy", "copy c1 c2", snapshots::copied) },
     Scenario { before: snapshots::CHANGED, ..scenario("delete, snapshot", "delete c1", checks::deleted) },
+    Scenario {
+        prepare: snapshots::backed_up,
+        ..scenario("import of backup", "import backup.tar", snapshots::imported)
+    },
+    Scenario {
+        before: snapshots::CHANGED_RUNNING,
+        ..scenario("export, running", "export c1 out.tar", snapshots::exported)
+    },
     scenario("acl create", "network acl create a1", checks::acl_made),
     Scenario { before: ACL, ..scenario("acl rename", "network acl rename a1 a2", checks::acl_renamed) },
     Scenario { before: ACL, ..scenario("acl delete", "network acl delete a1", checks::acl_deleted) },

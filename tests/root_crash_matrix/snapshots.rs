@@ -9,6 +9,15 @@ pub const CHANGED: &[&str] =
 /// The same, and it runs.
 pub const CHANGED_RUNNING: &[&str] = &[CHANGED[0], CHANGED[1], CHANGED[2], CHANGED[3], "start c1"];
 
+/// A backup of such an instance, which is gone.
+pub fn backed_up(state: &State) {
+    for words in CHANGED {
+        state.good(&words.split(' ').collect::<Vec<_>>());
+    }
+    state.good(&["export", "c1", "backup.tar", "--compression", "none"]);
+    state.good(&["delete", "c1"]);
+}
+
 fn lines(state: &State, words: &str) -> Result<Vec<String>, String> {
     let out = state.run(&words.split(' ').collect::<Vec<_>>()).good()?;
     Ok(out.lines().map(str::to_string).collect())
@@ -88,6 +97,24 @@ pub fn copied(state: &State, done: bool) -> Result<(), String> {
         state.run(&["delete", "c2"]).good()?;
     }
     whole(state, "c1", "s1", false)?;
+    kept(state, done)
+}
+
+/// `c1` came back with its snapshot, or its name is free.
+pub fn imported(state: &State, done: bool) -> Result<(), String> {
+    if lines(state, "list -f csv -c n")?.contains(&"c1".to_string()) {
+        want(is_changed(state, "c1")?, "it is not what it was")?;
+        whole(state, "c1", "s1", false)?;
+    }
+    created(state, done)
+}
+
+/// What was exported runs on, and has no snapshot more.
+pub fn exported(state: &State, done: bool) -> Result<(), String> {
+    let all = lines(state, "list -f csv -c ns")?;
+    want(all.iter().any(|l| l == "c1,RUNNING"), &format!("{all:?}"))?;
+    want(snapshots(state, "c1")? == ["s1"], "its snapshots are others")?;
+    want(state.path("out.tar").exists() || !done, "it was reported exported and is not there")?;
     kept(state, done)
 }
 

@@ -1,8 +1,8 @@
 //! Copies and moves: the same inside, another identity outside.
 
 use crate::common_root::{PATIENCE, State, run};
-use crate::life::{FACTS, FILL};
 use crate::support::{Ask, state};
+use crate::tree::{FACTS, FILL};
 
 /// A second pool `plain` with the driver `dir`.
 fn second_pool(state: &State) {
