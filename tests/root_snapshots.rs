@@ -12,6 +12,8 @@ mod common_root;
 mod copies;
 #[path = "root_snapshots/life.rs"]
 mod life;
+#[path = "root_snapshots/maintain.rs"]
+mod maintain;
 #[path = "root_lifecycle/support.rs"]
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod support;

@@ -1,12 +1,15 @@
 //! `admin`: the host's boot and shutdown, and the words of Incus's daemon that mean little without one.
 
 use super::output::yaml;
-use super::{Context, DONE, Outcome, report};
-use crate::base::names::ProjectName;
+use super::{Context, DONE, Outcome, image_copy, report};
+use crate::base::names::{Fingerprint, ProjectName};
+use crate::base::time;
 use crate::error::{Context as _, Error, Result};
 use crate::ops::config::document_of;
 use crate::ops::init;
+use crate::ops::maintain;
 use crate::ops::power::{self, Shutdown as How};
+use crate::store::Store;
 use clap::{Args, Subcommand};
 use std::time::Duration;
 
@@ -18,6 +21,7 @@ const RETRY: Duration = Duration::from_secs(5);
 pub enum Admin {
     Boot(Boot),
     Init(Init),
+    Maintain(Maintain),
     Shutdown(Shutdown),
     Waitready(Waitready),
 }
@@ -62,6 +66,14 @@ pub struct Init {
     pub file: Option<std::path::PathBuf>,
 }
 
+/// Do what is due by the clock
+///
+/// Takes the snapshots that snapshots.schedule asks for, deletes snapshots and cached images that have expired, and replaces
+/// images that follow a server. What was missed since the last run is done once. Run it every few minutes: from a timer of
+/// systemd (examples/systemd has one) or from cron.
+#[derive(Debug, Args)]
+pub struct Maintain {}
+
 /// Stop all instances because the host goes down
 ///
 /// Stops all instances of all projects, from the highest boot.stop.priority on, each as its boot.host_shutdown_action says
@@ -93,8 +105,16 @@ impl Admin {
     /// See `ops::power`.
     pub fn run(self, cx: &Context) -> Outcome {
         match self {
-            Self::Boot(_) => conclude(cx, "start", power::boot(&cx.store()?, RETRY)?)?,
+            Self::Boot(_) => {
+                let store = cx.store()?;
+                let started = conclude(cx, "start", power::boot(&store, RETRY)?);
+                started.and(told(cx, maintain::startup(&store)?))?;
+            }
             Self::Init(options) => options.run(cx)?,
+            Self::Maintain(_) => {
+                let mut refresh = |store: &Store, image: &Fingerprint| image_copy::refresh(cx, store, image);
+                told(cx, maintain::maintain(&cx.store()?, time::now(), &mut refresh)?)?;
+            }
             Self::Shutdown(options) => {
                 let how = How { force: options.force, timeout: options.timeout.map(Duration::from_secs) };
                 conclude(cx, "stop", power::shutdown(&cx.store()?, how)?)?;
@@ -127,6 +147,13 @@ impl Init {
         Err(Error::unsupported("Questions are not asked by this version")
             .hint("use --minimal for the defaults, or --preseed to choose; nothing has to be set up at all"))
     }
+}
+
+/// Says what maintenance did.
+fn told(cx: &Context, outcome: maintain::Outcome) -> Result<()> {
+    outcome.done.iter().try_for_each(|line| cx.notice(line))?;
+    let count = outcome.done.len() + outcome.failed.len();
+    report::batch("maintain", count.max(2), outcome.failed)
 }
 
 fn conclude(cx: &Context, verb: &str, outcome: power::Outcome) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::complete;
 use super::image_import::reporter;
 use super::{Context, DONE, Outcome, kv, refuse_option};
-use crate::base::names::AliasName;
+use crate::base::names::{AliasName, Fingerprint};
 use crate::error::{Error, Result};
 use crate::ops::image;
 use crate::ops::image_oci;
@@ -142,14 +142,21 @@ impl Refresh {
     }
 }
 
-fn one(cx: &Context, store: &Store, name: &str) -> Result<()> {
-    let fingerprint = image::find(store, name)?;
-    let Some(source) = image_refresh::source(store, &fingerprint)? else {
-        return cx.notice("Image already up to date.");
-    };
+/// Replaces an image by what its server has now; none: it is the newest.
+///
+/// # Errors
+/// See `ops::image_refresh`.
+pub(super) fn refresh(cx: &Context, store: &Store, fingerprint: &Fingerprint) -> Result<Option<Fingerprint>> {
+    let Some(source) = image_refresh::source(store, fingerprint)? else { return Ok(None) };
     let place = cx.place_at(&source)?;
     let progress = cx.progress("Refreshing the image: %s");
-    let new = image_refresh::refresh(store, &place, &fingerprint, &mut reporter(&progress))?;
+    let new = image_refresh::refresh(store, &place, fingerprint, &mut reporter(&progress))?;
     progress.clear();
+    Ok(new)
+}
+
+fn one(cx: &Context, store: &Store, name: &str) -> Result<()> {
+    let fingerprint = image::find(store, name)?;
+    let new = refresh(cx, store, &fingerprint)?;
     cx.notice(if new.is_some() { "Image refreshed successfully!" } else { "Image already up to date." })
 }

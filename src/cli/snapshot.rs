@@ -203,7 +203,7 @@ impl Create {
             name: self.snapshot.as_deref().map(SnapshotName::parse).transpose()?,
             expiry,
             reuse: self.reuse,
-            scheduled: false,
+            scheduled: None,
         };
         let store = cx.store()?;
         let (project, name) = config::instance(cx, &store, &kv::local(&self.instance)?)?;

@@ -9,6 +9,7 @@ use crate::error::Error;
 const GRAMMAR: &[(&str, &str)] = &[
     ("admin boot", ""),
     ("admin init", "[<preseed.yaml>]"),
+    ("admin maintain", ""),
     ("admin shutdown", ""),
     ("admin waitready", ""),
     ("config device add", "[<remote>:]<instance> <new device name> <type> [<key>=<value>...]"),

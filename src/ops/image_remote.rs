@@ -18,7 +18,7 @@ use crate::image::OnProgress;
 use crate::image::import::{self, Imported, Input, Source};
 use crate::image::simplestreams::{self, File, Files, Offer};
 use crate::model::image::{Image, ImageSource};
-use crate::model::instance::InstanceType;
+use crate::model::instance::{Config, InstanceType};
 use crate::model::keys;
 use crate::model::remote::{OCI, SIMPLESTREAMS};
 use crate::model::view::{ImageAliasView, ImagePut, ImageView};
@@ -421,16 +421,25 @@ fn forget_old_parts(store: &Store) {
 /// Deletes cached images that were not used for long. Best effort: it is nobody's command.
 pub(super) fn expire(store: &Store, but: &Fingerprint) {
     let Ok(server) = store.server() else { return };
-    let days = keys::server::number(&server.config, keys::server::REMOTE_CACHE_EXPIRY, CACHE_DAYS);
-    let now = time::now().as_second();
+    for fingerprint in outdated(store, &server.config, time::now()).unwrap_or_default() {
+        if fingerprint != *but {
+            let _ = image::delete(store, &fingerprint);
+        }
+    }
+}
+
+/// Cached images that were not used for long; `config`: the server's.
+///
+/// # Errors
+/// The images cannot be listed.
+pub(super) fn outdated(store: &Store, config: &Config, now: jiff::Timestamp) -> Result<Vec<Fingerprint>> {
+    let days = keys::server::number(config, keys::server::REMOTE_CACHE_EXPIRY, CACHE_DAYS);
+    let now = now.as_second();
     let old = |image: &Image| {
         let used = image.last_used_at.unwrap_or(image.uploaded_at).as_second();
         let fetched = image.source.as_ref().is_some_and(|s| matches!(&*s.protocol, SIMPLESTREAMS | OCI));
         image.cached && fetched && days > 0 && now - used > days.saturating_mul(24 * 3600)
     };
-    for (fingerprint, image) in store.images().unwrap_or_default() {
-        if fingerprint != *but && image.is_ok_and(|image| old(&image)) {
-            let _ = image::delete(store, &fingerprint);
-        }
-    }
+    let all = store.images()?.into_iter();
+    Ok(all.filter(|(_, image)| image.as_ref().is_ok_and(old)).map(|(fingerprint, _)| fingerprint).collect())
 }

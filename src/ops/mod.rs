@@ -43,6 +43,7 @@ pub mod list_filter;
 pub mod live;
 pub mod load;
 pub mod logs;
+pub mod maintain;
 pub mod network;
 mod nic_host;
 mod nic_live;

@@ -63,8 +63,8 @@ pub struct Request {
     pub expiry: Expiry,
     /// Replace one of that name.
     pub reuse: bool,
-    /// Nobody asked for it: a schedule did.
-    pub scheduled: bool,
+    /// Nobody asked for it: a schedule did, for this minute.
+    pub scheduled: Option<Timestamp>,
 }
 
 /// Takes a snapshot; its name.
@@ -86,7 +86,16 @@ pub fn create(store: &Store, who: (&ProjectName, &InstanceName), request: &Reque
     if request.reuse && store.snapshot(project, name, &snapshot)?.is_some() {
         delete_locked(store, &held, &pool, &snapshot)?;
     }
-    take(store, &held, (&loaded, &pool), &snapshot, expires_at(&loaded, request)?)?;
+    let record = Snapshot {
+        format: 1,
+        created_at: time::now(),
+        expires_at: expires_at(&loaded, request)?,
+        scheduled_for: request.scheduled,
+        stateful: false,
+        volatile: loaded.volatile.config.clone(),
+        instance: loaded.instance.clone(),
+    };
+    take(store, &held, (&loaded, &pool), &snapshot, &record)?;
     note(store, who, &snapshot, "instance-snapshot-created");
     Ok(snapshot)
 }
@@ -121,7 +130,8 @@ fn expires_at(loaded: &load::Loaded, request: &Request) -> Result<Option<Timesta
         Expiry::Never => Ok(None),
         Expiry::At(at) => Ok(Some(at)),
         Expiry::Configured => {
-            let by_hand = keys::SNAPSHOTS_EXPIRY_MANUAL.get(config).filter(|v| !v.is_empty() && !request.scheduled);
+            let by_hand =
+                keys::SNAPSHOTS_EXPIRY_MANUAL.get(config).filter(|v| !v.is_empty() && request.scheduled.is_none());
             time::expiry(time::now(), by_hand.or(keys::SNAPSHOTS_EXPIRY.get(config)).unwrap_or_default())
         }
     }
@@ -133,20 +143,12 @@ fn take(
     held: &Held<InstanceKey, Exclusive>,
     (loaded, pool): (&load::Loaded, &PoolName),
     snapshot: &SnapshotName,
-    expires_at: Option<Timestamp>,
+    record: &Snapshot,
 ) -> Result<()> {
     let InstanceKey { project, name } = held.key();
     let driver = pool::need(store, pool)?;
     let volume = loaded.volume()?;
     let copy = volume.snapshot(snapshot)?;
-    let record = Snapshot {
-        format: 1,
-        created_at: time::now(),
-        expires_at,
-        stateful: false,
-        volatile: loaded.volatile.config.clone(),
-        instance: loaded.instance.clone(),
-    };
     journal::run(store, "snapshot", &[held], |journal| {
         let path = store.snapshot_path(project, name, snapshot)?;
         journal.undo(Action::RemoveVolume(volume_of(pool, project, name, snapshot)))?;
@@ -157,7 +159,7 @@ fn take(
         fault::point("snapshot.begin")?;
         frozen(store, held, journal, || driver.copy(&volume, &copy))?;
         fault::point("snapshot.thawed")?;
-        store.save_snapshot(held, snapshot, &record)?;
+        store.save_snapshot(held, snapshot, record)?;
         fault::point("snapshot.record")
     })
     .with_context(|| format!("Failed creating instance snapshot \"{snapshot}\""))

@@ -295,6 +295,7 @@ pub(super) mod rel {
     pub const POOLS: &str = "pools";
     pub const OPS: &str = "ops";
     pub const SERVER: &str = "server.toml";
+    pub const MAINTENANCE: &str = "maintenance.toml";
     pub const RUN_INSTANCES: &str = "instances";
     pub const RUN_NETWORKS: &str = "networks";
     pub const CPUS: &str = "cpus.toml";

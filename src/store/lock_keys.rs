@@ -29,6 +29,9 @@ pub trait Key: Clone + Debug {
 /// The server's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerKey;
+/// What runs at most once at a time: `admin maintain`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MaintenanceKey;
 /// A project, its profiles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProjectKey(pub ProjectName);
@@ -136,6 +139,19 @@ impl Key for ServerKey {
     }
     fn subject(&self) -> String {
         "server".into()
+    }
+}
+
+impl Key for MaintenanceKey {
+    const RANK: Rank = Rank::Server;
+    fn file_key(&self) -> String {
+        "maintenance".into()
+    }
+    fn busy_subject(&self) -> String {
+        "Maintenance".into()
+    }
+    fn subject(&self) -> String {
+        "maintenance".into()
     }
 }
 

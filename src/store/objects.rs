@@ -5,10 +5,10 @@
 use super::atomic::Durability;
 use super::dir::{self, Dir};
 use super::layout::rel;
-use super::lock::{Exclusive, Held, PoolKey, ProjectKey, ServerKey};
+use super::lock::{Exclusive, Held, MaintenanceKey, PoolKey, ProjectKey, ServerKey};
 use super::open::first_profile;
 use super::record::{self, Record};
-use super::types::{Server, first_project};
+use super::types::{Maintenance, Server, first_project};
 use super::{Store, trash};
 use crate::base::names::{PoolName, ProfileName, ProjectName};
 use crate::error::{Context, Error, Result};
@@ -37,6 +37,23 @@ impl Store {
     /// An I/O error.
     pub fn save_server(&self, _lock: &Held<ServerKey, Exclusive>, server: &Server) -> Result<()> {
         record::write(self.state_mut()?, rel::SERVER, server, Durability::Durable)
+    }
+
+    /// What regular maintenance has done; the default if nothing yet.
+    ///
+    /// # Errors
+    /// The record is damaged or cannot be read.
+    pub fn maintenance(&self) -> Result<Maintenance> {
+        let Some(state) = &self.state else { return Ok(Maintenance::default()) };
+        Ok(record::read(state, rel::MAINTENANCE)?.unwrap_or_default())
+    }
+
+    /// Replaces that.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn save_maintenance(&self, _lock: &Held<MaintenanceKey, Exclusive>, done: &Maintenance) -> Result<()> {
+        record::write(self.state_mut()?, rel::MAINTENANCE, done, Durability::Durable)
     }
 
     /// A project; `None` if there is none.

@@ -108,6 +108,7 @@ fn an_instance_through_its_life() {
         format: 1,
         created_at: Timestamp::UNIX_EPOCH,
         expires_at: None,
+        scheduled_for: None,
         stateful: false,
         volatile: Default::default(),
         instance: changed,

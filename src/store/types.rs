@@ -25,6 +25,20 @@ impl Default for Server {
     }
 }
 
+/// What regular maintenance has done.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Maintenance {
+    /// Format of the record.
+    pub format: u32,
+    /// All that was due until then is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run: Option<Timestamp>,
+    /// When images were last compared with their servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images_at: Option<Timestamp>,
+}
+
 /// The `default` project as Incus makes it: it has every feature.
 pub fn first_project() -> Project {
     let features = ["images", "networks", "networks.zones", "profiles", "storage.buckets", "storage.volumes"];
@@ -43,6 +57,9 @@ pub struct Snapshot {
     /// When it may be deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// The minute that a schedule took it for; none: somebody took it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_for: Option<Timestamp>,
     /// Holds a saved runtime state.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stateful: bool,
@@ -57,4 +74,5 @@ records! {
     Server => "Server record",
     Project => "Project record",
     Snapshot => "Snapshot record",
+    Maintenance => "Maintenance record",
 }

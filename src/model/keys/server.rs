@@ -18,7 +18,9 @@ pub const NIC_HOST_NAME: &str = "instances.nic.host_name";
 /// Pattern of MAC addresses that are chosen.
 pub const HWADDR_PATTERN: &str = "network.hwaddr_pattern";
 
-/// Cached images follow their server.
+/// How often images that follow a server are compared with it, hours; 0: never.
+pub const AUTO_UPDATE_INTERVAL: &str = "images.auto_update_interval";
+/// Whether cached images follow their server.
 pub const AUTO_UPDATE_CACHED: &str = "images.auto_update_cached";
 /// How backups are compressed.
 pub const BACKUP_COMPRESSION: &str = "backups.compression_algorithm";
@@ -71,7 +73,7 @@ static KNOWN: [(&str, Value); 12] = [
     (PROXIES[2].0, Value::Line),
     ("core.shutdown_timeout", Value::Int),
     (AUTO_UPDATE_CACHED, Value::Bool),
-    ("images.auto_update_interval", Value::Int),
+    (AUTO_UPDATE_INTERVAL, Value::Int),
     (IMAGE_COMPRESSION, COMPRESSION),
     (REMOTE_CACHE_EXPIRY, Value::Int),
     (NIC_HOST_NAME, Value::OneOf(&["random", "mac"])),

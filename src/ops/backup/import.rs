@@ -232,7 +232,10 @@ fn snapshots(
         let kept = |key: &str| key == keys::VOLATILE_BASE_IMAGE.name || key == keys::VOLATILE_CONTAINER_OCI.name;
         let volatile = volatile.into_iter().filter(|(key, _)| kept(key)).collect();
         let (created_at, expires_at) = (instance.created_at, given.expires_at.0);
-        all.push((name, Snapshot { format: 1, created_at, expires_at, stateful: false, volatile, instance }));
+        all.push((
+            name,
+            Snapshot { format: 1, created_at, expires_at, scheduled_for: None, stateful: false, volatile, instance },
+        ));
     }
     Ok(all)
 }

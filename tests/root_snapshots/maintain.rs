@@ -1,0 +1,72 @@
+//! What is done by the clock: the clock is the test's.
+
+use crate::common_root::State;
+use crate::support::{Ask, state};
+use jiff::{Timestamp, ToSpan};
+use stapes::ops::{maintain, undo};
+use stapes::store::Access;
+
+/// A run at that time; what it said.
+fn at(state: &State, now: Timestamp) -> Vec<String> {
+    let store = undo::open(&state.layout(), Access::Write).unwrap();
+    let outcome = maintain::maintain(&store, now, &mut |_, _| Ok(None)).unwrap();
+    assert!(outcome.failed.is_empty(), "{:?}", outcome.failed);
+    outcome.done
+}
+
+fn names(state: &State, instance: &str) -> Vec<String> {
+    let text = state.good(&["snapshot", "list", instance, "-f", "csv", "-c", "n"]);
+    text.lines().map(str::to_string).collect()
+}
+
+#[test]
+fn schedules_and_expiry() {
+    let Some(state) = state("schedules_and_expiry") else { return };
+    let every = ["-c", "snapshots.schedule=*/10 * * * *", "-c", "snapshots.pattern=auto%d"];
+    state.launch("c1", &[&every[..], &["-c", "snapshots.expiry=3H"]].concat()).good().unwrap();
+    state.good(&[&["create", "test", "c2", "-c", "snapshots.schedule.stopped=true"], &every[..]].concat());
+    state.good(&[&["create", "test", "c3"], &every[..]].concat());
+    state.good(&["create", "test", "c4", "-c", "snapshots.schedule=@never"]);
+    let now = Timestamp::now();
+    assert_eq!(at(&state, now), Vec::<String>::new(), "nothing was due since they were made");
+    // Missed several times: done once.
+    let hour = now + 1.hours();
+    assert_eq!(at(&state, hour), ["Snapshot \"c1/auto0\" taken", "Snapshot \"c2/auto0\" taken"]);
+    assert_eq!(at(&state, hour), Vec::<String>::new());
+    assert_eq!(at(&state, hour + 11.minutes()), ["Snapshot \"c1/auto1\" taken", "Snapshot \"c2/auto1\" taken"]);
+    assert!(names(&state, "c3").is_empty() && names(&state, "c4").is_empty());
+    // A run that was killed before it had noted that it was done.
+    let record = state.dir.join("state/maintenance.toml");
+    let before = std::fs::read(&record).unwrap();
+    assert_eq!(at(&state, hour + 22.minutes()).len(), 2);
+    std::fs::write(&record, before).unwrap();
+    assert_eq!(at(&state, hour + 22.minutes()), Vec::<String>::new(), "nothing twice");
+    // Taken now by the host's clock, they are over in three hours of it; the other one's have no end.
+    state.good(&["config", "unset", "c1", "snapshots.schedule"]);
+    state.good(&["snapshot", "create", "c1", "mine", "--no-expiry"]);
+    let gone = at(&state, now + 4.hours());
+    assert_eq!(gone.iter().filter(|l| l.contains("c1/") && l.ends_with("expired")).count(), 3, "{gone:?}");
+    assert_eq!(names(&state, "c1"), ["mine"]);
+    assert!(names(&state, "c2").len() >= 3);
+    // By the command, with the real clock: it has gone back, and nothing is due.
+    assert_eq!(state.good(&["admin", "maintain"]), "");
+    state.finish();
+}
+
+#[test]
+fn one_that_fails_holds_up_no_other() {
+    let Some(state) = state("one_that_fails_holds_up_no_other") else { return };
+    for name in ["c1", "c2"] {
+        let options = ["-c", "snapshots.schedule=* * * * *", "-c", "snapshots.schedule.stopped=true"];
+        state.good(&[&["create", "test", name], &options[..]].concat());
+    }
+    state.good(&["config", "set", "c1", "snapshots.pattern={{ config }}"]);
+    let store = undo::open(&state.layout(), Access::Write).unwrap();
+    let later = Timestamp::now() + 10.minutes();
+    let outcome = maintain::maintain(&store, later, &mut |_, _| Ok(None)).unwrap();
+    assert_eq!(outcome.done, ["Snapshot \"c2/snap0\" taken"]);
+    assert_eq!(outcome.failed.len(), 1);
+    assert_eq!(outcome.failed[0].0, "c1");
+    drop(store);
+    state.finish();
+}
