@@ -14,6 +14,8 @@ mod copies;
 mod life;
 #[path = "root_snapshots/maintain.rs"]
 mod maintain;
+#[path = "root_snapshots/rebuild.rs"]
+mod rebuild;
 #[path = "root_lifecycle/support.rs"]
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod support;

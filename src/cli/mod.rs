@@ -60,6 +60,7 @@ pub mod profile_assign;
 pub mod project;
 mod publish;
 pub mod publish_image;
+pub mod rebuild;
 pub mod remote;
 pub mod rename;
 pub mod run;

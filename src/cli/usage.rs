@@ -162,6 +162,7 @@ const GRAMMAR: &[(&str, &str)] = &[
     ("project list", "[<remote>:] [<filter>...]"),
     ("project show", "[<remote>:]<project>"),
     ("publish", "[<remote>:]<instance>[/<snapshot>] [<remote>:] [<key>=<value>...]"),
+    ("rebuild", "(--empty|[<remote>:]<image>) [<remote>:]<instance>"),
     ("remote add", "[<new remote name>] (<IP>|<FQDN>|<URL>)"),
     ("remote get-default", ""),
     ("remote list", ""),

@@ -194,7 +194,8 @@ pub(super) fn taken(name: &InstanceName) -> Error {
     Error::exists(format!("Failed creating instance record: Instance \"{name}\" already exists"))
 }
 
-fn image_of(store: &Store, fingerprint: &Fingerprint) -> Result<Image> {
+/// The record of an image.
+pub(super) fn image_of(store: &Store, fingerprint: &Fingerprint) -> Result<Image> {
     store.image(fingerprint)?.ok_or_else(|| Error::not_found(format!("Image \"{fingerprint}\" not found")))
 }
 

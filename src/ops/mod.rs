@@ -57,6 +57,7 @@ pub mod project;
 pub mod proxies;
 mod proxy_live;
 pub mod publish;
+pub mod rebuild;
 pub mod relay;
 pub mod relocate;
 pub mod rename;

@@ -121,9 +121,7 @@ impl Driver for Dir {
 
     fn create_from_image(&self, volume: &Volume, image: &Fingerprint) -> Result<()> {
         self.pool.absent(volume)?;
-        if !self.pool.has_image(image)? {
-            return Err(Error::not_found(format!("Image \"{image}\" is not in the storage pool")));
-        }
+        self.pool.need_image(image)?;
         self.fill(&Pool::image(image), volume, &Ids::none(), &[])?;
         self.pool.appear(volume)
     }
@@ -145,6 +143,12 @@ impl Driver for Dir {
         self.pool.present(to)?;
         self.fill(&from.path(), to, &Ids::none(), &[])?;
         self.pool.sync()
+    }
+
+    fn begin_rebuild(&self, volume: &Volume, image: &Fingerprint) -> Result<()> {
+        self.pool.present(volume)?;
+        self.pool.need_image(image)?;
+        self.fill(&Pool::image(image), volume, &Ids::none(), &[])
     }
 
     fn finish_restore(&self, to: &Volume) -> Result<Option<Trash>> {

@@ -160,6 +160,13 @@ pub trait Driver: Images {
     /// NotFound: one of them; no space.
     fn begin_restore(&self, from: &Volume, to: &Volume) -> Result<()>;
 
+    /// Puts what [`Driver::create_from_image`] would make beside the existing volume, for [`Driver::finish_restore`]. Locks: the
+    /// image shared, the instance exclusive.
+    ///
+    /// # Errors
+    /// NotFound: the image or the volume; no space.
+    fn begin_rebuild(&self, volume: &Volume, image: &Fingerprint) -> Result<()>;
+
     /// What [`Driver::begin_restore`] made takes the place of `to`; the old content comes back as trash. Repeated, also after a
     /// kill in between: it is finished, or nothing happens. Nobody uses the volume. Lock: its instance.
     ///

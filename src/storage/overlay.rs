@@ -94,6 +94,17 @@ impl Overlay {
         Ok(found)
     }
 
+    /// A volume of an image at the staging place of `volume`.
+    fn stage_layers(&self, volume: &Volume, image: &Fingerprint) -> Result<()> {
+        self.pool.need_image(image)?;
+        self.add_mark(image, volume)?;
+        fault::point("storage.volume.marked")?;
+        let staged = volume.staged();
+        self.pool.stage(&staged)?;
+        fault::point("storage.volume.begun")?;
+        self.make_layers(&staged, image)
+    }
+
     /// A copy of the volume `from` at the staging place of `to`, on disk; the image of both.
     fn stage_copy(&self, from: &Volume, to: &Volume) -> Result<Option<Fingerprint>> {
         self.pool.present(from)?;
@@ -191,15 +202,7 @@ impl Driver for Overlay {
 
     fn create_from_image(&self, volume: &Volume, image: &Fingerprint) -> Result<()> {
         self.pool.absent(volume)?;
-        if !self.pool.has_image(image)? {
-            return Err(Error::not_found(format!("Image \"{image}\" is not in the storage pool")));
-        }
-        self.add_mark(image, volume)?;
-        fault::point("storage.volume.marked")?;
-        let staged = volume.staged();
-        self.pool.stage(&staged)?;
-        fault::point("storage.volume.begun")?;
-        self.make_layers(&staged, image)?;
+        self.stage_layers(volume, image)?;
         self.pool.appear(volume)
     }
 
@@ -218,6 +221,11 @@ impl Driver for Overlay {
     fn begin_restore(&self, from: &Volume, to: &Volume) -> Result<()> {
         self.pool.present(to)?;
         self.stage_copy(from, to).map(drop)
+    }
+
+    fn begin_rebuild(&self, volume: &Volume, image: &Fingerprint) -> Result<()> {
+        self.pool.present(volume)?;
+        self.stage_layers(volume, image)
     }
 
     fn finish_restore(&self, to: &Volume) -> Result<Option<Trash>> {

@@ -392,6 +392,12 @@ impl Pool {
         self.has(&Self::image(image))
     }
 
+    /// Demands that it is.
+    pub fn need_image(&self, image: &Fingerprint) -> Result<()> {
+        let missing = || Error::not_found(format!("Image \"{image}\" is not in the storage pool"));
+        self.has_image(image)?.then_some(()).ok_or_else(missing)
+    }
+
     /// See [`super::Images::abort_image`].
     pub fn abort_image(&self, staging: &Staging) -> Result<Option<Trash>> {
         self.discard(&staging.path())

@@ -569,6 +569,10 @@ pub const ALL: &[Scenario] = &[
     Scenario { before: snapshots::CHANGED, ..scenario("copy", "copy c1 c2", snapshots::copied) },
     Scenario { before: snapshots::CHANGED, ..scenario("delete, snapshot", "delete c1", checks::deleted) },
     Scenario {
+        before: &["create img c1", "file create c1/mark"],
+        ..scenario("rebuild", "rebuild img c1", snapshots::rebuilt)
+    },
+    Scenario {
         prepare: snapshots::backed_up,
         ..scenario("import of backup", "import backup.tar", snapshots::imported)
     },

@@ -41,6 +41,13 @@ fn whole(state: &State, instance: &str, snapshot: &str, changed: bool) -> Result
     want(is_changed(state, instance)? == changed, "the snapshot is not what was")
 }
 
+/// `c1` has the old root with the configuration of before, or a new one.
+pub fn rebuilt(state: &State, done: bool) -> Result<(), String> {
+    let mark = state.run(&["file", "pull", "c1/mark", "-"]).ok();
+    want(!mark || !done, "it was reported rebuilt and is not")?;
+    kept(state, done)
+}
+
 /// The snapshot `s2` of `c1` is there, or its name is free; what ran goes on running.
 pub fn taken(state: &State, done: bool) -> Result<(), String> {
     let running = lines(state, "list -f csv -c ns")?;
