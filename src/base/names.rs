@@ -87,6 +87,8 @@ names! {
     ProfileName, profile;
     /// A storage pool.
     PoolName, pool;
+    /// A custom volume; `@` is kept for the names of its snapshots on disk.
+    VolumeName, volume;
     /// A device of an instance or profile.
     DeviceName, device;
     /// An image alias; may hold slashes (`debian/12`).
@@ -200,6 +202,14 @@ pub fn interface(value: &str) -> Result<()> {
     }
     let good = value.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.')) && value != "..";
     if good { Ok(()) } else { Err(Error::invalid("Network interface contains invalid characters")) }
+}
+
+fn volume(value: &str) -> Result<()> {
+    let checked = match value.contains('@') {
+        true => Err(Error::invalid("Name contains invalid character \"@\"")),
+        false => api_name(value, false),
+    };
+    checked.map_err(|e| e.context("Invalid volume name"))
 }
 
 fn acl(value: &str) -> Result<()> {

@@ -143,6 +143,16 @@ pub fn pools(typed: &OsStr) -> Vec<CompletionCandidate> {
     matching(names::pools(), typed)
 }
 
+/// Custom volumes of the pool on the command line.
+pub fn volumes(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::volumes(), typed)
+}
+
+/// Keys of volumes.
+pub fn volume_keys(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::volume_keys(), typed)
+}
+
 /// Projects.
 pub fn projects(typed: &OsStr) -> Vec<CompletionCandidate> {
     matching(names::projects(), typed)

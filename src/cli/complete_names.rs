@@ -5,7 +5,7 @@
 
 use super::context::Context;
 use super::env::Env;
-use crate::base::names::{InstanceName, NetworkName, ProfileName, ProjectName};
+use crate::base::names::{InstanceName, NetworkName, PoolName, ProfileName, ProjectName};
 use crate::image::bootstrap as recipes;
 use crate::image::simplestreams::Offer;
 use crate::model::keys as registry;
@@ -13,6 +13,7 @@ use crate::model::network::NetworkType;
 use crate::ops::image_remote::Place;
 use crate::ops::network;
 use crate::ops::undo;
+use crate::ops::volume;
 use crate::store::{Access, Store};
 use std::collections::BTreeSet;
 
@@ -182,6 +183,24 @@ pub fn projects() -> Vec<String> {
 pub fn pools() -> Vec<String> {
     let list = || Some(open()?.0.pools().ok()?.into_iter().map(|(name, _)| name.to_string()).collect());
     list().unwrap_or_default()
+}
+
+/// Custom volumes of the pools that stand on the command line.
+pub fn volumes() -> Vec<String> {
+    let list = || {
+        let (store, project) = open()?;
+        let owner = volume::project_of(&store, &project).ok()?;
+        let words = words();
+        let pools = words.iter().filter_map(|w| PoolName::parse(w.strip_prefix("local:").unwrap_or(w)).ok());
+        let all = pools.flat_map(|pool| store.volumes(&owner, &pool).unwrap_or_default());
+        Some(all.map(|(name, _)| name.to_string()).collect())
+    };
+    list().unwrap_or_default()
+}
+
+/// Keys of custom volumes.
+pub fn volume_keys() -> Vec<String> {
+    registry::volume::TABLE.iter().map(|key| key.name.to_string()).collect()
 }
 
 /// Instance configuration keys, and prefixes of those with free ends.

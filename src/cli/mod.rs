@@ -67,6 +67,9 @@ pub mod run;
 pub mod snapshot;
 mod snapshot_config;
 pub mod storage;
+mod storage_volume;
+mod storage_volume_list;
+mod storage_volume_use;
 pub mod version;
 pub mod wait;
 

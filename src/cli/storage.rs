@@ -4,6 +4,7 @@ use super::complete;
 use super::list::{FieldFilter, FormatOption};
 use super::output::columns::{self, Column, column};
 use super::output::yaml;
+use super::storage_volume::Volume;
 use super::{Context, DONE, Outcome, kv, refuse_target};
 use crate::base::names::PoolName;
 use crate::base::size;
@@ -21,6 +22,8 @@ pub enum Storage {
     #[command(visible_alias = "ls")]
     List(List),
     Show(Show),
+    #[command(subcommand)]
+    Volume(Volume),
 }
 
 /// Show useful information about storage pools
@@ -106,6 +109,7 @@ impl Storage {
             Self::Info(info) => info.run(cx),
             Self::List(list) => list.run(cx),
             Self::Show(show) => show.run(cx),
+            Self::Volume(volume) => volume.run(cx),
         }
     }
 }

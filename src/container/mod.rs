@@ -6,6 +6,7 @@ pub mod apparmor;
 pub mod attach;
 pub mod build;
 pub mod dev;
+pub mod disks;
 pub mod limits;
 mod nic_inside;
 mod nic_routed;

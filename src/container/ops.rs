@@ -6,7 +6,6 @@ use super::plan::{Init, Plan};
 use super::seccomp;
 use super::start::FixedMounts;
 use crate::error::{Error, Result};
-use crate::model::attach::MountSource;
 use crate::sys::child::{CArray, Fd, Make, Op};
 use crate::sys::process;
 use oci_spec::runtime::{Process, Spec};
@@ -35,7 +34,7 @@ pub(super) fn cstring(s: impl AsRef<[u8]>) -> Result<CString> {
     CString::new(s.as_ref()).map_err(|_| Error::invalid("A value has a NUL byte"))
 }
 
-fn relative(path: &Path) -> Result<CString> {
+pub(super) fn relative(path: &Path) -> Result<CString> {
     let bytes = path.as_os_str().as_bytes();
     let start = bytes.iter().position(|b| *b != b'/').unwrap_or(bytes.len());
     cstring(&bytes[start..])
@@ -155,8 +154,7 @@ fn attach_mounts(plan: &Plan, fixed: &FixedMounts, out: &mut Vec<Op>) -> Result<
         out.push(Op::Attach { fd: Fd::Slot(fixed.binds + i), dir, path, make: Make::No, links: false });
     }
     for (i, m) in plan.mounts.iter().enumerate() {
-        let file = matches!(&m.source, MountSource::HostPath(p) if !p.is_dir());
-        let make = if file { Make::File } else { Make::Dir };
+        let make = if super::disks::is_file(&m.source) { Make::File } else { Make::Dir };
         out.push(Op::Attach { fd: Fd::Slot(fixed.mounts + i), dir, path: relative(&m.target)?, make, links: true });
     }
     Ok(())

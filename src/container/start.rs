@@ -13,6 +13,7 @@
 //! Whatever fails before #3 kills the child and leaves nothing: all mounts live in descriptors and in its namespace.
 
 use super::dev::{self, Dev};
+use super::disks::{self, Owners};
 use super::nics::{self, Lent};
 use super::ops;
 use super::plan::Plan;
@@ -22,13 +23,13 @@ use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::host::cgroup::Group;
 use crate::host::lsm::apparmor;
-use crate::model::attach::{Mount, MountSource, Shift};
+use crate::model::attach::Shift;
+use crate::store::mounted::{Board, Mounted};
 use crate::sys::bpf;
 use crate::sys::child::{Failure, Op};
 use crate::sys::clone::{Child, Spawn, spawn};
-use crate::sys::mount::{self, Attr, Param};
+use crate::sys::mount;
 use crate::sys::{ns, socket};
-use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// The standard streams of a command that is not on the console.
@@ -227,71 +228,23 @@ fn detached_mounts(
         let tree = mount::open_tree(&bind.source, true);
         all.push(tree.with_context(|| format!("Failed binding \"{}\"", bind.source.display()))?);
     }
-    for m in &plan.mounts {
-        let fd = device_mount(plan, m, mapping);
-        all.push(fd.with_context(|| format!("Failed mounting device \"{}\"", m.device))?);
-    }
+    all.extend(device_mounts(plan, mapping)?);
     Ok((all, master))
 }
 
-/// The detached mount of a disk device.
-fn device_mount(plan: &Plan, m: &Mount, mapping: Option<Mapping<'_>>) -> Result<OwnedFd> {
-    let mut attr = if plan.privileged { Attr::empty() } else { Attr::MOUNT_ATTR_NODEV };
-    if m.readonly {
-        attr |= Attr::MOUNT_ATTR_RDONLY;
+/// Those of disk devices; noted in the run folder, for whoever changes the devices later.
+fn device_mounts(plan: &Plan, mapping: Option<Mapping<'_>>) -> Result<Vec<OwnedFd>> {
+    let (uid, gid) = (|id| plan.host_uid(id), |id| plan.host_gid(id));
+    let owners = Owners { mapping, uid: &uid, gid: &gid };
+    let (mut all, mut noted) = (Vec::new(), Vec::new());
+    for m in &plan.mounts {
+        let made = disks::detached(m, &owners).and_then(|fd| Ok((mount::id(fd.as_fd())?, fd)));
+        let (id, fd) = made.with_context(|| format!("Failed mounting device \"{}\"", m.device))?;
+        noted.push(Mounted { id, done: true, mount: m.clone() });
+        all.push(fd);
     }
-    for option in &m.options {
-        attr |= attribute(option)?;
-    }
-    match &m.source {
-        MountSource::HostPath(path) => {
-            let fd = mount::open_tree(path, m.recursive)
-                .with_context(|| format!("Failed opening \"{}\"", path.display()))?;
-            if let Some(mapping) = mapping.filter(|_| m.shift) {
-                mount::set_idmap(fd.as_fd(), mapping.userns, m.recursive)
-                    .map_err(Error::from)
-                    .map_err(|e| e.hint("the file system cannot be id-mapped; unset \"shift\" on the device"))?;
-            }
-            let propagation = propagation(m.propagation.as_deref())?;
-            mount::set_attr(fd.as_fd(), attr, Attr::empty(), propagation, m.recursive)?;
-            Ok(fd)
-        }
-        MountSource::Tmpfs { size, uid, gid, mode } => {
-            let text = |s: String| CString::new(s).map_err(|_| Error::internal("A number has a NUL byte"));
-            let (uid, gid) = (text(plan.host_uid(*uid).to_string())?, text(plan.host_gid(*gid).to_string())?);
-            let (mode, size) = (text(format!("{mode:o}"))?, text(size.unwrap_or(0).to_string())?);
-            let params = [
-                Param::Text(c"uid", &uid),
-                Param::Text(c"gid", &gid),
-                Param::Text(c"mode", &mode),
-                Param::Text(c"size", &size),
-            ];
-            Ok(mount::new_fs(c"tmpfs", &params, attr | Attr::MOUNT_ATTR_NOSUID)?)
-        }
-    }
-}
-
-fn attribute(option: &str) -> Result<Attr> {
-    Ok(match option {
-        "ro" => Attr::MOUNT_ATTR_RDONLY,
-        "nosuid" => Attr::MOUNT_ATTR_NOSUID,
-        "nodev" => Attr::MOUNT_ATTR_NODEV,
-        "noexec" => Attr::MOUNT_ATTR_NOEXEC,
-        "noatime" => Attr::MOUNT_ATTR_NOATIME,
-        "nodiratime" => Attr::MOUNT_ATTR_NODIRATIME,
-        "rw" | "bind" | "rbind" | "defaults" | "relatime" => Attr::empty(),
-        other => return Err(Error::unsupported(format!("Unsupported mount option \"{other}\""))),
-    })
-}
-
-fn propagation(name: Option<&str>) -> Result<u64> {
-    Ok(match name {
-        None | Some("private" | "rprivate") => libc::MS_PRIVATE,
-        Some("shared" | "rshared") => libc::MS_SHARED,
-        Some("slave" | "rslave") => libc::MS_SLAVE,
-        Some("unbindable" | "runbindable") => libc::MS_UNBINDABLE,
-        Some(other) => return Err(Error::invalid(format!("Invalid propagation mode \"{other}\""))),
-    })
+    Board::begin(&plan.run_dir, noted)?;
+    Ok(all)
 }
 
 /// Turns the child's 12 bytes into words.

@@ -1,10 +1,11 @@
-//! `disk`: the root volume, a path of the host, or a tmpfs. Custom volumes come with the storage verbs.
+//! `disk`: the root volume, a custom volume, a path of the host, or a tmpfs.
 
 use super::Device;
 use crate::base::{boolean, size};
 use crate::error::{Error, Result};
 use crate::model::attach::{Attachment, Mount, MountSource, Need, Supply};
 use crate::model::instance::Device as Options;
+use crate::model::keys::device::disk;
 use std::path::PathBuf;
 
 /// A disk device.
@@ -25,6 +26,7 @@ pub(super) struct Disk {
 enum Source {
     Root,
     Host(PathBuf),
+    Volume { pool: String, volume: String, path: Option<PathBuf> },
     Tmpfs { size: Option<u64>, uid: u32, gid: u32, mode: u32 },
 }
 
@@ -44,7 +46,7 @@ impl Disk {
             path,
             readonly: flag("readonly", false)?,
             source,
-            required: flag("required", true)?,
+            required: disk::is_required(o),
             shift: flag("shift", false)?,
             recursive: flag("recursive", false)?,
             propagation: o.get("propagation").filter(|p| !p.is_empty()).cloned(),
@@ -52,13 +54,13 @@ impl Disk {
         })
     }
 
-    fn mount(&self, source: MountSource) -> Attachment {
+    fn mount(&self, source: MountSource, shift: bool) -> Attachment {
         Attachment::Mount(Mount {
             device: self.name.clone(),
             source,
             target: PathBuf::from(&self.path),
             readonly: self.readonly,
-            shift: self.shift,
+            shift,
             recursive: self.recursive,
             propagation: self.propagation.clone(),
             options: self.options.clone(),
@@ -74,12 +76,19 @@ fn source(name: &str, o: &Options, path: &str) -> Result<Source> {
     if given == "tmpfs:" {
         return tmpfs(o);
     }
+    if let disk::Source::Volume { pool, volume, path } = disk::source(o)
+        && !volume.is_empty()
+    {
+        // What is only slashes is the volume itself.
+        let path = path.map(|p| p.trim_matches('/')).filter(|p| !p.is_empty()).map(PathBuf::from);
+        return Ok(Source::Volume { pool: pool.to_string(), volume: volume.to_string(), path });
+    }
     if given.starts_with('/') {
         return Ok(Source::Host(given.into()));
     }
     let what = if given.is_empty() { "a disk without a source".to_string() } else { format!("source \"{given}\"") };
     Err(Error::unsupported(format!("Failed to start device \"{name}\": {what} is not supported by this version"))
-        .hint("use an absolute path of the host, or \"tmpfs:\""))
+        .hint("use a volume of a pool, an absolute path of the host, or \"tmpfs:\""))
 }
 
 fn tmpfs(o: &Options) -> Result<Source> {
@@ -101,6 +110,9 @@ impl Device for Disk {
         match &self.source {
             Source::Root => vec![Need::RootVolume],
             Source::Host(path) => vec![Need::HostPath { path: path.clone(), required: self.required }],
+            Source::Volume { pool, volume, .. } => {
+                vec![Need::Volume { pool: pool.clone(), volume: volume.clone(), required: self.required }]
+            }
             Source::Tmpfs { .. } => Vec::new(),
         }
     }
@@ -109,13 +121,18 @@ impl Device for Disk {
         let wrong = || Error::internal(format!("Device \"{}\" was not supplied", self.name));
         Ok(match (&self.source, supplies.into_iter().next()) {
             (Source::Tmpfs { size, uid, gid, mode }, None) => {
-                vec![self.mount(MountSource::Tmpfs { size: *size, uid: *uid, gid: *gid, mode: *mode })]
+                vec![self.mount(MountSource::Tmpfs { size: *size, uid: *uid, gid: *gid, mode: *mode }, false)]
             }
             (Source::Root, Some(Supply::Rootfs(rootfs))) => {
                 vec![Attachment::Root { rootfs, readonly: self.readonly }]
             }
-            (Source::Host(_), Some(Supply::HostPath(path))) => vec![self.mount(MountSource::HostPath(path))],
-            (Source::Host(_), Some(Supply::Absent)) => Vec::new(),
+            (Source::Host(_), Some(Supply::HostPath(path))) => {
+                vec![self.mount(MountSource::HostPath(path), self.shift)]
+            }
+            (Source::Volume { path, .. }, Some(Supply::Volume { root, shift, initial })) => {
+                vec![self.mount(MountSource::Volume { root, path: path.clone(), initial }, shift)]
+            }
+            (Source::Host(_) | Source::Volume { .. }, Some(Supply::Absent)) => Vec::new(),
             _ => return Err(wrong()),
         })
     }
@@ -145,9 +162,22 @@ mod tests {
     }
 
     #[test]
+    fn volume_becomes_a_mount() {
+        let o = options(&[("source", "data/a/b"), ("pool", "default"), ("path", "/mnt"), ("required", "false")]);
+        let disk = Disk::load("data", &o).expect("loads");
+        let need = Need::Volume { pool: "default".into(), volume: "data".into(), required: false };
+        assert_eq!(disk.needs(), [need]);
+        let out = disk.start(vec![Supply::Volume { root: "/p".into(), shift: true, initial: (0, 0, 0o711) }]);
+        let [Attachment::Mount(m)] = &out.expect("starts")[..] else { panic!("one mount") };
+        let path = Some("a/b".into());
+        assert_eq!(m.source, MountSource::Volume { root: "/p".into(), path, initial: (0, 0, 0o711) });
+        assert!(m.shift && disk.start(vec![Supply::Absent]).expect("skips").is_empty());
+    }
+
+    #[test]
     fn refuses_what_is_not_there_yet() {
-        let volume = options(&[("source", "data"), ("pool", "default"), ("path", "/mnt")]);
-        assert!(Disk::load("data", &volume).is_err());
+        let other = options(&[("source", "ceph:x/y"), ("path", "/mnt")]);
+        assert!(Disk::load("data", &other).is_err());
         let relative = options(&[("source", "/srv"), ("path", "mnt")]);
         assert!(Disk::load("data", &relative).is_err());
     }

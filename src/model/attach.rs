@@ -50,6 +50,15 @@ pub enum Need {
     },
     /// The instance's root volume.
     RootVolume,
+    /// A custom volume.
+    Volume {
+        /// Its pool.
+        pool: String,
+        /// Its name.
+        volume: String,
+        /// Its absence is an error.
+        required: bool,
+    },
     /// Name and address of a network interface.
     Interface,
 }
@@ -63,6 +72,15 @@ pub enum Supply {
     Absent,
     /// The root volume.
     Rootfs(Rootfs),
+    /// A custom volume.
+    Volume {
+        /// The folder of its data.
+        root: PathBuf,
+        /// Its ids are to be mapped.
+        shift: bool,
+        /// Owner, group and mode of folders that are made in it.
+        initial: (u32, u32, u32),
+    },
     /// What is settled about the interface.
     Interface(Identity),
 }
@@ -113,6 +131,16 @@ pub struct Mount {
 pub enum MountSource {
     /// A file or folder of the host.
     HostPath(PathBuf),
+    /// A custom volume, or a part of it. What lies in it is under the control of its users: the path is looked up beneath its
+    /// root without following links.
+    Volume {
+        /// The folder of its data.
+        root: PathBuf,
+        /// A file or folder below that; a folder that is missing is made. None: all of it.
+        path: Option<PathBuf>,
+        /// Owner, group and mode of what is made.
+        initial: (u32, u32, u32),
+    },
     /// A fresh tmpfs; ids are the instance's.
     Tmpfs {
         /// Bytes; none is the kernel's default.

@@ -17,3 +17,4 @@ pub mod remote;
 pub mod snapshot_name;
 pub mod status;
 pub mod view;
+pub mod volume;

@@ -304,9 +304,10 @@ pub fn make_parts(
     image: Option<&Fingerprint>,
 ) -> Result<()> {
     let driver = pool::need(store, &new.pool)?;
+    let InstanceKey { project, name } = held.key();
+    let _volumes = super::volume::keep(store, project, new.expanded.devices.values())?;
     volume(driver.as_ref(), held, image)?;
     fault::point("create.volume")?;
-    let InstanceKey { project, name } = held.key();
     let isolated = keys::SECURITY_IDMAP_ISOLATED.bool(&new.expanded.config)?;
     let config = &mut new.volatile.config;
     let _ids = isolated.then(|| idmap::assign(store, (project, name), &new.expanded.config, config)).transpose()?;

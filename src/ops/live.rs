@@ -3,7 +3,7 @@
 //! Called by `update` and `profile` before anything is saved: a change that the kernel refuses is not recorded either. What
 //! the registry of keys says about a key decides; see `model::diff`.
 
-use super::{confine, cpus, limits, load, nic_live, proxy_live, settings, start, state};
+use super::{confine, cpus, disk_live, limits, load, nic_live, proxy_live, settings, start, state};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::container::resources;
 use crate::error::{Context, Error, Result};
@@ -31,7 +31,7 @@ pub fn check(store: &Store, changes: &Changes, expanded: &Expanded) -> Result<()
     }
     let devices = &changes.devices;
     for (verb, list) in [("stop", &devices.removed), ("start", &devices.added)] {
-        if let Some((name, _)) = list.iter().find(|(_, d)| is_fixed(d)) {
+        if let Some((name, _)) = list.iter().find(|(_, d)| is_fixed(d) && !disk_live::is_pluggable(d)) {
             return Err(hotplug(&format!("Failed to {verb} device {name:?}")));
         }
     }
@@ -54,7 +54,7 @@ fn differ(old: &Device, new: &Device) -> bool {
 
 fn hotplug(what: &str) -> Error {
     Error::unsupported(
-        "Devices of a running instance that are no network interfaces or proxies can't be changed by this version yet",
+        "The root disk of a running instance, and devices that are no disks, network interfaces or proxies, can't be changed by this version yet",
     )
     .context(what)
     .hint("stop it first: stapes stop <instance>")
@@ -97,6 +97,10 @@ pub fn undo(project: &ProjectName, name: &InstanceName, changes: &Changes, new: 
     let devices: Vec<String> = proxy_live::touched(&changes.devices, &new.devices).into_iter().collect();
     if !devices.is_empty() {
         all.push(journal::Action::RenewProxies { project: project.clone(), name: name.clone(), devices });
+    }
+    let devices: Vec<String> = disk_live::touched(&changes.devices).into_iter().collect();
+    if !devices.is_empty() {
+        all.push(journal::Action::RenewDisks { project: project.clone(), name: name.clone(), devices });
     }
     let devices: Vec<String> = nic_live::touched(&changes.devices, &new.devices).into_iter().collect();
     if !devices.is_empty() {

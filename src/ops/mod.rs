@@ -14,6 +14,7 @@ pub mod cpus;
 pub mod create;
 pub mod delete;
 pub mod device_config;
+mod disk_live;
 pub mod doctor;
 pub mod exec;
 pub mod file;
@@ -77,6 +78,7 @@ pub mod templates;
 mod transfer;
 pub mod undo;
 pub mod update;
+pub mod volume;
 pub mod wait;
 pub mod wiring;
 

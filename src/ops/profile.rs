@@ -4,7 +4,7 @@
 //! the profile: [`super::profile_change`].
 
 pub use super::profile_change::update;
-use super::{network, update};
+use super::{network, update, volume};
 use crate::base::names::{InstanceName, PoolName, ProfileName, ProjectName};
 use crate::error::{Error, Result};
 use crate::fault;
@@ -83,6 +83,7 @@ pub fn create(store: &Store, project: &ProjectName, name: &ProfileName, put: &Pr
     }
     let profile = record_of(put);
     validate(store, project, &profile)?;
+    let _volumes = volume::keep(store, project, profile.devices.values())?;
     fault::point("profile.create")?;
     record(store, &lock, name, &profile)?;
     note(store, project, name, "profile-created");
@@ -98,7 +99,8 @@ pub(super) fn validate(store: &Store, project: &ProjectName, profile: &Profile) 
     keys::validate_profile(&profile.config)?;
     device::validate_all(&profile.devices, None, None)?;
     network::check_devices(store, project, &profile.devices, None)?;
-    update::check_pools(store, &profile.devices)
+    update::check_pools(store, &profile.devices)?;
+    volume::check_devices(store, project, &profile.devices)
 }
 
 /// Saves it, as long as the networks that it names are there.

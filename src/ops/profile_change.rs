@@ -7,7 +7,7 @@ use super::load::{self, Loaded};
 use super::network::taken::{self, Owner};
 use super::profile::{not_found, note, record, record_of, validate};
 use super::update::{self, Checked};
-use super::{lifecycle, live, nic_live, nics, proxy_live};
+use super::{disk_live, lifecycle, live, nic_live, nics, proxy_live, volume};
 use crate::base::names::{InstanceName, ProfileName, ProjectName};
 use crate::error::{Context, Error, Kind, Result};
 use crate::fault;
@@ -44,6 +44,7 @@ pub fn update(
     check_root(store, project, name, &old.devices, &new.devices)?;
     let affected = affected(store, project, name, &new)?;
     let held = lock_instances(store, project, &affected)?;
+    let _volumes = volume::keep(store, project, new.devices.values())?;
     let mut proofs: Vec<&dyn Proof> = held.iter().map(|h| h as &dyn Proof).collect();
     proofs.push(&lock);
     let mut chosen = choose(store, &held, &affected)?;
@@ -107,6 +108,7 @@ fn apply(
             live::apply(target, &one.changes.actions, &one.new)?;
             match chosen.get_mut(&one.name) {
                 Some(new) => {
+                    disk_live::apply(target, new, &disk_live::touched(&one.changes.devices))?;
                     nic_live::apply(target, new, &one.nics())?;
                     proxy_live::apply(target, new, &one.proxies())
                 }
@@ -150,7 +152,8 @@ struct Affected {
 impl Affected {
     /// Its volatile record follows from the change, or something that runs of it.
     fn has_own(&self) -> bool {
-        let devices = !self.nics().is_empty() || !self.proxies().is_empty();
+        let disks = !disk_live::touched(&self.changes.devices).is_empty();
+        let devices = disks || !self.nics().is_empty() || !self.proxies().is_empty();
         self.changes.idmap || self.changes.cloud_init || devices
     }
 

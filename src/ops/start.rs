@@ -3,7 +3,7 @@
 use super::load::{self, Loaded, group_name};
 use super::spawn::Waiting;
 use super::{
-    application, confine, cpus, idmap, lifecycle, network, nics, pool, run_network, settings, templates, wiring,
+    application, confine, cpus, idmap, lifecycle, network, nics, pool, run_network, settings, templates, volume, wiring,
 };
 use crate::base::idmap::IdMap;
 use crate::base::names::{InstanceName, ProjectName};
@@ -15,7 +15,7 @@ use crate::fault;
 use crate::host::cgroup::{Group, Tree};
 use crate::host::command::{Cmd, Host, Program, Runner};
 use crate::host::controllers;
-use crate::model::attach::{Attachment, Mount, Rootfs, Shift};
+use crate::model::attach::{Attachment, Mount, Need, Rootfs, Shift};
 use crate::model::cpus::CpuWish;
 use crate::model::instance::{Config, InstanceType};
 use crate::model::keys::{self, volatile_value};
@@ -257,7 +257,7 @@ pub fn plan(store: &Store, loaded: &Loaded, cgroups: &Tree) -> Result<Plan> {
     let group = cgroups.instance(&group_name(&loaded.project, &loaded.name));
     let map = map_of(loaded)?;
     let root = root_of(store, loaded, map.as_ref())?;
-    let parts = parts(store, loaded, &root.rootfs)?;
+    let parts = parts(store, loaded, &root.rootfs, map.is_some())?;
     let privileged = map.is_none();
     let apparmor = confine::label(store.layout(), &loaded.project, &loaded.name);
     let driver = pool::need(store, &loaded.pool()?)?;
@@ -337,11 +337,12 @@ struct Parts {
     readonly: bool,
 }
 
-fn parts(store: &Store, loaded: &Loaded, root: &Rootfs) -> Result<Parts> {
+fn parts(store: &Store, loaded: &Loaded, root: &Rootfs, mapped: bool) -> Result<Parts> {
     let mut parts = Parts { mounts: Vec::new(), nics: Vec::new(), proxies: Vec::new(), readonly: false };
     let devices = nics::resolved(store, loaded)?;
     let identity = |device: &str| nics::identity(loaded, device);
-    for attachment in wiring::attachments(&devices, loaded.instance.kind, root, &identity)? {
+    let volumes = |need: &Need| volume::supply(store, &loaded.project, need, mapped);
+    for attachment in wiring::attachments(&devices, loaded.instance.kind, root, &volumes, &identity)? {
         match attachment {
             Attachment::Nic(mut nic) => {
                 network::hairpin::settle(store, &devices, &mut nic)?;

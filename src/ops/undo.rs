@@ -1,8 +1,8 @@
 //! What recovery cannot do in the store, because it takes storage: see `store::undo`. Every action is idempotent and takes
 //! no lock of the store but an allocator's.
 
-use super::{cpus, live, network, nic_live, nics, pool, proxy_live};
-use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName, SnapshotName};
+use super::{cpus, disk_live, live, network, nic_live, nics, pool, proxy_live};
+use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName, SnapshotName, VolumeName};
 use crate::error::{Error, Result};
 use crate::storage::{Driver, ImageFate, Staging, Trash, Volume, VolumeKind};
 use crate::store::layout::Layout;
@@ -60,6 +60,9 @@ impl Undoer for OpsUndoer {
             }
             Action::RenewNics { project, name, devices } => {
                 nic_live::renew(store, &ProjectName::parse(project)?, &InstanceName::parse(name)?, devices)
+            }
+            Action::RenewDisks { project, name, devices } => {
+                disk_live::renew(store, &ProjectName::parse(project)?, &InstanceName::parse(name)?, devices)
             }
             Action::RenewProxies { project, name, devices } => {
                 proxy_live::renew(store, &ProjectName::parse(project)?, &InstanceName::parse(name)?, devices)
@@ -120,7 +123,7 @@ fn volume(v: &Named) -> Result<Volume> {
         Kind::Container => Volume::container(&ProjectName::parse(&v.project)?, &InstanceName::parse(&v.name)?),
         Kind::ContainerSnapshot | Kind::CustomSnapshot => snapshot(v),
         Kind::VirtualMachine => Volume::new(VolumeKind::VirtualMachine, &v.name),
-        Kind::Custom => Volume::new(VolumeKind::Custom, &v.name),
+        Kind::Custom => Volume::custom(&ProjectName::parse(&v.project)?, &VolumeName::parse(&v.name)?),
         Kind::Image => Err(Error::internal("An image is no volume of an instance")),
     }
 }

@@ -5,7 +5,7 @@
 
 use super::load::{self, Loaded};
 use super::network::taken::{self, Owner};
-use super::{cpus, idmap, lifecycle, live, network, nic_live, nics, pool, proxy_live};
+use super::{cpus, disk_live, idmap, lifecycle, live, network, nic_live, nics, pool, proxy_live, volume};
 use crate::base::names::{InstanceName, PoolName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -72,6 +72,7 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, old: &Loaded, put:
     keys::validate_config(&instance.config, instance.kind).context("Invalid config")?;
     device::validate_all(&instance.devices, None, Some(instance.kind)).context("Invalid devices")?;
     network::check_devices(store, &old.project, &instance.devices, Some(instance.kind)).context("Invalid devices")?;
+    volume::check_devices(store, &old.project, &instance.devices).context("Invalid devices")?;
     check_profiles(store, &old.project, &instance.profiles)?;
     let expanded = load::expanded(store, &old.project, &instance)?;
     let changes =
@@ -82,6 +83,7 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, old: &Loaded, put:
     if running.is_some() {
         live::check(store, &changes, &expanded)?;
     }
+    let _volumes = volume::keep(store, &old.project, changes.devices.incoming().values())?;
     let mut new =
         Loaded { instance, volatile: Volatile { config: volatile, ..old.volatile.clone() }, expanded, ..old.clone() };
     let _ids = refresh_volatile(store, &changes, &mut new)?;
@@ -95,6 +97,7 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, old: &Loaded, put:
         live::apply(target, &changes.actions, &new.expanded)?;
         note_node(store, &changes, &mut new)?;
         let reached = nic_live::touched(&changes.devices, &new.expanded.devices);
+        disk_live::apply(target, &new, &disk_live::touched(&changes.devices))?;
         nic_live::apply(target, &mut new, &reached)?;
         proxy_live::apply(target, &new, &proxy_live::touched(&changes.devices, &new.expanded.devices))?;
         save(store, held, Saved { old, new: &new, changes: &changes }, journal)

@@ -2,8 +2,8 @@
 //! become attachments for the runtime.
 
 use crate::device;
-use crate::error::{Error, Result};
-use crate::model::attach::{Attachment, Need, Rootfs, Supply};
+use crate::error::{Context, Error, Result};
+use crate::model::attach::{Attachment, Mount, Need, Rootfs, Supply};
 use crate::model::instance::{Devices, InstanceType};
 use crate::model::keys::device::device_type;
 use crate::model::nic::{Identity, Nic};
@@ -12,8 +12,11 @@ use crate::model::proxy::Proxy;
 /// Name and address of the interface of a device.
 pub type Interfaces<'a> = &'a dyn Fn(&str) -> Result<Identity>;
 
+/// What a custom volume is to a disk that needs it.
+pub type Volumes<'a> = &'a dyn Fn(&Need) -> Result<Supply>;
+
 /// Starts all `devices` on paper: the attachments in the order they are to be made. `root` satisfies the root volume,
-/// `interfaces` what network interfaces need.
+/// `volumes` what disks need, `interfaces` what network interfaces need.
 ///
 /// # Errors
 /// The device that cannot start, with the reason.
@@ -21,8 +24,10 @@ pub fn attachments(
     devices: &Devices,
     kind: InstanceType,
     root: &Rootfs,
+    volumes: Volumes<'_>,
     interfaces: Interfaces<'_>,
 ) -> Result<Vec<Attachment>> {
+    let given = Given { root: Some(root), volumes, interfaces };
     let mut loaded = Vec::new();
     for (name, options) in devices {
         loaded.extend(device::load(name, options, kind)?.map(|d| (name, d)));
@@ -30,7 +35,7 @@ pub fn attachments(
     loaded.sort_by(|(a, x), (b, y)| (x.order(), a).cmp(&(y.order(), b)));
     let mut out = Vec::new();
     for (name, device) in loaded {
-        let supplies = device.needs().into_iter().map(|n| supply(name, n, root, interfaces)).collect::<Result<_>>()?;
+        let supplies = device.needs().into_iter().map(|n| supply(name, n, given)).collect::<Result<_>>()?;
         out.extend(device.start(supplies)?);
     }
     Ok(out)
@@ -48,6 +53,31 @@ pub fn nics(devices: &Devices, kind: InstanceType, interfaces: Interfaces<'_>) -
             match attachment {
                 Attachment::Nic(nic) => out.push(nic),
                 other => return Err(Error::internal(format!("A network interface asks for {other:?}"))),
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// The disks among `devices` but for the root, on paper, in the order they are to be mounted.
+///
+/// # Errors
+/// As [`attachments`].
+pub fn mounts(devices: &Devices, kind: InstanceType, volumes: Volumes<'_>) -> Result<Vec<Mount>> {
+    let interfaces = |_: &str| Err(Error::internal("A disk asks for an interface"));
+    let given = Given { root: None, volumes, interfaces: &interfaces };
+    let mut loaded = Vec::new();
+    for (name, options) in devices.iter().filter(|(_, d)| device_type(d) == "disk") {
+        loaded.extend(device::load(name, options, kind)?.map(|d| (name, d)));
+    }
+    loaded.sort_by(|(a, x), (b, y)| (x.order(), a).cmp(&(y.order(), b)));
+    let mut out = Vec::new();
+    for (name, device) in loaded {
+        let supplies = device.needs().into_iter().map(|n| supply(name, n, given)).collect::<Result<_>>()?;
+        for attachment in device.start(supplies)? {
+            match attachment {
+                Attachment::Mount(mount) => out.push(mount),
+                other => return Err(Error::internal(format!("A disk asks for {other:?}"))),
             }
         }
     }
@@ -72,10 +102,22 @@ pub fn proxies(devices: &Devices, kind: InstanceType) -> Result<Vec<Proxy>> {
     Ok(out)
 }
 
-fn supply(device: &str, need: Need, root: &Rootfs, interfaces: Interfaces<'_>) -> Result<Supply> {
+/// What satisfies the needs.
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    root: Option<&'a Rootfs>,
+    volumes: Volumes<'a>,
+    interfaces: Interfaces<'a>,
+}
+
+fn supply(device: &str, need: Need, given: Given<'_>) -> Result<Supply> {
     match need {
-        Need::Interface => interfaces(device).map(Supply::Interface),
-        Need::RootVolume => Ok(Supply::Rootfs(root.clone())),
+        Need::Interface => (given.interfaces)(device).map(Supply::Interface),
+        Need::RootVolume => {
+            let root = given.root.ok_or_else(|| Error::internal("A disk beside the root asks for the root volume"))?;
+            Ok(Supply::Rootfs(root.clone()))
+        }
+        Need::Volume { .. } => (given.volumes)(&need).with_context(|| format!("Failed to start device \"{device}\"")),
         Need::HostPath { path, required } => match (path.symlink_metadata().is_ok(), required) {
             (true, _) => Ok(Supply::HostPath(path)),
             (false, false) => Ok(Supply::Absent),

@@ -1,7 +1,8 @@
 //! Driver `dir`: every volume is a full copy in a folder. Works on any file system; where that can share blocks between
 //! files (btrfs, xfs, bcachefs) a copy takes little room and no data is moved.
 //!
-//! A volume: `rootfs/`, `metadata.yaml`, `templates/`, and `idmap` if the owners on disk are shifted.
+//! A volume: `rootfs/`, `metadata.yaml`, `templates/`, and `idmap` if the owners on disk are shifted. A custom volume is the
+//! folder of the user's data itself.
 //!
 //! Shifting makes a second copy beside the first, with the map it has written inside it, and swaps the two by one rename:
 //! at each moment the volume has either all old or all new owners and says itself which. An in-place walk would need no
@@ -190,7 +191,7 @@ impl Driver for Dir {
 
     fn rootfs(&self, volume: &Volume) -> Result<Rootfs> {
         self.pool.present(volume)?;
-        Ok(Rootfs::Dir { path: self.pool.path(&format!("{}/rootfs", volume.path())) })
+        Ok(Rootfs::Dir { path: self.pool.path(&Pool::root(volume)) })
     }
 
     fn metadata(&self, volume: &Volume) -> Result<PathBuf> {
@@ -204,6 +205,9 @@ impl Driver for Dir {
     }
 
     fn shift(&self, volume: &Volume, to: &IdMap) -> Result<Option<Trash>> {
+        if volume.kind().is_custom() {
+            return Err(Error::unsupported("The owners in a custom volume are never shifted"));
+        }
         self.finish_swap(volume)?;
         self.pool.present(volume)?;
         let from = self.map_of(&volume.path())?;

@@ -140,7 +140,7 @@ pub trait Driver: Images {
     /// NotFound: the image is not in the pool. Exists: the volume is there.
     fn create_from_image(&self, volume: &Volume, image: &Fingerprint) -> Result<()>;
 
-    /// Makes a volume with an empty root file system (0755, root).
+    /// Makes a volume with an empty root file system (0755, root); a custom one is empty itself (0700, root).
     ///
     /// # Errors
     /// Exists.
@@ -180,8 +180,8 @@ pub trait Driver: Images {
     /// The pool cannot be written.
     fn abort_restore(&self, to: &Volume) -> Result<()>;
 
-    /// Begins a volume whose content comes from elsewhere: its folder, with an empty `rootfs` (0755, root) in it, to be filled
-    /// and shown by [`Driver::commit_volume`], or, if there is such a volume, to take its place as [`Driver::begin_restore`]'s.
+    /// Begins a volume whose content comes from elsewhere: its folder, with an empty `rootfs` (0755, root) in it, a custom
+    /// one without, to be filled and shown by [`Driver::commit_volume`], or, if there is such a volume, to take its place as [`Driver::begin_restore`]'s.
     /// A half-made one from before is replaced. Lock: the instance, exclusive.
     ///
     /// # Errors
@@ -226,7 +226,7 @@ pub trait Driver: Images {
     /// The pool cannot be read.
     fn list(&self, kind: VolumeKind) -> Result<Vec<Volume>>;
 
-    /// How the root file system is put together. Paths are absolute.
+    /// How the root file system is put together; of a custom volume the folder that instances see. Paths are absolute.
     ///
     /// # Errors
     /// NotFound: the volume, or the image below it.

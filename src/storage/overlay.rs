@@ -2,7 +2,7 @@
 //! volume is made by a handful of calls, whatever the image's size.
 //!
 //! A volume: `upper/`, `work/`, and `image`, a symbolic link to the image's folder. A volume without an image (made empty)
-//! is a plain `rootfs/`.
+//! is a plain `rootfs/`; a custom volume is the folder of the user's data itself.
 //!
 //! An image in use stays. Each user has a mark, the name `images/<fingerprint>.users/<volume>`. It is made before the volume
 //! appears and removed after it is gone, so that a kill in between leaves a mark too many, never one too few; a mark whose
@@ -44,8 +44,12 @@ impl Overlay {
         Self { pool }
     }
 
-    /// The image of the volume at `rel`; None if it has none or is not there.
+    /// The image of the volume at `rel`; None if it has none or is not there. No link in a custom volume is ours.
     fn image_of(&self, rel: &str) -> Result<Option<Fingerprint>> {
+        let custom = |k: VolumeKind| k.is_custom() && rel.split('/').next() == Some(k.folder());
+        if VolumeKind::ALL.into_iter().any(custom) {
+            return Ok(None);
+        }
         let Some(text) = self.pool.read_link(&format!("{rel}/image"))? else { return Ok(None) };
         let name = text.rsplit('/').next().unwrap_or_default();
         Fingerprint::parse(name).map(Some).with_context(|| format!("Bad image link in volume \"{rel}\""))
@@ -118,7 +122,7 @@ impl Overlay {
         let (source, target) = (self.pool.open_dir(&from.path())?, self.pool.open_dir(&staged)?);
         // Whiteouts and overlayfs's own attributes are copied like any other; they are good over the same image. The work
         // folder holds nothing that lasts.
-        tree::copy_tree(source.as_fd(), target.as_fd(), &Ids::none(), &[c"work"])?;
+        tree::copy_tree(source.as_fd(), target.as_fd(), &Ids::none(), if image.is_some() { &[c"work"] } else { &[] })?;
         if image.is_some() {
             self.pool.make_dir(&format!("{staged}/work"))?;
         }
@@ -291,7 +295,7 @@ impl Driver for Overlay {
         self.pool.present(volume)?;
         let path = volume.path();
         let Some(image) = self.image_of(&path)? else {
-            return Ok(Rootfs::Dir { path: self.pool.path(&format!("{path}/rootfs")) });
+            return Ok(Rootfs::Dir { path: self.pool.path(&Pool::root(volume)) });
         };
         if !self.pool.has_image(&image)? {
             return Err(Error::not_found(format!("Image \"{image}\" of volume \"{}\" is missing", volume.name())));

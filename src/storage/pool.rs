@@ -255,7 +255,12 @@ impl Pool {
         done.with_context(|| format!("Failed syncing \"{}\"", self.path(rel).display()))
     }
 
-    /// Makes a volume that is a folder with an empty `rootfs`.
+    /// The folder that holds what the user of a volume made as a folder sees of it.
+    pub fn root(volume: &Volume) -> String {
+        if volume.kind().is_custom() { volume.path() } else { format!("{}/rootfs", volume.path()) }
+    }
+
+    /// Makes a volume that is a folder with an empty `rootfs`, or an empty folder.
     pub fn create_empty(&self, volume: &Volume) -> Result<()> {
         self.absent(volume)?;
         self.begin_volume(volume)?;
@@ -266,9 +271,11 @@ impl Pool {
     pub fn begin_volume(&self, volume: &Volume) -> Result<PathBuf> {
         let staged = volume.staged();
         self.stage(&staged)?;
-        let rootfs = format!("{staged}/rootfs");
-        self.make_dir(&rootfs)?;
-        rustix::fs::fchmod(self.open_dir(&rootfs)?, Mode::from_raw_mode(0o755))?;
+        if !volume.kind().is_custom() {
+            let rootfs = format!("{staged}/rootfs");
+            self.make_dir(&rootfs)?;
+            rustix::fs::fchmod(self.open_dir(&rootfs)?, Mode::from_raw_mode(0o755))?;
+        }
         Ok(self.path(&staged))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Used by every driver; `ops` makes a [`Volume`] from checked names, and journals keep a volume or a trash entry as text.
 
-use crate::base::names::{Fingerprint, InstanceName, ProjectName, SnapshotName};
+use crate::base::names::{Fingerprint, InstanceName, ProjectName, SnapshotName, VolumeName};
 use crate::error::{Error, Result};
 use std::fmt;
 
@@ -41,6 +41,11 @@ impl VolumeKind {
     /// All kinds.
     pub const ALL: [Self; 5] =
         [Self::Container, Self::VirtualMachine, Self::Custom, Self::ContainerSnapshot, Self::CustomSnapshot];
+
+    /// It is the user's data and nothing else: all that lies in it is under the control of who uses it.
+    pub fn is_custom(self) -> bool {
+        matches!(self, Self::Custom | Self::CustomSnapshot)
+    }
 
     /// What a snapshot of it is.
     fn snapshot(self) -> Option<Self> {
@@ -81,6 +86,14 @@ impl Volume {
             "default" => Self::new(VolumeKind::Container, name),
             project => Self::new(VolumeKind::Container, &format!("{project}_{name}")),
         }
+    }
+
+    /// A custom volume: always `<project>_<name>` (Incus's layout); no project's name has an underscore.
+    ///
+    /// # Errors
+    /// The two names together are too long for one.
+    pub fn custom(project: &ProjectName, name: &VolumeName) -> Result<Self> {
+        Self::new(VolumeKind::Custom, &format!("{project}_{name}"))
     }
 
     /// The volume of a snapshot of this one: `<volume>@<snapshot>` in a folder of its own.

@@ -4,6 +4,7 @@
 //! neither the disk nor the environment; a front hands the environment in. Names are parsed types, so no path here can
 //! leave its folder.
 
+use super::lock_keys::VolumeKey;
 use crate::base::names::{
     AclName, AddressSetName, Fingerprint, InstanceName, NetworkName, PoolName, ProfileName, ProjectName, SnapshotName,
     ZoneName, ZoneRecordName,
@@ -165,7 +166,19 @@ impl Layout {
     }
     /// Records of custom volumes.
     pub fn volumes_dir(&self, project: &ProjectName, pool: &PoolName) -> PathBuf {
-        self.project_dir(project).join("volumes").join(pool.as_str())
+        self.state.join(rel::volumes(project, pool))
+    }
+    /// The record of a custom volume.
+    pub fn volume_record(&self, key: &VolumeKey) -> PathBuf {
+        self.state.join(rel::volume(key))
+    }
+    /// Records of a custom volume's snapshots.
+    pub fn volume_snapshots_dir(&self, key: &VolumeKey) -> PathBuf {
+        self.state.join(rel::volume_snapshots(key))
+    }
+    /// The record of a custom volume's snapshot.
+    pub fn volume_snapshot_record(&self, key: &VolumeKey, snapshot: &SnapshotName) -> PathBuf {
+        self.state.join(rel::volume_snapshot(key, snapshot))
     }
     /// Image records and files.
     pub fn images_dir(&self) -> PathBuf {
@@ -385,6 +398,19 @@ pub(super) mod rel {
     }
     pub fn network_names(n: &NetworkName) -> PathBuf {
         format!("networks/{n}/names").into()
+    }
+    pub const VOLUMES: &str = "volumes";
+    pub fn volumes(p: &ProjectName, pool: &PoolName) -> PathBuf {
+        format!("projects/{p}/{VOLUMES}/{pool}").into()
+    }
+    pub fn volume(key: &VolumeKey) -> PathBuf {
+        volumes(&key.project, &key.pool).join(format!("{}.toml", key.name))
+    }
+    pub fn volume_snapshots(key: &VolumeKey) -> PathBuf {
+        volumes(&key.project, &key.pool).join(format!("{}.snapshots", key.name))
+    }
+    pub fn volume_snapshot(key: &VolumeKey, s: &SnapshotName) -> PathBuf {
+        volume_snapshots(key).join(format!("{s}.toml"))
     }
     pub fn image(f: &Fingerprint) -> PathBuf {
         format!("images/{f}.toml").into()

@@ -5,7 +5,7 @@
 use super::layout::{INSTANCE_FILE, rel};
 use super::lock::Rank;
 pub use super::lock_end::KeptBy;
-use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName};
+use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName, VolumeName};
 use std::fmt::Debug;
 use std::path::PathBuf;
 
@@ -80,8 +80,8 @@ pub struct VolumeKey {
     pub project: ProjectName,
     /// Its pool.
     pub pool: PoolName,
-    /// Its name, validated by the caller.
-    pub name: String,
+    /// Its name.
+    pub name: VolumeName,
 }
 /// Small shared tables, held for microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -278,13 +278,16 @@ impl Key for InstanceKey {
 impl Key for VolumeKey {
     const RANK: Rank = Rank::Volume;
     fn file_key(&self) -> String {
-        format!("{}:{}:{}", self.pool, self.project, plain(&self.name))
+        format!("{}:{}:{}", self.pool, self.project, self.name)
     }
     fn busy_subject(&self) -> String {
         format!("Storage volume \"{}\"", self.name)
     }
     fn subject(&self) -> String {
         format!("volume {}/{}/{}", self.pool, self.project, self.name)
+    }
+    fn records(&self) -> KeptBy {
+        [Some(rel::volume(self)), None]
     }
 }
 
@@ -307,9 +310,7 @@ mod tests {
 
     #[test]
     fn no_name_makes_a_path() {
-        let pool = PoolName::parse("p").expect("name");
-        let key = VolumeKey { project: ProjectName::default(), pool, name: "../../x%2f".into() };
-        assert_eq!(key.file_key(), "p:default:..%2f..%2fx%252f");
+        assert_eq!(plain("../../x%2f"), "..%2f..%2fx%252f");
         let source = SourceKey { protocol: "bootstrap".into(), alias: "debian/12".into() };
         assert_eq!(source.file_key(), "+bootstrap:debian%2f12");
         assert!(source.file_key() < "0".repeat(64));

@@ -25,6 +25,7 @@ pub mod lock;
 mod lock_end;
 mod lock_keys;
 pub mod migrate;
+pub mod mounted;
 pub mod networks;
 pub mod nic_notes;
 mod objects;
@@ -38,6 +39,7 @@ mod snapshots;
 pub mod trash;
 pub mod types;
 pub mod undo;
+mod volumes;
 mod zones;
 
 use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName};

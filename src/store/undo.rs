@@ -183,6 +183,15 @@ pub enum Action {
         /// Their devices.
         devices: Vec<String>,
     },
+    /// Has disks of what runs of an instance be what its record says. For the [`Undoer`].
+    RenewDisks {
+        /// Project.
+        project: String,
+        /// Instance.
+        name: String,
+        /// Their devices.
+        devices: Vec<String>,
+    },
     /// Has proxies of what runs of an instance be what its record says. For the [`Undoer`].
     RenewProxies {
         /// Project.
@@ -328,6 +337,7 @@ impl Store {
             | Action::FreeCpus { .. }
             | Action::RenewLimits { .. }
             | Action::RenewNics { .. }
+            | Action::RenewDisks { .. }
             | Action::RenewProxies { .. }
             | Action::RenewAcls { .. }
             | Action::RenewZones

@@ -94,6 +94,11 @@ pub enum Op {
     /// Attaches a detached mount at `path` beneath `dir`; symlinks are refused unless `links`, in which case they are
     /// resolved with `dir` as root.
     Attach { fd: Fd, dir: Fd, path: CString, make: Make, links: bool },
+    /// Unmounts what is at `path`, absolute, if that is the mount `id`; looked up with `dir` as root, which is that of this
+    /// process.
+    Detach { dir: Fd, path: CString, id: u64 },
+    /// Ends: all is done, and nothing is to be run.
+    Done,
     /// Makes the detached mount the root of the namespace and lets go of the old one.
     PivotTo(Fd),
     /// Writes `data` to `path` beneath `dir` (a procfs mount); a failure with `optional` is passed over.
@@ -167,6 +172,8 @@ impl Op {
             Self::CopyTree { path, .. } => format!("copy the mount \"{}\"", text(path)),
             Self::SetAttr { .. } => "set mount attributes".into(),
             Self::Attach { path, .. } => format!("mount on \"/{}\"", text(path).trim_start_matches('/')),
+            Self::Detach { path, .. } => format!("unmount \"{}\"", text(path)),
+            Self::Done => "end".into(),
             Self::PivotTo(_) => "switch to the root file system".into(),
             Self::WriteFile { path, .. } => format!("write \"{}\"", text(path)),
             Self::Label { .. } => "set the AppArmor label".into(),
@@ -331,6 +338,8 @@ fn step(op: &Op, all: &[Op], at: usize, state: &mut State) -> Done {
             Op::Attach { fd, dir, path, make, links } => {
                 mount::attach(state.fd(*fd), state.fd(*dir), path, *make, *links)?
             }
+            Op::Detach { dir, path, id } => mount::detach(state.fd(*dir), path, *id)?,
+            Op::Done => libc::syscall(libc::SYS_exit_group, 0),
             Op::PivotTo(fd) => mount::pivot_to(state.fd(*fd))?,
             Op::WriteFile { dir, path, data, optional } => {
                 let done = mount::write_file(state.fd(*dir), path, data);

@@ -130,6 +130,15 @@ pub fn fs_magic(fd: BorrowedFd<'_>) -> Result<i64> {
     from_rustix("fstatfs", rustix::fs::fstatfs(fd)).map(|s| s.f_type as i64)
 }
 
+/// The kernel's number for the mount that `fd` lies on (`STATX_MNT_ID` of statx(2), Linux 5.8): it keeps it when it is moved.
+///
+/// # Errors
+/// As statx(2).
+pub fn id(fd: BorrowedFd<'_>) -> Result<u64> {
+    let flags = rustix::fs::AtFlags::EMPTY_PATH;
+    from_rustix("statx", rustix::fs::statx(fd, c"", flags, rustix::fs::StatxFlags::MNT_ID)).map(|s| s.stx_mnt_id)
+}
+
 /// No attributes.
 pub fn no_attr() -> Attr {
     MountAttrFlags::empty()

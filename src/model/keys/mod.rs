@@ -45,6 +45,7 @@ mod user;
 mod validate;
 mod value;
 mod volatile;
+pub mod volume;
 
 pub use boot::*;
 pub use cloud_init::*;

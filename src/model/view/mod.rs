@@ -10,6 +10,7 @@ pub mod property;
 mod server;
 mod state;
 pub mod url;
+mod volume;
 
 pub use image::{AliasEntryView, ImageAliasView, ImageParts, ImagePut, ImageSourceView, ImageView};
 pub use instance::{BackupView, InstanceFull, InstanceParts, InstancePut, InstanceView, SnapshotView};
@@ -24,6 +25,7 @@ pub use server::{Amount, Environment, PoolResources, ServerPut, ServerView, Stor
 pub use state::{
     CpuState, DiskState, InstanceState, MemoryState, NetworkAddress, NetworkCounters, NetworkState, OsInfo,
 };
+pub use volume::{VolumePut, VolumeSnapshotPut, VolumeSnapshotView, VolumeView};
 
 /// What Incus calls the one server that is no cluster member.
 pub const LOCATION: &str = "none";

@@ -98,6 +98,30 @@ pub(super) fn attach(fd: i32, dir: i32, path: &CString, make: Make, links: bool)
     }
 }
 
+/// Nothing there, or another mount: done already.
+pub(super) fn detach(dir: i32, path: &CString, id: u64) -> Result<c_long, Bad> {
+    let found = open2(dir, path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC, 0, IN_ROOT);
+    if found < 0 {
+        let e = errno();
+        return if matches!(e, libc::ENOENT | libc::ENOTDIR | libc::ELOOP) { Ok(0) } else { Err(Bad(0, e)) };
+    }
+    // SAFETY: the buffer is a whole struct statx, for which all zero is valid; live C strings and numbers.
+    unsafe {
+        let mut stat: libc::statx = std::mem::zeroed();
+        let ret =
+            libc::syscall(libc::SYS_statx, found, c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_MNT_ID, &raw mut stat);
+        let e = errno();
+        libc::syscall(libc::SYS_close, found);
+        if ret < 0 {
+            return Err(Bad(1, e));
+        }
+        if stat.stx_mnt_id != id {
+            return Ok(0);
+        }
+        ok(2, libc::syscall(libc::SYS_umount2, path.as_ptr(), libc::MNT_DETACH))
+    }
+}
+
 /// Makes the missing parents of `path` beneath `dir`, mode 0755, and with `last` the path itself. Symlinks on the way are
 /// resolved with `dir` as root.
 fn make_parents(dir: i32, path: &CString, last: bool) -> Result<c_long, Bad> {

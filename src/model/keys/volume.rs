@@ -1,0 +1,116 @@
+//! Options of custom volumes. A pool's `volume.<key>` is what a new volume gets where it says nothing itself.
+
+use super::device::disk::{INITIAL_GID, INITIAL_MODE, INITIAL_UID};
+use super::{
+    Key, SNAPSHOTS_EXPIRY, SNAPSHOTS_EXPIRY_MANUAL, SNAPSHOTS_PATTERN, SNAPSHOTS_SCHEDULE, Scope, Suffix, Value,
+};
+use crate::error::{Context, Error, Result};
+use crate::model::instance::Config;
+
+keys! {
+    SIZE: "size", Both, Value::Size, "Size of the volume"
+        => long("Kept; the file systems of pools of folders have no bounds below their own.");
+    SHIFTED: "security.shifted", Both, Value::Bool, "Let instances with different ID maps have the volume"
+        => default("false"), long("Volumes are mounted with the ID map of each instance, so they can always.");
+    UNMAPPED: "security.unmapped", Both, Value::Bool, "Mount the volume with the IDs on disk" => default("false");
+    USER: "user.", Both, Value::Text, "Anything, without effect" => prefix(Suffix::Any);
+}
+
+/// What stands before a volume's key among those of a pool.
+pub const POOL_PREFIX: &str = "volume.";
+
+/// Options of a custom volume with files.
+pub static TABLE: &[&Key] = &[
+    &SIZE,
+    &SHIFTED,
+    &UNMAPPED,
+    &SNAPSHOTS_EXPIRY,
+    &SNAPSHOTS_EXPIRY_MANUAL,
+    &SNAPSHOTS_PATTERN,
+    &SNAPSHOTS_SCHEDULE,
+    &INITIAL_UID,
+    &INITIAL_GID,
+    &INITIAL_MODE,
+    &USER,
+];
+
+/// What only counts when the volume is made.
+static INITIAL: [&Key; 3] = [&INITIAL_UID, &INITIAL_GID, &INITIAL_MODE];
+
+/// Checks the options of a volume; the messages are Incus's.
+///
+/// # Errors
+/// [`crate::error::Kind::Invalid`].
+pub fn check(volume: &str, config: &Config) -> Result<()> {
+    for (name, value) in config {
+        let shown: String = name.chars().filter(|c| !c.is_control()).collect();
+        let key = TABLE.iter().find(|k| k.matches(name));
+        let key =
+            key.ok_or_else(|| Error::invalid(format!("Invalid option for volume {volume:?} option {shown:?}")))?;
+        let wrong = || format!("Invalid value for volume {volume:?} option {shown:?}");
+        key.value.check(value).with_context(wrong)?;
+    }
+    if SHIFTED.bool(config)? && UNMAPPED.bool(config)? {
+        return Err(Error::invalid("security.shifted and security.unmapped are mutually exclusive"));
+    }
+    Ok(())
+}
+
+/// Checks what a change does to the options of a volume that is there.
+///
+/// # Errors
+/// Invalid: one of them counts only when it is made.
+pub fn check_change(old: &Config, new: &Config) -> Result<()> {
+    match INITIAL.iter().find(|key| key.get(old) != key.get(new)) {
+        Some(key) => Err(Error::invalid(format!("Volume option {:?} cannot be changed after creation", key.name))),
+        None => Ok(()),
+    }
+}
+
+/// Gives a volume to be made the defaults of its pool.
+pub fn apply_defaults(pool: &Config, config: &mut Config) {
+    let given = pool.iter().filter_map(|(name, value)| Some((name.strip_prefix(POOL_PREFIX)?, value)));
+    for (name, value) in given.filter(|(name, _)| TABLE.iter().any(|k| k.matches(name))) {
+        config.entry(name.to_string()).or_insert_with(|| value.clone());
+    }
+}
+
+/// Owner, group and mode of the root of a new volume.
+///
+/// # Errors
+/// One of the values is wrong.
+pub fn initial(config: &Config) -> Result<(u32, u32, u32)> {
+    let mode = INITIAL_MODE.text(config);
+    let mode = u32::from_str_radix(mode, 8).map_err(|_| Error::invalid("Invalid value for an octal file mode"))?;
+    Ok((INITIAL_UID.u32(config)?.unwrap_or(0), INITIAL_GID.u32(config)?.unwrap_or(0), mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&str, &str)]) -> Config {
+        pairs.iter().map(|(k, v)| ((*k).to_string(), (*v).to_string())).collect()
+    }
+
+    #[test]
+    fn each_option_is_checked() {
+        assert!(check("v", &config(&[("size", "1GiB"), ("user.a", "b"), ("initial.mode", "0770")])).is_ok());
+        let says = |pairs: &[(&str, &str)]| check("v", &config(pairs)).expect_err("wrong").to_string();
+        assert_eq!(says(&[("x", "1")]), "Invalid option for volume \"v\" option \"x\"");
+        assert!(says(&[("size", "much")]).starts_with("Invalid value for volume \"v\" option \"size\""));
+        assert!(says(&[("security.shifted", "true"), ("security.unmapped", "true")]).contains("exclusive"));
+        assert!(check_change(&config(&[]), &config(&[("initial.uid", "1")])).is_err());
+        assert!(check_change(&config(&[("size", "1")]), &config(&[])).is_ok());
+    }
+
+    #[test]
+    fn a_pool_says_what_a_volume_does_not() {
+        let mut own = config(&[("initial.mode", "700")]);
+        let pool = config(&[("volume.initial.mode", "755"), ("volume.initial.uid", "5"), ("volume.zfs.x", "1")]);
+        apply_defaults(&pool, &mut own);
+        assert_eq!(own, config(&[("initial.mode", "700"), ("initial.uid", "5")]));
+        assert_eq!(initial(&own).expect("values"), (5, 0, 0o700));
+        assert_eq!(initial(&config(&[])).expect("values"), (0, 0, 0o711));
+    }
+}

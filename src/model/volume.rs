@@ -1,0 +1,59 @@
+//! Custom volumes: storage of its own that instances attach.
+
+use crate::model::instance::Config;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A custom volume's record; project, pool and name are its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CustomVolume {
+    /// Format of the record.
+    pub format: u32,
+    /// Free text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// What it holds.
+    pub content_type: ContentType,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Configuration.
+    #[serde(default, skip_serializing_if = "Config::is_empty")]
+    pub config: Config,
+}
+
+/// A snapshot of a custom volume; project, pool, volume and name are its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeSnapshot {
+    /// Format of the record.
+    pub format: u32,
+    /// Free text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// When it was taken.
+    pub created_at: Timestamp,
+    /// When it may be deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// Configuration of the volume at that time.
+    #[serde(default, skip_serializing_if = "Config::is_empty")]
+    pub config: Config,
+}
+
+/// What a volume holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ContentType {
+    /// Files.
+    Filesystem,
+}
+
+impl ContentType {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Filesystem => "filesystem",
+        }
+    }
+}

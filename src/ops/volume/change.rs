@@ -1,0 +1,131 @@
+//! Making, changing and deleting volumes.
+
+use super::{Of, data, named, named_snapshot, need, need_pool, not_found, note, project_of, taken, users};
+use crate::base::time;
+use crate::error::{Context, Error, Result};
+use crate::fault;
+use crate::model::instance::Config;
+use crate::model::keys::volume as keys;
+use crate::model::view::VolumePut;
+use crate::model::volume::{ContentType, CustomVolume};
+use crate::ops::pool;
+use crate::store::lock::VolumeKey;
+use crate::store::{Action, Journal, Store, journal};
+use crate::sys::path;
+use rustix::fs::{Mode, OFlags};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+/// Makes a volume; where the default pool is not there yet, that too.
+///
+/// # Errors
+/// Exists; an option is wrong; the pool cannot be written: nothing is left then.
+pub fn create(store: &Store, of: Of<'_>, put: VolumePut) -> Result<()> {
+    if of.pool.as_str() == pool::DEFAULT {
+        pool::ensure_default(store)?;
+    }
+    let owner = project_of(store, of.project)?;
+    let _project = store.lock_project_shared(&owner)?;
+    let _pool = store.lock_pool_shared(of.pool)?;
+    need_pool(store, of.pool)?;
+    let key = of.key(store)?;
+    let lock = store.lock_volume(key.clone(), "create")?;
+    free(store, &key)?;
+    let mut config: Config = put.config.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    keys::check(&key.name, &config)?;
+    keys::apply_defaults(&store.pool(of.pool)?.map(|p| p.config).unwrap_or_default(), &mut config);
+    keys::check(&key.name, &config).context("Invalid defaults of the storage pool")?;
+    let initial = keys::initial(&config)?;
+    let record = CustomVolume {
+        format: 1,
+        description: put.description,
+        content_type: ContentType::Filesystem,
+        created_at: time::now(),
+        config,
+    };
+    let driver = pool::need(store, of.pool)?;
+    let volume = data(&key)?;
+    journal::run(store, "create", &[&lock], |journal| {
+        journal.undo(Action::RemoveVolume(named(&key)))?;
+        journal.commits_by(&store.layout().volume_record(&key))?;
+        fault::point("volume.create.begin")?;
+        own(&driver.begin_volume(&volume)?, initial)?;
+        driver.commit_volume(&volume)?;
+        fault::point("volume.create.made")?;
+        store.save_volume(&lock, &record)?;
+        fault::point("volume.create.record")
+    })?;
+    note(store, &key, "storage-volume-created");
+    Ok(())
+}
+
+/// Neither a record nor data have the name.
+pub(super) fn free(store: &Store, key: &VolumeKey) -> Result<()> {
+    if store.layout().volume_record(key).exists() {
+        return Err(taken());
+    }
+    match pool::need(store, &key.pool)?.exists(&data(key)?)? {
+        true => Err(taken().hint("Run \"stapes doctor\": there are data of that name and no volume")),
+        false => Ok(()),
+    }
+}
+
+/// Gives the root of a new volume its owner and mode.
+fn own(folder: &Path, (uid, gid, mode): (u32, u32, u32)) -> Result<()> {
+    let fail = || format!("Failed setting the owner of \"{}\"", folder.display());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(folder, flags, Mode::empty()).map_err(Error::from).with_context(fail)?;
+    path::chown(fd.as_fd(), uid, gid).with_context(fail)?;
+    path::chmod(fd.as_fd(), mode).with_context(fail)
+}
+
+/// Changes a volume: `edit` is shown what can be written of it.
+///
+/// # Errors
+/// Not found; what `edit` says; an option is wrong.
+pub fn update(store: &Store, of: Of<'_>, edit: &mut dyn FnMut(&mut VolumePut) -> Result<()>) -> Result<()> {
+    let key = of.key(store)?;
+    let lock = store.lock_volume(key.clone(), "update")?;
+    let old = need(store, &key)?;
+    let mut put = VolumePut { config: old.config.clone(), description: old.description.clone() };
+    edit(&mut put)?;
+    put.config.retain(|_, value| !value.is_empty());
+    keys::check(&key.name, &put.config)?;
+    keys::check_change(&old.config, &put.config)?;
+    let new = CustomVolume { description: put.description, config: put.config, ..old.clone() };
+    if new != old {
+        fault::point("volume.update")?;
+        store.save_volume(&lock, &new)?;
+    }
+    note(store, &key, "storage-volume-updated");
+    Ok(())
+}
+
+/// Deletes a volume with its snapshots; once begun it is done, by us or by recovery.
+///
+/// # Errors
+/// Not found; Conflict: it is in use.
+pub fn delete(store: &Store, of: Of<'_>) -> Result<()> {
+    let _pool = store.lock_pool_shared(of.pool)?;
+    let key = of.key(store)?;
+    let lock = store.lock_volume(key.clone(), "delete")?;
+    need_pool(store, of.pool)?;
+    // One whose record is damaged can be deleted, too.
+    if !store.layout().volume_record(&key).exists() {
+        return Err(not_found());
+    }
+    if !users(store, &key)?.is_empty() {
+        return Err(Error::conflict("The storage volume is still in use"));
+    }
+    fault::point("volume.delete.begin")?;
+    let mut actions = vec![Action::RemoveFile { path: store.layout().volume_record(&key) }];
+    for (snapshot, _) in store.volume_snapshots(&key)? {
+        actions.push(Action::RemoveVolume(named_snapshot(&key, &snapshot)));
+    }
+    actions.push(Action::RemoveTree { path: store.layout().volume_snapshots_dir(&key) });
+    actions.push(Action::RemoveVolume(named(&key)));
+    Journal::forward(store, "delete", &[&lock], actions)?.finish()?;
+    fault::point("volume.delete.done")?;
+    note(store, &key, "storage-volume-deleted");
+    Ok(())
+}

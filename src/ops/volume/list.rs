@@ -1,0 +1,243 @@
+//! `storage volume list`, `show` and `info`: all volumes of a pool as users see them, those of instances and images too.
+
+use super::{Of, all_users, folder, need, need_pool, not_found, project_of};
+use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName, SnapshotName, VolumeName};
+use crate::error::{Error, Kind, Result};
+use crate::model::instance::InstanceType;
+use crate::model::view::{VolumeSnapshotView, VolumeView, url};
+use crate::model::volume::{ContentType, CustomVolume};
+use crate::ops::{load, pool};
+use crate::storage::{self, Usage, Volume};
+use crate::store::Store;
+use crate::store::lock::{Key, VolumeKey};
+use std::os::fd::AsFd;
+
+/// What a volume is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    /// One of its own.
+    Custom,
+    /// An unpacked image.
+    Image,
+    /// The root of a container.
+    Container,
+    /// The root of a virtual machine.
+    VirtualMachine,
+}
+
+impl Type {
+    /// Incus's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Custom => "custom",
+            Self::Image => "image",
+            Self::Container => "container",
+            Self::VirtualMachine => "virtual-machine",
+        }
+    }
+
+    /// From the word.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Custom, Self::Image, Self::Container, Self::VirtualMachine].into_iter().find(|t| t.as_str() == word)
+    }
+}
+
+/// All volumes of a pool that the project `project` sees, or of all projects.
+///
+/// # Errors
+/// Not found: the pool. The state folder cannot be read.
+pub fn list(store: &Store, project: Option<&ProjectName>, pool: &PoolName) -> Result<Vec<VolumeView>> {
+    need_pool(store, pool)?;
+    let mut all = Vec::new();
+    let projects: Vec<ProjectName> = match project {
+        Some(project) => vec![project.clone()],
+        None => store.projects()?.into_iter().map(|(name, _)| name).collect(),
+    };
+    for one in &projects {
+        all.extend(roots(store, one, pool)?);
+    }
+    let mut owners: Vec<ProjectName> = projects.iter().map(|p| project_of(store, p)).collect::<Result<_>>()?;
+    owners.sort();
+    owners.dedup();
+    for owner in &owners {
+        all.extend(custom(store, owner, pool)?);
+    }
+    // They are the default project's; every project uses them.
+    all.extend(images(store, pool)?);
+    Ok(all)
+}
+
+fn roots(store: &Store, project: &ProjectName, pool: &PoolName) -> Result<Vec<VolumeView>> {
+    let mut all = Vec::new();
+    for name in store.instance_names(project)? {
+        // One that is damaged says nothing of its pool.
+        let Ok(loaded) = load::load(store, project, &name) else { continue };
+        if !loaded.pool().is_ok_and(|p| p == *pool) {
+            continue;
+        }
+        let root = root_view(&loaded);
+        for (snapshot, record) in store.snapshots(project, &name)? {
+            let mut view = VolumeView { name: format!("{name}/{snapshot}"), ..root.clone() };
+            if let Ok(record) = record {
+                view.created_at = record.created_at.into();
+            }
+            all.push(view);
+        }
+        all.push(root);
+    }
+    Ok(all)
+}
+
+fn root_view(loaded: &load::Loaded) -> VolumeView {
+    let kind = match loaded.instance.kind {
+        InstanceType::Container => Type::Container,
+        InstanceType::VirtualMachine => Type::VirtualMachine,
+    };
+    let used_by = vec![url::instance(&loaded.project, &loaded.name)];
+    let created_at = loaded.instance.created_at.into();
+    VolumeView { used_by, created_at, ..VolumeView::of(kind.as_str(), &loaded.project, &loaded.name) }
+}
+
+fn images(store: &Store, pool: &PoolName) -> Result<Vec<VolumeView>> {
+    let unpacked = pool::open(store, pool).ok().flatten().and_then(|d| d.images().ok()).unwrap_or_default();
+    let mut all = Vec::new();
+    for image in unpacked {
+        all.push(image_view(store, &image)?);
+    }
+    Ok(all)
+}
+
+fn image_view(store: &Store, image: &Fingerprint) -> Result<VolumeView> {
+    let project = ProjectName::default();
+    let recorded = store.image(image).ok().flatten().is_some();
+    let used_by = if recorded { vec![url::image(&project, image)] } else { Vec::new() };
+    Ok(VolumeView { used_by, ..VolumeView::of(Type::Image.as_str(), &project, image) })
+}
+
+/// What is wrong with a damaged one stands in its description.
+fn custom(store: &Store, owner: &ProjectName, pool: &PoolName) -> Result<Vec<VolumeView>> {
+    let mut users = all_users(store, owner)?;
+    let mut all = Vec::new();
+    for (name, found) in store.volumes(owner, pool)? {
+        let key = VolumeKey { project: owner.clone(), pool: pool.clone(), name };
+        let record = found.unwrap_or_else(|e| broken(&e));
+        let used_by = users.remove(&key.file_key()).unwrap_or_default().iter().map(super::User::address).collect();
+        let view = VolumeView::custom(owner, &key.name, &record, used_by);
+        for (snapshot, found) in store.volume_snapshots(&key)? {
+            let mut one = VolumeView { name: format!("{}/{snapshot}", key.name), ..view.clone() };
+            match found {
+                Ok(found) => {
+                    one.put.config = found.config;
+                    one.put.description = found.description;
+                    one.created_at = found.created_at.into();
+                }
+                Err(e) => one.put.description = format!("ERROR: {e}"),
+            }
+            all.push(one);
+        }
+        all.push(view);
+    }
+    Ok(all)
+}
+
+fn broken(e: &Error) -> CustomVolume {
+    CustomVolume {
+        format: 1,
+        description: format!("ERROR: {e}"),
+        content_type: ContentType::Filesystem,
+        created_at: jiff::Timestamp::UNIX_EPOCH,
+        config: crate::model::instance::Config::new(),
+    }
+}
+
+/// One volume by its type and name.
+///
+/// # Errors
+/// Not found; its record is damaged.
+pub fn show(store: &Store, project: &ProjectName, pool: &PoolName, (kind, name): (Type, &str)) -> Result<VolumeView> {
+    need_pool(store, pool)?;
+    match kind {
+        Type::Custom => {
+            let name = VolumeName::parse(name).map_err(|_| not_found())?;
+            let key = Of { project, pool, name: &name }.key(store)?;
+            let record = need(store, &key)?;
+            let used_by = super::users(store, &key)?.iter().map(super::User::address).collect();
+            Ok(VolumeView::custom(&key.project, &name, &record, used_by))
+        }
+        Type::Image => {
+            let image = Fingerprint::parse(name).map_err(|_| not_found())?;
+            match pool::need(store, pool)?.has_image(&image)? {
+                true => image_view(store, &image),
+                false => Err(not_found()),
+            }
+        }
+        Type::Container | Type::VirtualMachine => {
+            let name = InstanceName::parse(name).map_err(|_| not_found())?;
+            let loaded = load::load(store, project, &name).map_err(|e| match e.kind() {
+                Kind::NotFound => not_found(),
+                _ => e,
+            })?;
+            let view = root_view(&loaded);
+            match loaded.pool()? == *pool && view.kind == kind.as_str() {
+                true => Ok(view),
+                false => Err(not_found()),
+            }
+        }
+    }
+}
+
+/// The snapshots of a custom volume; what is wrong with a damaged one stands in its description.
+///
+/// # Errors
+/// Not found.
+pub fn snapshots(store: &Store, of: Of<'_>) -> Result<Vec<VolumeSnapshotView>> {
+    let key = of.key(store)?;
+    need(store, &key)?;
+    let view = |(name, found): (SnapshotName, Result<crate::model::volume::VolumeSnapshot>)| match found {
+        Ok(snapshot) => VolumeSnapshotView::new(&name_of(&name), &snapshot),
+        Err(e) => {
+            let record = broken(&e);
+            VolumeSnapshotView::new(
+                &name_of(&name),
+                &crate::model::volume::VolumeSnapshot {
+                    format: 1,
+                    description: record.description,
+                    created_at: record.created_at,
+                    expires_at: None,
+                    config: record.config,
+                },
+            )
+        }
+    };
+    let mut all: Vec<VolumeSnapshotView> = store.volume_snapshots(&key)?.into_iter().map(view).collect();
+    all.sort_by_key(|view| view.created_at);
+    Ok(all)
+}
+
+fn name_of(name: &SnapshotName) -> String {
+    name.to_string()
+}
+
+/// What a volume takes up; none if that is not known of its type.
+///
+/// # Errors
+/// Not found; a folder cannot be read.
+pub fn usage(store: &Store, view: &VolumeView, pool: &PoolName) -> Result<Option<u64>> {
+    let project = ProjectName::parse(&view.project)?;
+    let driver = pool::need(store, pool)?;
+    let bytes = |u: Usage| Some(u.bytes);
+    match Type::parse(&view.kind) {
+        Some(Type::Custom) if !view.name.contains('/') => {
+            let name = VolumeName::parse(&view.name)?;
+            let folder = folder(store, &VolumeKey { project, pool: pool.clone(), name })?;
+            let fd = crate::sys::path::open_root(&folder)?;
+            let fd =
+                crate::sys::path::open_dir(fd.as_fd(), std::path::Path::new("."), crate::sys::path::Links::Refuse)?;
+            storage::usage(fd.as_fd()).map(bytes)
+        }
+        Some(Type::Container) if !view.name.contains('/') => {
+            driver.usage(&Volume::container(&project, &InstanceName::parse(&view.name)?)?).map(bytes)
+        }
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,230 @@
+//! Custom volumes: storage of its own that instances attach, several at once if they like.
+//!
+//! A volume belongs to a project with the feature `storage.volumes`, or else to the default project. Its record says what
+//! it is, its data lie in the pool, owners unshifted; an instance sees them through a mount with its own ID map. Who uses
+//! a volume stands in the devices of instances and profiles. Whoever records a device that names one holds the volume with
+//! others meanwhile ([`keep`]), whoever deletes or renames it holds it alone and looks for users then.
+
+pub mod attach;
+pub mod change;
+pub mod list;
+pub mod rename;
+mod users;
+
+pub use users::{User, all_users, users};
+
+use super::{load, pool};
+use crate::base::names::{PoolName, ProjectName, SnapshotName, VolumeName};
+use crate::error::{Context, Error, Result};
+use crate::model::attach::{Need, Rootfs, Supply};
+use crate::model::instance::{Device, Devices};
+use crate::model::keys::device::{
+    device_type,
+    disk::{self, Source},
+};
+use crate::model::keys::volume as keys;
+use crate::model::volume::CustomVolume;
+use crate::storage::Volume;
+use crate::store::Store;
+use crate::store::events::{self, Event};
+use crate::store::lock::{Held, Key, Shared, VolumeKey};
+use crate::store::undo::{Volume as Named, VolumeKind};
+
+/// The feature of a project that has volumes of its own.
+const FEATURE: &str = "storage.volumes";
+
+/// A volume as a user names it: the project in use, the pool, the volume's name.
+#[derive(Debug, Clone, Copy)]
+pub struct Of<'a> {
+    /// The project in use.
+    pub project: &'a ProjectName,
+    /// The pool.
+    pub pool: &'a PoolName,
+    /// The volume.
+    pub name: &'a VolumeName,
+}
+
+/// Incus's words for a volume that is not there.
+pub fn not_found() -> Error {
+    Error::not_found("Storage volume not found")
+}
+
+fn taken() -> Error {
+    Error::exists("Volume by that name already exists")
+}
+
+/// The project whose volumes the instances of `project` use: its own, or the default project's.
+///
+/// # Errors
+/// Its record is damaged.
+pub fn project_of(store: &Store, project: &ProjectName) -> Result<ProjectName> {
+    let own = store.project(project)?.is_some_and(|p| p.has(FEATURE));
+    Ok(if own { project.clone() } else { ProjectName::default() })
+}
+
+/// The projects whose instances use the volumes of `owner`, sorted by name.
+fn sharing(store: &Store, owner: &ProjectName) -> Result<Vec<ProjectName>> {
+    let mut all = Vec::new();
+    for (project, _) in store.projects()? {
+        // One whose record is damaged has no commands.
+        if project_of(store, &project).is_ok_and(|p| p == *owner) {
+            all.push(project);
+        }
+    }
+    all.sort();
+    Ok(all)
+}
+
+impl Of<'_> {
+    /// What is locked: the volume under the project that has it.
+    ///
+    /// # Errors
+    /// As [`project_of`].
+    pub fn key(&self, store: &Store) -> Result<VolumeKey> {
+        let project = project_of(store, self.project)?;
+        Ok(VolumeKey { project, pool: self.pool.clone(), name: self.name.clone() })
+    }
+}
+
+/// The storage layer's name.
+fn data(key: &VolumeKey) -> Result<Volume> {
+    Volume::custom(&key.project, &key.name)
+}
+
+/// The journal's name.
+fn named(key: &VolumeKey) -> Named {
+    Named {
+        pool: key.pool.to_string(),
+        kind: VolumeKind::Custom,
+        project: key.project.to_string(),
+        name: key.name.to_string(),
+    }
+}
+
+/// The journal's name of a snapshot.
+fn named_snapshot(key: &VolumeKey, snapshot: &SnapshotName) -> Named {
+    Named { kind: VolumeKind::CustomSnapshot, name: format!("{}@{snapshot}", key.name), ..named(key) }
+}
+
+/// The pool is there.
+fn need_pool(store: &Store, name: &PoolName) -> Result<()> {
+    store.pool(name)?.map(drop).ok_or_else(|| Error::not_found("Storage pool not found"))
+}
+
+fn note(store: &Store, key: &VolumeKey, action: &str) {
+    let source = format!("/1.0/storage-pools/{}/volumes/custom/{}", key.pool, key.name);
+    let _ = events::append(store, &Event::lifecycle(action, &source, key.project.as_str(), serde_json::Value::Null));
+}
+
+/// The volume that a disk device of an instance of `project` names; none if its source is no volume.
+///
+/// # Errors
+/// Not found: no volume or pool can have such a name.
+fn of_device(store: &Store, project: &ProjectName, device: &Device) -> Result<Option<VolumeKey>> {
+    let Source::Volume { pool, volume, .. } = disk::source(device) else { return Ok(None) };
+    if device_type(device) != "disk" {
+        return Ok(None);
+    }
+    let pool = PoolName::parse(pool).map_err(|_| Error::not_found("Storage pool not found"))?;
+    let name = VolumeName::parse(volume).map_err(|_| not_found())?;
+    Ok(Some(VolumeKey { project: project_of(store, project)?, pool, name }))
+}
+
+/// Looks whether the volumes that `devices` name are there.
+///
+/// # Errors
+/// Not found: one of them is not.
+pub fn check_devices(store: &Store, project: &ProjectName, devices: &Devices) -> Result<()> {
+    for (name, device) in devices {
+        let found = of_device(store, project, device).and_then(|key| match key {
+            Some(key) => store.volume(&key)?.map(drop).ok_or_else(not_found),
+            None => Ok(()),
+        });
+        found
+            .context("Failed loading custom volume")
+            .with_context(|| format!("Device validation failed for {name:?}"))?;
+    }
+    Ok(())
+}
+
+/// Keeps the volumes that `devices` name until what is returned is dropped: nobody deletes or renames one before it is
+/// recorded that it is used. Nothing but allocators is locked meanwhile.
+///
+/// # Errors
+/// Not found: one of them was deleted meanwhile. Busy.
+pub fn keep<'a>(
+    store: &Store,
+    project: &ProjectName,
+    devices: impl Iterator<Item = &'a Device>,
+) -> Result<Vec<Held<VolumeKey, Shared>>> {
+    let mut keys = Vec::new();
+    for device in devices {
+        keys.extend(of_device(store, project, device).context("Failed loading custom volume")?);
+    }
+    keys.sort_by_cached_key(Key::file_key);
+    keys.dedup();
+    let keep = |key: VolumeKey| -> Result<_> {
+        let held = store.lock(key, "")?;
+        store.volume(held.key())?.ok_or_else(not_found).context("Failed loading custom volume")?;
+        Ok(held)
+    };
+    keys.into_iter().map(keep).collect()
+}
+
+/// Has the need of a disk device for a volume satisfied. `mapped`: the instance has an ID map.
+///
+/// # Errors
+/// Not found: the volume, or its data. Unsupported: the pool cannot show it with the instance's IDs.
+pub fn supply(store: &Store, project: &ProjectName, need: &Need, mapped: bool) -> Result<Supply> {
+    let Need::Volume { pool, volume, required } = need else {
+        return Err(Error::internal("A volume was asked for something else"));
+    };
+    match find(store, project, (pool, volume), mapped) {
+        Err(e) if e.kind() == crate::error::Kind::NotFound && !required => Ok(Supply::Absent),
+        other => other,
+    }
+}
+
+fn find(store: &Store, project: &ProjectName, (pool, volume): (&str, &str), mapped: bool) -> Result<Supply> {
+    let pool = PoolName::parse(pool)?;
+    let name = VolumeName::parse(volume).map_err(|_| not_found())?;
+    let key = Of { project, pool: &pool, name: &name }.key(store)?;
+    let record = store.volume(&key)?.ok_or_else(not_found)?;
+    let unmapped = keys::UNMAPPED.bool(&record.config)?;
+    if mapped && !unmapped && !pool::maps_ids(store, &pool)? {
+        return Err(Error::unsupported(format!(
+            "The file system of storage pool \"{pool}\" has no ID-mapped mounts, so no unprivileged instance can use its volumes"
+        ))
+        .hint("use a pool on another file system, or set \"security.unmapped=true\" on the volume"));
+    }
+    let root = folder(store, &key)?;
+    Ok(Supply::Volume { root, shift: !unmapped, initial: keys::initial(&record.config)? })
+}
+
+/// The folder that holds the data of a volume.
+///
+/// # Errors
+/// Not found: the pool, or the data.
+fn folder(store: &Store, key: &VolumeKey) -> Result<std::path::PathBuf> {
+    match pool::need(store, &key.pool)?.rootfs(&data(key)?)? {
+        Rootfs::Dir { path } => Ok(path),
+        Rootfs::Overlay { .. } => Err(Error::internal("A custom volume has layers")),
+    }
+}
+
+/// A volume's record, under any lock of it.
+fn need(store: &Store, key: &VolumeKey) -> Result<CustomVolume> {
+    need_pool(store, &key.pool)?;
+    store.volume(key)?.ok_or_else(not_found)
+}
+
+/// Refuses what nobody may do to a volume that a running instance uses.
+fn refuse_running(store: &Store, users: &[User]) -> Result<()> {
+    for user in users {
+        let Some(name) = &user.instance else { continue };
+        if load::running(store, &user.project, name)?.is_some() {
+            return Err(Error::conflict("Volume is still in use by running instances"));
+        }
+    }
+    Ok(())
+}
