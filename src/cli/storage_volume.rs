@@ -3,7 +3,9 @@
 use super::complete;
 use super::edit::edit;
 use super::output::yaml;
+use super::storage_volume_copy::{Copy, Move};
 use super::storage_volume_list::{Info, List};
+use super::storage_volume_snapshot::Snapshot;
 use super::storage_volume_use::{Attach, AttachProfile, Detach, DetachProfile};
 use super::{Context, DONE, Outcome, kv, refuse_target};
 use crate::base::names::{PoolName, ProjectName, SnapshotName, VolumeName};
@@ -23,6 +25,8 @@ use clap_complete::engine::ArgValueCompleter;
 pub enum Volume {
     Attach(Attach),
     AttachProfile(AttachProfile),
+    #[command(visible_alias = "cp")]
+    Copy(Copy),
     #[command(visible_alias = "add")]
     Create(Create),
     /// Delete custom storage volumes
@@ -36,12 +40,16 @@ pub enum Volume {
     Info(Info),
     #[command(visible_alias = "ls")]
     List(List),
+    #[command(visible_alias = "mv")]
+    Move(Move),
     Rename(Rename),
     Set(Set),
     /// Show storage volume configurations
     ///
     /// If the type is not specified, custom is assumed. Supported types are custom, container, image and virtual-machine.
     Show(One),
+    #[command(subcommand)]
+    Snapshot(Snapshot),
     Unset(Unset),
 }
 
@@ -202,6 +210,15 @@ impl Word {
     }
 }
 
+/// A custom volume's name and perhaps its snapshot's, not checked yet.
+pub(super) fn taken_apart(word: &str) -> Result<(String, Option<String>)> {
+    let word = Word::parse(word);
+    match word.kind {
+        Type::Custom => Ok((word.name, word.snapshot)),
+        _ => Err(Error::invalid("Only \"custom\" volumes can be copied or moved")),
+    }
+}
+
 /// A custom volume under its names.
 pub(super) struct Named {
     pub project: ProjectName,
@@ -234,6 +251,7 @@ impl Volume {
         match self {
             Self::Attach(attach) => attach.run(cx),
             Self::AttachProfile(attach) => attach.run(cx),
+            Self::Copy(copy) => copy.run(cx),
             Self::Create(create) => create.run(cx),
             Self::Delete(one) => delete(cx, &one.place),
             Self::Detach(detach) => detach.run(cx),
@@ -242,12 +260,14 @@ impl Volume {
             Self::Get(get) => get.run(cx),
             Self::Info(info) => info.run(cx),
             Self::List(list) => list.run(cx),
+            Self::Move(moved) => moved.run(cx),
             Self::Rename(rename) => rename.run(cx),
             Self::Set(set) => {
                 let change = Change::Set(cx.values(kv::assignments(&set.values)?)?);
                 changed(cx, &set.place, set.property, &change)
             }
             Self::Show(one) => show(cx, &one.place),
+            Self::Snapshot(snapshot) => snapshot.run(cx),
             Self::Unset(unset) => changed(cx, &unset.place, unset.property, &Change::Unset(vec![unset.key])),
         }
     }

@@ -8,7 +8,7 @@ use super::network::{
     taken::{self, Owner},
 };
 use super::transfer::{self, End};
-use super::{create, delete, idmap, lifecycle, load, nics, pool, snapshot};
+use super::{create, delete, idmap, lifecycle, load, nics, pool, snapshot, volume};
 use crate::base::names::{InstanceName, PoolName, ProjectName, SnapshotName};
 use crate::base::time;
 use crate::error::{Error, Result};
@@ -276,6 +276,7 @@ pub(super) fn copy_volume(store: &Store, direct: bool, from: End<'_>, to: End<'_
 
 fn records(store: &Store, held: &InstanceLock, mut new: New) -> Result<()> {
     let InstanceKey { project, name } = held.key();
+    let _volumes = volume::keep(store, project, new.expanded.devices.values())?;
     let isolated = keys::SECURITY_IDMAP_ISOLATED.bool(&new.expanded.config)?;
     let config = &mut new.volatile.config;
     let _ids = isolated.then(|| idmap::assign(store, (project, name), &new.expanded.config, config)).transpose()?;

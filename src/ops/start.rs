@@ -111,6 +111,7 @@ fn loaded_with<T>(
     starter: Starter<'_, impl FnOnce(&Plan) -> Result<T>>,
 ) -> Result<T> {
     let InstanceKey { project, name } = held.key();
+    let _volumes = volume::hold(store, project, loaded.expanded.devices.values())?;
     let before = loaded.volatile.clone();
     nics::settle(store, &mut loaded)?;
     // Nobody inside would ask for an address.

@@ -101,6 +101,23 @@ impl Store {
         record::write(state, rel::volume_snapshot(key, s), snapshot, Durability::Durable)
     }
 
+    /// Gives the record of a snapshot another name.
+    ///
+    /// # Errors
+    /// Exists, or an I/O error.
+    pub fn rename_volume_snapshot(
+        &self,
+        lock: &Held<VolumeKey, Exclusive>,
+        from: &SnapshotName,
+        to: &SnapshotName,
+    ) -> Result<()> {
+        let fail = || format!("Failed renaming snapshot \"{from}\"");
+        let folder = self.state_mut()?.dir(rel::volume_snapshots(lock.key())).with_context(fail)?;
+        let [old, new] = [from, to].map(|name| std::ffi::OsString::from(format!("{name}.toml")));
+        dir::rename(&folder, &old, &folder, &new, false).with_context(fail)?;
+        folder.sync().with_context(fail)
+    }
+
     /// The projects and pools in whose folders records of volumes may lie.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ mod limits;
 mod networks;
 mod records;
 mod snapshots;
+mod volumes;
 
 use crate::error::{Error, Result};
 use crate::store::Store;
@@ -109,6 +110,7 @@ pub fn state(store: &Store, fix: bool) -> Result<Report> {
     images::check(store, fix, &mut report)?;
     instances::check(store, fix, &mut report)?;
     snapshots::check(store, fix, &mut report)?;
+    volumes::check(store, fix, &mut report)?;
     networks::check(store, fix, &mut report)?;
     acls::check(store, fix, &mut report)?;
     limits::check(store, &mut report);

@@ -7,8 +7,10 @@
 
 pub mod attach;
 pub mod change;
+pub mod copy;
 pub mod list;
 pub mod rename;
+pub mod snapshot;
 mod users;
 
 pub use users::{User, all_users, users};
@@ -24,7 +26,7 @@ use crate::model::keys::device::{
 };
 use crate::model::keys::volume as keys;
 use crate::model::volume::CustomVolume;
-use crate::storage::Volume;
+use crate::storage::{Driver, Volume};
 use crate::store::Store;
 use crate::store::events::{self, Event};
 use crate::store::lock::{Held, Key, Shared, VolumeKey};
@@ -157,18 +159,29 @@ pub fn keep<'a>(
     project: &ProjectName,
     devices: impl Iterator<Item = &'a Device>,
 ) -> Result<Vec<Held<VolumeKey, Shared>>> {
+    let held = hold(store, project, devices)?;
+    for one in &held {
+        store.volume(one.key())?.ok_or_else(not_found).context("Failed loading custom volume")?;
+    }
+    Ok(held)
+}
+
+/// As [`keep`], for a start: whether they are there is seen then.
+///
+/// # Errors
+/// Busy.
+pub fn hold<'a>(
+    store: &Store,
+    project: &ProjectName,
+    devices: impl Iterator<Item = &'a Device>,
+) -> Result<Vec<Held<VolumeKey, Shared>>> {
     let mut keys = Vec::new();
     for device in devices {
         keys.extend(of_device(store, project, device).context("Failed loading custom volume")?);
     }
     keys.sort_by_cached_key(Key::file_key);
     keys.dedup();
-    let keep = |key: VolumeKey| -> Result<_> {
-        let held = store.lock(key, "")?;
-        store.volume(held.key())?.ok_or_else(not_found).context("Failed loading custom volume")?;
-        Ok(held)
-    };
-    keys.into_iter().map(keep).collect()
+    keys.into_iter().map(|key| store.lock(key, "")).collect()
 }
 
 /// Has the need of a disk device for a volume satisfied. `mapped`: the instance has an ID map.
@@ -206,7 +219,11 @@ fn find(store: &Store, project: &ProjectName, (pool, volume): (&str, &str), mapp
 /// # Errors
 /// Not found: the pool, or the data.
 fn folder(store: &Store, key: &VolumeKey) -> Result<std::path::PathBuf> {
-    match pool::need(store, &key.pool)?.rootfs(&data(key)?)? {
+    folder_of(pool::need(store, &key.pool)?.as_ref(), &data(key)?)
+}
+
+fn folder_of(driver: &dyn Driver, volume: &Volume) -> Result<std::path::PathBuf> {
+    match driver.rootfs(volume)? {
         Rootfs::Dir { path } => Ok(path),
         Rootfs::Overlay { .. } => Err(Error::internal("A custom volume has layers")),
     }

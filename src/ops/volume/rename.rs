@@ -51,7 +51,7 @@ pub fn rename(store: &Store, of: Of<'_>, to: &VolumeName) -> Result<()> {
 }
 
 /// Both, in the right order.
-fn pair(
+pub(super) fn pair(
     store: &Store,
     a: &VolumeKey,
     b: &VolumeKey,

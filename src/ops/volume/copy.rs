@@ -1,0 +1,130 @@
+//! `storage volume copy` and `move`: within a pool as its driver does it, else file by file.
+//!
+//! The record of the copy comes last: with it the volume is there, snapshots and all. Moving to another pool or project is a
+//! copy that is whole before the source goes; moving within is renaming.
+
+use super::{Of, change, data, named, named_snapshot, need, need_pool, note, rename, users};
+use crate::base::names::SnapshotName;
+use crate::base::time;
+use crate::error::{Context, Error, Result};
+use crate::fault;
+use crate::model::volume::CustomVolume;
+use crate::ops::pool;
+use crate::storage::{Driver, Ids, Volume, copy_tree};
+use crate::store::lock::{Exclusive, Held, VolumeKey};
+use crate::store::{Action, Journal, Store, journal};
+use crate::sys::path::{self, Links};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+/// What is copied.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The volume.
+    pub of: Of<'a>,
+    /// A snapshot of it; none: the volume.
+    pub snapshot: Option<&'a SnapshotName>,
+    /// Without its snapshots.
+    pub volume_only: bool,
+}
+
+/// Makes `to` a copy.
+///
+/// # Errors
+/// Not found; Exists: `to`; no room. Nothing is left then.
+pub fn copy(store: &Store, source: Source<'_>, to: Of<'_>) -> Result<()> {
+    let mut pools = [source.of.pool, to.pool];
+    pools.sort();
+    let _first = store.lock_pool_shared(pools[0])?;
+    let _second = (pools[0] != pools[1]).then(|| store.lock_pool_shared(pools[1])).transpose()?;
+    need_pool(store, to.pool)?;
+    let (old, new) = (source.of.key(store)?, to.key(store)?);
+    if old == new {
+        return Err(super::taken());
+    }
+    let (from, held) = rename::pair(store, &old, &new, "copy")?;
+    let volume = need(store, &old)?;
+    change::free(store, &new)?;
+    let record = match source.snapshot {
+        Some(name) => {
+            let then = store.volume_snapshot(&old, name)?.ok_or_else(super::snapshot::not_found)?;
+            CustomVolume { config: then.config, description: then.description, ..volume }
+        }
+        None => volume,
+    };
+    let record = CustomVolume { created_at: time::now(), ..record };
+    let snapshots: Vec<SnapshotName> = match source.snapshot.is_some() || source.volume_only {
+        true => Vec::new(),
+        false => store.volume_snapshots(&old)?.into_iter().map(|(name, _)| name).collect(),
+    };
+    let ends = Ends { from: &from, to: &held, snapshot: source.snapshot, snapshots: &snapshots };
+    journal::run(store, "copy", &[&from, &held], |journal| steps(store, journal, &ends, &record))
+        .with_context(|| format!("Failed copying storage volume \"{}\"", old.name))?;
+    note(store, &new, "storage-volume-created");
+    Ok(())
+}
+
+struct Ends<'a> {
+    from: &'a Held<VolumeKey, Exclusive>,
+    to: &'a Held<VolumeKey, Exclusive>,
+    snapshot: Option<&'a SnapshotName>,
+    snapshots: &'a [SnapshotName],
+}
+
+fn steps(store: &Store, journal: &mut Journal<'_>, ends: &Ends<'_>, record: &CustomVolume) -> Result<()> {
+    let (old, new) = (ends.from.key(), ends.to.key());
+    let drivers = (pool::need(store, &old.pool)?, pool::need(store, &new.pool)?);
+    let direct = old.pool == new.pool;
+    let one = |a: &Volume, b: &Volume| match direct {
+        true => drivers.0.copy(a, b),
+        false => across(drivers.0.as_ref(), drivers.1.as_ref(), a, b),
+    };
+    let (a, b) = (data(old)?, data(new)?);
+    journal.undo(Action::RemoveVolume(named(new)))?;
+    journal.undo(Action::RemoveTree { path: store.layout().volume_snapshots_dir(new) })?;
+    for snapshot in ends.snapshots {
+        journal.undo(Action::RemoveVolume(named_snapshot(new, snapshot)))?;
+    }
+    journal.commits_by(&store.layout().volume_record(new))?;
+    fault::point("volume.copy.begin")?;
+    for snapshot in ends.snapshots {
+        one(&a.snapshot(snapshot)?, &b.snapshot(snapshot)?)?;
+        if let Some(found) = store.volume_snapshot(old, snapshot)? {
+            store.save_volume_snapshot(ends.to, snapshot, &found)?;
+        }
+        fault::point("volume.copy.snapshot")?;
+    }
+    match ends.snapshot {
+        Some(snapshot) => one(&a.snapshot(snapshot)?, &b)?,
+        None => one(&a, &b)?,
+    }
+    fault::point("volume.copy.data")?;
+    store.save_volume(ends.to, record)?;
+    fault::point("volume.copy.record")
+}
+
+/// From one pool to another.
+fn across(from: &dyn Driver, to: &dyn Driver, a: &Volume, b: &Volume) -> Result<()> {
+    let source = super::folder_of(from, a)?;
+    let folder = |path: &Path| path::open_dir(path::open_root(path)?.as_fd(), Path::new("."), Links::Refuse);
+    let target = to.begin_volume(b)?;
+    copy_tree(folder(&source)?.as_fd(), folder(&target)?.as_fd(), &Ids::none(), &[])?;
+    to.commit_volume(b)
+}
+
+/// Moves a volume to another name, pool or project. Within its pool and project it is renamed, and its users follow.
+///
+/// # Errors
+/// As [`copy`] and [`rename::rename`]; Conflict: it is in use and is to leave its pool or project.
+pub fn relocate(store: &Store, source: Source<'_>, to: Of<'_>) -> Result<()> {
+    let (old, new) = (source.of.key(store)?, to.key(store)?);
+    if old.pool == new.pool && old.project == new.project {
+        return rename::rename(store, source.of, to.name);
+    }
+    if !users(store, &old)?.is_empty() {
+        return Err(Error::conflict("The storage volume is still in use")
+            .hint("detach it first: only within its pool and project do instances follow it"));
+    }
+    copy(store, source, to)?;
+    change::delete(store, source.of)
+}
