@@ -31,6 +31,8 @@ mod runner;
 mod scenarios;
 #[path = "root_crash_matrix/snapshots.rs"]
 mod snapshots;
+#[path = "root_crash_matrix/volumes.rs"]
+mod volumes;
 #[path = "root_crash_matrix/zones.rs"]
 mod zones;
 
@@ -44,6 +46,7 @@ fn crash_matrix() {
     if !common_root::have("busybox") {
         return common_root::skip(NAME, "no busybox (apt-get install busybox-static)");
     }
-    let bad = runner::Matrix::new(&bin).run(scenarios::ALL);
+    let matrix = runner::Matrix::new(&bin);
+    let bad = [matrix.run(scenarios::ALL), matrix.run(volumes::ALL)].concat();
     assert!(bad.is_empty(), "{} bad cases:\n{}", bad.len(), bad.join("\n"));
 }

@@ -34,7 +34,11 @@ pub struct Scenario {
     pub check: fn(&State, bool) -> Result<(), String>,
 }
 
-const fn scenario(name: &'static str, verb: &'static str, check: fn(&State, bool) -> Result<(), String>) -> Scenario {
+pub const fn scenario(
+    name: &'static str,
+    verb: &'static str,
+    check: fn(&State, bool) -> Result<(), String>,
+) -> Scenario {
     Scenario { name, base: Base::Ready, needs: ".", prepare: nothing, before: &[], verb, input: None, check }
 }
 

@@ -1,0 +1,208 @@
+//! Custom volumes, after a crash: whole under one of their names or not there, and what runs has what the records say.
+
+use super::checks::{created, kept, want};
+use super::common_root::State;
+use super::scenarios::{Scenario, scenario};
+
+const VOLUME: &[&str] = &["storage volume create default v1 user.x=old"];
+const SNAPSHOT: &[&str] = &[VOLUME[0], "storage volume snapshot create default v1 s1"];
+const USED: &[&str] = &[SNAPSHOT[0], SNAPSHOT[1], "create img c1", "storage volume attach default v1 c1 data /data"];
+const RUNS: &[&str] = &[VOLUME[0], "launch img c1"];
+const RUNS_WITH: &[&str] = &[VOLUME[0], "launch img c1", "storage volume attach default v1 c1 data /data"];
+
+pub const ALL: &[Scenario] = &[
+    scenario("volume create", "storage volume create default v1 user.x=old", made),
+    Scenario { before: VOLUME, ..scenario("volume set", "storage volume set default v1 user.x=new", there) },
+    Scenario { before: SNAPSHOT, ..scenario("volume delete", "storage volume delete default v1", gone) },
+    Scenario { before: SNAPSHOT, ..scenario("volume rename", "storage volume rename default v1 v2", renamed) },
+    Scenario { before: USED, ..scenario("volume rename, used", "storage volume rename default v1 v2", renamed_used) },
+    Scenario { before: VOLUME, ..scenario("volume snapshot", "storage volume snapshot create default v1 s1", taken) },
+    Scenario {
+        before: SNAPSHOT,
+        ..scenario("volume snapshot --reuse", "storage volume snapshot create default v1 s1 --reuse", there)
+    },
+    Scenario {
+        before: SNAPSHOT,
+        ..scenario("volume snapshot rename", "storage volume snapshot rename default v1 s1 s2", snapshot_renamed)
+    },
+    Scenario {
+        before: SNAPSHOT,
+        ..scenario("volume snapshot delete", "storage volume snapshot delete default v1 s1", snapshot_gone)
+    },
+    Scenario { before: SNAPSHOT, ..scenario("volume restore", "storage volume snapshot restore default v1 s1", taken) },
+    Scenario { before: SNAPSHOT, ..scenario("volume copy", "storage volume copy default/v1 default/v2", copied) },
+    Scenario { before: USED, ..scenario("start, volume", "start c1", kept_with) },
+    Scenario {
+        before: RUNS,
+        ..scenario("volume attach, running", "storage volume attach default v1 c1 data /data", attached)
+    },
+    Scenario {
+        before: RUNS,
+        ..scenario(
+            "volume attach-profile, running",
+            "storage volume attach-profile default v1 default data /data",
+            attached_by_profile,
+        )
+    },
+    Scenario {
+        before: RUNS_WITH,
+        ..scenario("volume detach, running", "storage volume detach default v1 c1 data", detached)
+    },
+    Scenario { before: RUNS_WITH, ..scenario("device set, running", "config device set c1 data path=/other", moved) },
+];
+
+/// Names as `storage volume list` has them, snapshots too.
+fn names(state: &State) -> Result<Vec<String>, String> {
+    // Settles what the killed command left.
+    state.run(&["storage", "volume", "create", "default", "settler"]).good()?;
+    state.run(&["storage", "volume", "delete", "default", "settler"]).good()?;
+    let all = state.run(&["storage", "volume", "list", "default", "-f", "csv", "-c", "tn"]).good()?;
+    Ok(all
+        .lines()
+        .filter_map(|l| l.strip_prefix("custom")?.split_once(',').map(|(_, name)| name.to_string()))
+        .collect())
+}
+
+/// It can be worked with, and deleted.
+fn whole(state: &State, name: &str) -> Result<(), String> {
+    let shown = state.run(&["storage", "volume", "show", "default", name]).good()?;
+    want(shown.contains("user.x: old") || shown.contains("user.x: new"), &format!("{name} is not whole: {shown}"))?;
+    state.run(&["storage", "volume", "snapshot", "create", "default", name, "probe"]).good()?;
+    state.run(&["storage", "volume", "snapshot", "restore", "default", name, "probe"]).good()?;
+    state.doctor()?;
+    state.run(&["storage", "volume", "delete", "default", name]).good().map(drop)
+}
+
+fn has(all: &[String], name: &str) -> bool {
+    all.iter().any(|n| n == name)
+}
+
+fn made(state: &State, done: bool) -> Result<(), String> {
+    let all = names(state)?;
+    want(!done || has(&all, "v1"), "it was reported made and is not there")?;
+    if has(&all, "v1") {
+        whole(state, "v1")
+    } else {
+        state.run(&["storage", "volume", "create", "default", "v1"]).good()?;
+        state.run(&["storage", "volume", "delete", "default", "v1"]).good().map(drop)
+    }
+}
+
+fn there(state: &State, _: bool) -> Result<(), String> {
+    want(has(&names(state)?, "v1"), "it is lost")?;
+    whole(state, "v1")
+}
+
+fn gone(state: &State, done: bool) -> Result<(), String> {
+    let all = names(state)?;
+    want(!done || !has(&all, "v1"), "it was reported deleted and is there")?;
+    want(has(&all, "v1") == has(&all, "v1/s1"), &format!("half of it is there: {all:?}"))?;
+    if has(&all, "v1") { whole(state, "v1") } else { Ok(()) }
+}
+
+/// The name it has, with its snapshot.
+fn one_name(state: &State, done: bool) -> Result<&'static str, String> {
+    let all = names(state)?;
+    want(has(&all, "v1") != has(&all, "v2"), &format!("neither or both are there: {all:?}"))?;
+    let now = if has(&all, "v2") { "v2" } else { "v1" };
+    want(!done || now == "v2", "it was reported renamed and is not")?;
+    want(has(&all, &format!("{now}/s1")), &format!("its snapshot is lost: {all:?}"))?;
+    Ok(now)
+}
+
+fn renamed(state: &State, done: bool) -> Result<(), String> {
+    let now = one_name(state, done)?;
+    state.run(&["storage", "volume", "snapshot", "restore", "default", now, "s1"]).good()?;
+    whole(state, now)
+}
+
+fn renamed_used(state: &State, done: bool) -> Result<(), String> {
+    let now = one_name(state, done)?;
+    let source = state.run(&["config", "device", "get", "c1", "data", "source"]).good()?;
+    want(source.trim() == now, &format!("the instance names {source:?}, there is {now}"))?;
+    kept(state, done)?;
+    whole(state, now)
+}
+
+/// The instance is whole; the volume as before.
+fn kept_with(state: &State, done: bool) -> Result<(), String> {
+    names(state)?;
+    kept(state, done)?;
+    whole(state, "v1")
+}
+
+fn taken(state: &State, done: bool) -> Result<(), String> {
+    let all = names(state)?;
+    want(!done || has(&all, "v1/s1"), "it was reported taken and is not there")?;
+    if has(&all, "v1/s1") {
+        state.run(&["storage", "volume", "snapshot", "restore", "default", "v1", "s1"]).good()?;
+    }
+    there(state, done)
+}
+
+fn snapshot_renamed(state: &State, done: bool) -> Result<(), String> {
+    let all = names(state)?;
+    want(has(&all, "v1/s1") != has(&all, "v1/s2"), &format!("neither or both are there: {all:?}"))?;
+    want(!done || has(&all, "v1/s2"), "it was reported renamed and is not")?;
+    let now = if has(&all, "v1/s2") { "s2" } else { "s1" };
+    state.run(&["storage", "volume", "snapshot", "restore", "default", "v1", now]).good()?;
+    there(state, done)
+}
+
+fn snapshot_gone(state: &State, done: bool) -> Result<(), String> {
+    want(!done || !has(&names(state)?, "v1/s1"), "it was reported deleted and is there")?;
+    there(state, done)
+}
+
+fn copied(state: &State, done: bool) -> Result<(), String> {
+    let all = names(state)?;
+    want(!done || has(&all, "v2"), "it was reported copied and is not there")?;
+    want(has(&all, "v2") == has(&all, "v2/s1"), &format!("half of it is there: {all:?}"))?;
+    if has(&all, "v2") {
+        whole(state, "v2")?;
+    }
+    there(state, done)
+}
+
+/// What runs of `c1` has the volume where its record says, and nowhere else.
+fn agreed(state: &State) -> Result<bool, String> {
+    names(state)?;
+    let shown = state.run(&["config", "show", "c1", "--expanded"]).good()?;
+    let at = shown.lines().find_map(|l| l.strip_prefix("    path: ").filter(|p| *p != "/"));
+    let Ok(record) = std::fs::read_to_string(state.path("run/instances/default_c1/run.toml")) else {
+        return Ok(at.is_some());
+    };
+    let record: toml::Table = record.parse().map_err(|e| format!("run record: {e}"))?;
+    let mounts =
+        std::fs::read_to_string(format!("/proc/{}/mountinfo", record["init_pid"])).map_err(|e| e.to_string())?;
+    let mounted: Vec<&str> =
+        mounts.lines().filter_map(|l| l.split(' ').nth(4)).filter(|p| ["/data", "/other"].contains(p)).collect();
+    want(mounted == at.into_iter().collect::<Vec<_>>(), &format!("on record {at:?}, mounted {mounted:?}"))?;
+    Ok(at.is_some())
+}
+
+fn attached(state: &State, done: bool) -> Result<(), String> {
+    want(agreed(state)? || !done, "it was reported attached and is not")?;
+    created(state, true)?;
+    there(state, done)
+}
+
+fn attached_by_profile(state: &State, done: bool) -> Result<(), String> {
+    want(agreed(state)? || !done, "it was reported attached and is not")?;
+    let _ = state.run(&["storage", "volume", "detach-profile", "default", "v1", "default"]);
+    want(!agreed(state)?, "it is attached still")?;
+    created(state, true)?;
+    there(state, done)
+}
+
+fn detached(state: &State, done: bool) -> Result<(), String> {
+    want(!agreed(state)? || !done, "it was reported detached and is there")?;
+    created(state, true)?;
+    there(state, done)
+}
+
+fn moved(state: &State, done: bool) -> Result<(), String> {
+    want(agreed(state)?, "its device is lost")?;
+    created(state, true)?;
+    there(state, done)
+}

@@ -1,0 +1,97 @@
+//! Snapshots of volumes, and copies within a pool and between pools.
+
+use super::support::{Ask, state};
+use super::{data, good, refused};
+use std::os::unix::fs::{MetadataExt, symlink};
+
+#[test]
+fn taken_and_restored() {
+    let Some(state) = state("volume_snapshots") else { return };
+    good(&state, &["create", "default", "v1", "snapshots.expiry=1d"]);
+    let root = data(&state, "v1");
+    // Names that mean something to drivers mean nothing in here.
+    std::fs::create_dir(root.join("work")).unwrap();
+    symlink(format!("../../images/{}", "a".repeat(64)), root.join("image")).unwrap();
+    std::fs::write(root.join("idmap"), "[]").unwrap();
+    std::fs::write(root.join("f"), "old").unwrap();
+    std::os::unix::fs::chown(root.join("f"), Some(1000), Some(1000)).unwrap();
+    assert_eq!(good(&state, &["snapshot", "create", "default", "v1"]), "Snapshot name is: snap0\n");
+    good(&state, &["snapshot", "create", "default", "v1", "s1", "--expiry", "2w", "--description", "first"]);
+    refused(&state, &["snapshot", "create", "default", "v1", "s1"], "Snapshot by that name already exists");
+    std::fs::write(root.join("f"), "new").unwrap();
+    good(&state, &["snapshot", "create", "default", "v1", "s2", "--no-expiry"]);
+    good(&state, &["snapshot", "create", "default", "v1", "snap0", "--reuse"]);
+    let all = good(&state, &["snapshot", "list", "default", "v1", "-f", "csv", "-c", "n"]);
+    assert_eq!(all.lines().collect::<std::collections::BTreeSet<_>>(), ["s1", "s2", "snap0"].into());
+    let rows = good(&state, &["list", "default", "-f", "csv", "-c", "tn", "type=custom"]);
+    assert_eq!(rows, "custom,v1\ncustom (snapshot),v1/s1\ncustom (snapshot),v1/s2\ncustom (snapshot),v1/snap0\n");
+    let shown = good(&state, &["snapshot", "show", "default", "v1/s1"]);
+    assert!(shown.starts_with("description: first\nexpires_at: 20") && shown.contains("\nname: s1\n"), "{shown}");
+    good(&state, &["snapshot", "restore", "default", "v1", "s1"]);
+    let file = std::fs::metadata(root.join("f")).unwrap();
+    assert_eq!((std::fs::read_to_string(root.join("f")).unwrap().as_str(), file.uid()), ("old", 1000));
+    assert!(root.join("work").is_dir() && root.join("image").is_symlink() && root.join("idmap").is_file());
+    good(&state, &["snapshot", "rename", "default", "v1", "s1", "s9"]);
+    refused(&state, &["snapshot", "rename", "default", "v1", "s9", "s2"], "Snapshot by that name already exists");
+    refused(&state, &["snapshot", "restore", "default", "v1", "s1"], "Storage volume snapshot not found");
+    refused(&state, &["snapshot", "create", "default", "v1", "a/b"], "snapshot name");
+    // In a running instance.
+    state.launch("c1", &[]).good().unwrap();
+    good(&state, &["attach", "default", "v1", "c1", "d", "/data"]);
+    good(&state, &["snapshot", "create", "default", "v1", "live"]);
+    refused(&state, &["snapshot", "restore", "default", "v1", "live"], "still in use by running instances");
+    state.good(&["stop", "-f", "c1"]);
+    good(&state, &["snapshot", "restore", "default", "v1", "s2"]);
+    state.good(&["start", "c1"]);
+    assert_eq!(state.sh("c1", "cat /data/f"), "new");
+    state.good(&["delete", "-f", "c1"]);
+    good(&state, &["rename", "default", "v1", "v2"]);
+    good(&state, &["snapshot", "restore", "default", "v2", "s9"]);
+    good(&state, &["snapshot", "delete", "default", "v2", "s9", "snap0"]);
+    good(&state, &["delete", "default", "v2"]);
+    state.finish();
+}
+
+#[test]
+fn copied_and_moved() {
+    let Some(state) = state("volume_copies") else { return };
+    let pool = "storage_pools: [{name: second, driver: dir}]\n";
+    let command = state.command(&["admin", "init", "--preseed"]);
+    crate::common_root::run(command, Some(pool), crate::common_root::PATIENCE).good().unwrap();
+    good(&state, &["create", "default", "v1", "user.a=old", "initial.uid=9"]);
+    std::fs::write(data(&state, "v1").join("f"), "old").unwrap();
+    good(&state, &["snapshot", "create", "default", "v1", "s1"]);
+    std::fs::write(data(&state, "v1").join("f"), "new").unwrap();
+    good(&state, &["set", "default", "v1", "user.a=new"]);
+    let second = |name: &str| {
+        let pool = stapes::base::names::PoolName::parse("second").unwrap();
+        state.layout().pool_custom(&pool).join(format!("default_{name}"))
+    };
+    assert_eq!(good(&state, &["copy", "default/v1", "second/v1"]), "Storage volume copied successfully!\n");
+    assert_eq!(std::fs::read_to_string(second("v1").join("f")).unwrap(), "new");
+    assert_eq!(std::fs::metadata(second("v1")).unwrap().uid(), 9);
+    good(&state, &["snapshot", "restore", "second", "v1", "s1"]);
+    assert_eq!(std::fs::read_to_string(second("v1").join("f")).unwrap(), "old");
+    good(&state, &["copy", "default/v1/s1", "default/then"]);
+    assert_eq!(std::fs::read_to_string(data(&state, "then").join("f")).unwrap(), "old");
+    assert_eq!(good(&state, &["get", "default", "then", "user.a"]), "old\n");
+    good(&state, &["copy", "default/v1", "default/alone", "--volume-only"]);
+    assert_eq!(good(&state, &["snapshot", "list", "default", "alone", "-f", "csv"]), "");
+    refused(&state, &["copy", "default/v1", "second/v1"], "Volume by that name already exists");
+    refused(&state, &["copy", "default/none", "second/v2"], "Storage volume not found");
+    refused(&state, &["copy", "default/v1/none", "second/v2"], "Storage volume snapshot not found");
+    refused(&state, &["copy", "v1", "second/v2"], "Invalid volume");
+    assert_eq!(good(&state, &["move", "second/v1", "default/v3"]), "Storage volume moved successfully!\n");
+    assert!(!second("v1").exists() && data(&state, "v3").join("f").exists());
+    good(&state, &["snapshot", "restore", "default", "v3", "s1"]);
+    state.good(&["create", "test", "c1"]);
+    good(&state, &["attach", "default", "v3", "c1", "d", "/data"]);
+    refused(&state, &["move", "default/v3", "second/v3"], "The storage volume is still in use");
+    good(&state, &["mv", "default/v3", "default/v4"]);
+    assert_eq!(state.good(&["config", "device", "get", "c1", "d", "source"]), "v4\n");
+    state.good(&["delete", "c1"]);
+    for name in ["v1", "then", "alone", "v4"] {
+        good(&state, &["delete", "default", name]);
+    }
+    state.finish();
+}

@@ -1,0 +1,115 @@
+//! Making, listing, showing, changing, renaming and deleting, without any instance.
+
+use super::support::{Ask, state};
+use super::{data, good, refused, volume};
+use std::os::unix::fs::MetadataExt;
+
+#[test]
+fn a_volume_through_its_life() {
+    let Some(state) = state("a_volume_through_its_life") else { return };
+    let made = ["create", "default", "v1", "initial.uid=5", "initial.gid=6", "initial.mode=750", "user.a=b"];
+    assert_eq!(good(&state, &made), "Storage volume v1 created\n");
+    let root = std::fs::metadata(data(&state, "v1")).unwrap();
+    assert_eq!((root.uid(), root.gid(), root.mode() & 0o7777), (5, 6, 0o750));
+    assert_eq!(std::fs::read_dir(data(&state, "v1")).unwrap().count(), 0, "no folder of ours in it");
+    good(&state, &["create", "default", "v2", "--description", "two words", "-t", "filesystem"]);
+    let plain = std::fs::metadata(data(&state, "v2")).unwrap();
+    assert_eq!((plain.uid(), plain.gid(), plain.mode() & 0o7777), (0, 0, 0o711));
+    let all = good(&state, &["list", "default", "type=custom", "-f", "csv"]);
+    assert_eq!(all, "custom,v1,,filesystem,0\ncustom,v2,two words,filesystem,0\n");
+    let all = good(&state, &["ls", "default", "type=custom", "--all-projects", "-c", "enuU", "-f", "csv"]);
+    assert_eq!(all, "default,v1,0,4.00KiB\ndefault,v2,0,4.00KiB\n");
+    let images = good(&state, &["list", "default", "type=image", "-f", "csv", "-c", "tcu"]);
+    assert_eq!(images, "image,filesystem,1\n");
+    let shown = good(&state, &["show", "default", "custom/v1"]);
+    let start = "config:\n  initial.gid: \"6\"\n  initial.mode: \"750\"\n  initial.uid: \"5\"\n  user.a: b\n\
+                 description: \"\"\nname: v1\ntype: custom\nused_by: []\nlocation: none\ncontent_type: filesystem\n\
+                 project: default\ncreated_at: ";
+    assert!(shown.starts_with(start), "{shown}");
+    good(&state, &["set", "default", "v1", "user.a=c", "size=1GiB"]);
+    good(&state, &["set", "-p", "default", "v1", "description=hello"]);
+    assert_eq!(good(&state, &["get", "default", "v1", "user.a"]), "c\n");
+    assert_eq!(good(&state, &["get", "-p", "default", "v1", "description"]), "hello\n");
+    good(&state, &["unset", "default", "v1", "size"]);
+    assert_eq!(good(&state, &["get", "default", "v1", "size"]), "\n");
+    let info = good(&state, &["info", "default", "v1"]);
+    assert!(
+        info.starts_with("Name: v1\nDescription: hello\nType: custom\nContent type: filesystem\nUsage: "),
+        "{info}"
+    );
+    assert_eq!(good(&state, &["rename", "default", "v1", "v3"]), "Renamed storage volume from \"v1\" to \"v3\"\n");
+    assert!(!data(&state, "v1").exists() && data(&state, "v3").is_dir());
+    for name in ["v2", "custom/v3"] {
+        good(&state, &["rm", "default", name]);
+    }
+    assert_eq!(good(&state, &["list", "default", "type=custom", "-f", "csv"]), "");
+    state.finish();
+}
+
+#[test]
+fn documents_and_defaults() {
+    let Some(state) = state("documents_and_defaults") else { return };
+    let with = |words: &[&str], input: &str| {
+        let command = state.command(&[&["storage", "volume"], words].concat());
+        crate::common_root::run(command, Some(input), crate::common_root::PATIENCE)
+    };
+    with(&["create", "default", "v1", "user.b=2"], "config: {user.a: 1}\ndescription: from a file\n").good().unwrap();
+    assert_eq!(good(&state, &["get", "default", "v1", "user.a"]), "1\n");
+    assert_eq!(good(&state, &["get", "default", "v1", "user.b"]), "2\n");
+    with(&["edit", "default", "v1"], "config: {user.c: x}\nname: shown\n").good().unwrap();
+    let shown = good(&state, &["show", "default", "v1"]);
+    assert!(shown.starts_with("config:\n  user.c: x\ndescription: \"\"\n"), "{shown}");
+    with(&["edit", "default", "v1"], "- a\n").clean_failure().unwrap();
+    good(&state, &["delete", "default", "v1"]);
+    state.finish();
+}
+
+#[test]
+fn what_is_refused() {
+    let Some(state) = state("volumes_what_is_refused") else { return };
+    good(&state, &["create", "default", "v1"]);
+    refused(&state, &["create", "default", "v1"], "Volume by that name already exists");
+    refused(&state, &["create", "nowhere", "v1"], "Storage pool not found");
+    refused(&state, &["create", "default", "v2", "-t", "block"], "type block are not supported");
+    refused(&state, &["create", "default", "v2", "x=y"], "Invalid option for volume \"v2\" option \"x\"");
+    refused(&state, &["create", "default", "v2", "initial.mode=9"], "Invalid value for volume \"v2\"");
+    for bad in ["a/b", "..", ".", "a b", "a@b", "-a", "", "a\nb", &"x".repeat(65), "custom/../x"] {
+        volume(&state, &["create", "default", "--", bad]).clean_failure().unwrap();
+    }
+    refused(&state, &["delete", "default", "v2"], "Storage volume not found");
+    refused(&state, &["delete", "default", "image/x"], "Only \"custom\" volumes can be deleted");
+    refused(&state, &["rename", "default", "v1", "v1"], "already exists");
+    refused(&state, &["rename", "default", "v1", "../v"], "Invalid volume name");
+    refused(&state, &["set", "default", "v1", "initial.uid=7"], "cannot be changed after creation");
+    refused(&state, &["show", "default", "container/none"], "Storage volume not found");
+    refused(&state, &["show", "default", "v1/none"], "Storage volume snapshot not found");
+    refused(&state, &["detach", "default", "v1", "none"], "not found");
+    // Data without a record, and the other way round.
+    std::fs::rename(data(&state, "v1"), data(&state, "v9")).unwrap();
+    let seen = state.run(&["doctor", "-f", "csv"]);
+    assert!(
+        seen.stdout.contains("its data are missing") && seen.stdout.contains("it has data and no record"),
+        "{seen}"
+    );
+    refused(&state, &["create", "default", "v9"], "already exists");
+    let _ = state.run(&["doctor", "--fix"]);
+    assert!(!data(&state, "v9").exists(), "what nobody has a record of is gone");
+    good(&state, &["delete", "default", "v1"]);
+    state.finish();
+}
+
+#[test]
+fn a_damaged_record_can_be_deleted() {
+    let Some(state) = state("a_damaged_record_can_be_deleted") else { return };
+    good(&state, &["create", "default", "v1"]);
+    good(&state, &["create", "default", "v2"]);
+    let record = state.path("state/projects/default/volumes/default/v1.toml");
+    std::fs::write(&record, "format = 1\nx = 1\n").unwrap();
+    let all = good(&state, &["list", "default", "type=custom", "-f", "csv"]);
+    assert!(all.contains("custom,v1,") && all.contains("ERROR: ") && all.contains("custom,v2,,filesystem,0"), "{all}");
+    volume(&state, &["show", "default", "v1"]).clean_failure().unwrap();
+    volume(&state, &["set", "default", "v1", "user.a=b"]).clean_failure().unwrap();
+    good(&state, &["delete", "default", "v1"]);
+    good(&state, &["delete", "default", "v2"]);
+    state.finish();
+}
