@@ -92,6 +92,8 @@ fn carry_out(
     leaving.sort_by(|a, b| b.mount.target.cmp(&a.mount.target));
     for old in &leaving {
         let device = &old.mount.device;
+        // Half of it may be gone from here on: it is made anew should it stay after all.
+        board.set(Mounted { done: false, ..old.clone() })?;
         fault::point("live.disk.stop")?;
         disks::detach(container, &old.mount, old.id).with_context(|| format!("Failed to stop device \"{device}\""))?;
         fault::point("live.disk.out")?;
