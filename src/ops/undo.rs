@@ -24,34 +24,8 @@ pub fn open(layout: &Layout, access: Access) -> Result<Store> {
 impl Undoer for OpsUndoer {
     fn perform(&self, store: &Store, action: &Action) -> Result<()> {
         match action {
-            Action::RemoveVolume(v) => {
-                let Some(driver) = pool::open(store, &PoolName::parse(&v.pool)?)? else { return Ok(()) };
-                if v.kind == Kind::Image {
-                    return image(store, driver.as_ref(), &v.name);
-                }
-                let volume = volume(v)?;
-                driver.delete(&volume)?;
-                empty(driver.as_ref(), |trash| trash.was_volume(&volume))
-            }
-            Action::FinishRestore(v) => {
-                let Some(driver) = pool::open(store, &PoolName::parse(&v.pool)?)? else { return Ok(()) };
-                let volume = volume(v)?;
-                driver.finish_restore(&volume)?;
-                empty(driver.as_ref(), |trash| trash.was_volume(&volume))
-            }
-            Action::AbortRestore(v) => {
-                let Some(driver) = pool::open(store, &PoolName::parse(&v.pool)?)? else { return Ok(()) };
-                driver.abort_restore(&volume(v)?)
-            }
-            Action::RenameVolume { volume: from, to } => {
-                let Some(driver) = pool::open(store, &PoolName::parse(&from.pool)?)? else { return Ok(()) };
-                let target = volume(&Named { name: to.clone(), ..from.clone() })?;
-                let from = volume(from)?;
-                match (driver.exists(&from)?, driver.exists(&target)?) {
-                    (true, false) => driver.rename(&from, &target),
-                    _ => Ok(()),
-                }
-            }
+            Action::RemoveVolume(v) | Action::FinishRestore(v) | Action::AbortRestore(v) => in_pool(store, v, action),
+            Action::RenameVolume { volume, .. } => in_pool(store, volume, action),
             Action::FreeCpus { project, name } => {
                 cpus::release(store, (&ProjectName::parse(project)?, &InstanceName::parse(name)?))
             }
@@ -85,6 +59,36 @@ impl Undoer for OpsUndoer {
             }
             other => Err(Error::internal(format!("Nobody here can undo {other:?}"))),
         }
+    }
+}
+
+/// The actions on a volume; where its pool is gone, there is nothing to do.
+fn in_pool(store: &Store, named: &Named, action: &Action) -> Result<()> {
+    let Some(driver) = pool::open(store, &PoolName::parse(&named.pool)?)? else { return Ok(()) };
+    match action {
+        Action::RemoveVolume(v) => {
+            if v.kind == Kind::Image {
+                return image(store, driver.as_ref(), &v.name);
+            }
+            let volume = volume(v)?;
+            driver.delete(&volume)?;
+            empty(driver.as_ref(), |trash| trash.was_volume(&volume))
+        }
+        Action::FinishRestore(v) => {
+            let volume = volume(v)?;
+            driver.finish_restore(&volume)?;
+            empty(driver.as_ref(), |trash| trash.was_volume(&volume))
+        }
+        Action::AbortRestore(v) => driver.abort_restore(&volume(v)?),
+        Action::RenameVolume { volume: from, to } => {
+            let target = volume(&Named { name: to.clone(), ..from.clone() })?;
+            let from = volume(from)?;
+            match (driver.exists(&from)?, driver.exists(&target)?) {
+                (true, false) => driver.rename(&from, &target),
+                _ => Ok(()),
+            }
+        }
+        other => Err(Error::internal(format!("{other:?} is about no volume"))),
     }
 }
 

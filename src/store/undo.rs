@@ -328,21 +328,8 @@ impl Store {
             Action::RemoveCgroup { path } => cgroup(path)?.map_or(Ok(()), |group| group.remove()),
             Action::RemoveProfile { name, cgroup } => remove_profile(name, cgroup),
             Action::Unmount { path } => unmount(path),
-            Action::RemoveLink { .. }
-            | Action::RemoveVolume(_)
-            | Action::FinishRestore(_)
-            | Action::AbortRestore(_)
-            | Action::RenameVolume { .. }
-            | Action::StopDevices { .. }
-            | Action::FreeCpus { .. }
-            | Action::RenewLimits { .. }
-            | Action::RenewNics { .. }
-            | Action::RenewDisks { .. }
-            | Action::RenewProxies { .. }
-            | Action::RenewAcls { .. }
-            | Action::RenewZones
-            | Action::RenewForwards { .. }
-            | Action::StopNetwork { .. } => self.undoer.perform(self, action),
+            // The rest takes storage, devices or networks.
+            other => self.undoer.perform(self, other),
         }
     }
 
