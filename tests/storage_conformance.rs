@@ -7,6 +7,8 @@
     reason = "a test: its files are no records"
 )]
 
+#[path = "storage_conformance/custom.rs"]
+mod custom;
 #[path = "storage_conformance/faithful.rs"]
 mod faithful;
 #[path = "storage_conformance/support.rs"]

@@ -12,7 +12,7 @@ use crate::store::Store;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Addresses of what is in a project: images (they are the default project's), instances, profiles.
+/// Addresses of what is in a project: images (they are the default project's), instances, profiles, volumes.
 fn used_by(store: &Store, name: &ProjectName) -> Result<Vec<String>> {
     let mut all = Vec::new();
     if name.is_default() {
@@ -20,6 +20,9 @@ fn used_by(store: &Store, name: &ProjectName) -> Result<Vec<String>> {
     }
     all.extend(store.instance_names(name)?.iter().map(|n| url::instance(name, n)));
     all.extend(store.profiles(name)?.iter().map(|(n, _)| url::profile(name, n)));
+    for (owner, pool) in store.volume_places()?.into_iter().filter(|(owner, _)| owner == name) {
+        all.extend(store.volumes(&owner, &pool)?.iter().map(|(n, _)| url::volume(name, &pool, n)));
+    }
     Ok(all)
 }
 

@@ -319,8 +319,8 @@ fn what_cannot_be_plugged_in_changes_nothing() {
             "Parent device \"testbr0\" doesn't support SR-IOV",
         ),
         (
-            "config device add c1 d disk source=/tmp path=/mnt",
-            "Failed to start device \"d\": Devices of a running instance",
+            "config device add c1 d unix-char source=/dev/null path=/dev/x",
+            "Failed to start device \"d\": The root disk of a running instance",
         ),
     ] {
         let out = refused(&state, words);
