@@ -7,6 +7,8 @@
 )]
 
 mod common_root;
+#[path = "root_volumes/files.rs"]
+mod files;
 #[path = "root_volumes/live.rs"]
 mod live;
 #[path = "root_volumes/mounted.rs"]

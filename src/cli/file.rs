@@ -184,12 +184,12 @@ pub fn owner(id: i64) -> Result<Option<u32>> {
 }
 
 /// Owner and mode of the options.
-fn attributes(uid: i64, gid: i64, bits: Option<&str>) -> Result<Attributes> {
+pub(super) fn attributes(uid: i64, gid: i64, bits: Option<&str>) -> Result<Attributes> {
     Ok(Attributes { uid: owner(uid)?, gid: owner(gid)?, mode: bits.map(mode).transpose()? })
 }
 
 impl Transfer {
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         if [self.no_dereference, self.follow, self.dereference].into_iter().filter(|f| *f).count() > 1 {
             let text = "--no-dereference/-P, --follow/-H, and --dereference/-L are mutually exclusive";
             return Err(Error::invalid(text));
@@ -224,7 +224,11 @@ impl<'a> Opened<'a> {
 }
 
 /// Draws the progress of transfers: `Pushing a to b: 12%`.
-fn drawing<'a>(progress: &'a Progress, verb: &'a str, joint: &'a str) -> impl FnMut(file::Transfer<'_>) + 'a {
+pub(super) fn drawing<'a>(
+    progress: &'a Progress,
+    verb: &'a str,
+    joint: &'a str,
+) -> impl FnMut(file::Transfer<'_>) + 'a {
     move |t| {
         let status = match t.total.filter(|total| *total > 0) {
             Some(total) => format!("{}%", t.done.saturating_mul(100) / total),
@@ -379,10 +383,10 @@ impl Edit {
 }
 
 /// Names of the standard streams, as Incus knows them.
-const STDIN: [&str; 3] = ["-", "/dev/stdin", "/dev/fd/0"];
-const STDOUT: [&str; 3] = ["-", "/dev/stdout", "/dev/fd/1"];
+pub(super) const STDIN: [&str; 3] = ["-", "/dev/stdin", "/dev/fd/0"];
+pub(super) const STDOUT: [&str; 3] = ["-", "/dev/stdout", "/dev/fd/1"];
 
-fn split_last(words: &[String]) -> Result<(&String, &[String])> {
+pub(super) fn split_last(words: &[String]) -> Result<(&String, &[String])> {
     words.split_last().ok_or_else(|| Error::invalid("not enough arguments; expected a value for “<path>”"))
 }
 

@@ -69,6 +69,7 @@ mod snapshot_config;
 pub mod storage;
 mod storage_volume;
 mod storage_volume_copy;
+mod storage_volume_file;
 mod storage_volume_list;
 mod storage_volume_snapshot;
 mod storage_volume_use;

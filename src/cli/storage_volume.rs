@@ -4,6 +4,7 @@ use super::complete;
 use super::edit::edit;
 use super::output::yaml;
 use super::storage_volume_copy::{Copy, Move};
+use super::storage_volume_file::File;
 use super::storage_volume_list::{Info, List};
 use super::storage_volume_snapshot::Snapshot;
 use super::storage_volume_use::{Attach, AttachProfile, Detach, DetachProfile};
@@ -36,6 +37,8 @@ pub enum Volume {
     DetachProfile(DetachProfile),
     /// Edit storage volume configurations as YAML
     Edit(One),
+    #[command(subcommand)]
+    File(File),
     Get(Get),
     Info(Info),
     #[command(visible_alias = "ls")]
@@ -257,6 +260,7 @@ impl Volume {
             Self::Detach(detach) => detach.run(cx),
             Self::DetachProfile(detach) => detach.run(cx),
             Self::Edit(one) => edited(cx, &one.place),
+            Self::File(file) => file.run(cx),
             Self::Get(get) => get.run(cx),
             Self::Info(info) => info.run(cx),
             Self::List(list) => list.run(cx),

@@ -13,7 +13,7 @@ use crate::error::{Context, Error, Result};
 use crate::guest::Root;
 use crate::guest::files::{self, Attributes, Content, Found, Pulled};
 use crate::store::Store;
-use crate::store::lock::{Exclusive, Held, InstanceKey};
+use crate::store::lock::{Exclusive, Held, InstanceKey, Shared, VolumeKey};
 use crate::sys::path::{self, Links};
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
@@ -29,6 +29,7 @@ pub struct Files {
     root: OwnedFd,
     ids: IdMap,
     _held: Option<Held<InstanceKey, Exclusive>>,
+    _volume: Option<Held<VolumeKey, Shared>>,
     _scratch: Option<tempfile::TempDir>,
 }
 
@@ -50,6 +51,11 @@ impl Files {
         }
     }
 
+    /// Those of a custom volume, which stays meanwhile; owners in it are not shifted. `root`: its folder.
+    pub(super) fn of_volume(root: OwnedFd, held: Held<VolumeKey, Shared>) -> Self {
+        Self { root, ids: IdMap::default(), _held: None, _volume: Some(held), _scratch: None }
+    }
+
     fn of_running(store: &Store, project: &ProjectName, name: &InstanceName) -> Result<Option<Self>> {
         let loaded = load::load(store, project, name)?;
         let Some(running) = load::running(store, project, name)? else { return Ok(None) };
@@ -62,7 +68,7 @@ impl Files {
             unprivileged: map.is_some(),
         };
         let root = attach::root(&target)?;
-        Ok(Some(Self { root, ids: map.unwrap_or_default(), _held: None, _scratch: None }))
+        Ok(Some(Self { root, ids: map.unwrap_or_default(), _held: None, _volume: None, _scratch: None }))
     }
 
     fn of_stopped(store: &Store, held: Held<InstanceKey, Exclusive>) -> Result<Self> {
@@ -74,7 +80,7 @@ impl Files {
         let scratch = tempfile::tempdir_in(&store.layout().run).context("Failed creating a folder for mounting")?;
         let options = rootfs::Options { nodev: true, scratch: Some(scratch.path()), ..rootfs::Options::default() };
         let root = rootfs::mount(&root.rootfs, &options)?;
-        Ok(Self { root, ids, _held: Some(held), _scratch: Some(scratch) })
+        Ok(Self { root, ids, _held: Some(held), _volume: None, _scratch: Some(scratch) })
     }
 
     fn root(&self) -> Root<'_> {

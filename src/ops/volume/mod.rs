@@ -15,6 +15,7 @@ mod users;
 
 pub use users::{User, all_users, users};
 
+use super::file::Files;
 use super::{load, pool};
 use crate::base::names::{PoolName, ProjectName, SnapshotName, VolumeName};
 use crate::error::{Context, Error, Result};
@@ -227,6 +228,17 @@ fn folder_of(driver: &dyn Driver, volume: &Volume) -> Result<std::path::PathBuf>
         Rootfs::Dir { path } => Ok(path),
         Rootfs::Overlay { .. } => Err(Error::internal("A custom volume has layers")),
     }
+}
+
+/// The files of a volume, open; it is neither deleted nor restored meanwhile.
+///
+/// # Errors
+/// Not found; busy.
+pub fn files(store: &Store, of: Of<'_>) -> Result<Files> {
+    let held = store.lock(of.key(store)?, "")?;
+    need(store, held.key())?;
+    let root = crate::sys::path::open_root(&folder(store, held.key())?)?;
+    Ok(Files::of_volume(root, held))
 }
 
 /// A volume's record, under any lock of it.
