@@ -11,11 +11,12 @@ use super::layout::rel;
 use crate::base::names::PoolName;
 use crate::error::{Context, Error, Result};
 use crate::fault;
+use crate::sys::btrfs;
 use rustix::fs::{AtFlags, CWD, FileType, IFlags, Mode, OFlags, RawDir, ResolveFlags};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -121,7 +122,6 @@ impl Store {
 
 /// Removes `name` in `parent` with all below it. `false`: it was not there.
 pub(super) fn remove_tree(parent: &Dir, name: &OsStr) -> io::Result<bool> {
-    use std::os::fd::AsFd;
     remove_at(parent.as_fd(), name)
 }
 
@@ -183,6 +183,10 @@ impl Remover {
             return self.move_up(folder, name).map(|()| true);
         }
         let fd = enter(folder, name)?;
+        // A subvolume, which a guest may have made too, goes as a whole; where that fails, file by file.
+        if btrfs::is_subvolume(fd.as_fd()).unwrap_or(false) && btrfs::destroy_tree(folder, name).is_ok() {
+            return Ok(true);
+        }
         if depth == 0 {
             self.top = Some(fd.try_clone().map_err(|_| Errno::MFILE)?);
         }
@@ -202,7 +206,6 @@ impl Remover {
 
     /// Removes the entries of a folder; how many went.
     fn content(&mut self, fd: &OwnedFd, depth: usize) -> Result<usize, Errno> {
-        use std::os::fd::AsFd;
         let mut buffer = Vec::with_capacity(16 * 1024);
         let mut entries = RawDir::new(fd, buffer.spare_capacity_mut());
         let mut removed = 0;

@@ -14,11 +14,15 @@ const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
 const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
 const LO_FLAGS_READ_ONLY: u32 = 1;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
+const LO_FLAGS_DIRECT_IO: u32 = 16;
+const LOOP_SET_CAPACITY: libc::Ioctl = 0x4C07;
+const LOOP_GET_STATUS64: libc::Ioctl = 0x4C05;
 /// Another process may take the free device before us.
 const TRIES: u32 = 64;
 
 /// `struct loop_info64` of include/uapi/linux/loop.h.
 #[repr(C)]
+#[derive(Clone, Copy)]
 struct LoopInfo64 {
     device: u64,
     inode: u64,
@@ -62,6 +66,41 @@ impl LoopDevice {
         use std::os::fd::AsFd;
         self.fd.as_fd()
     }
+
+    /// Has the device take the size that its file has by now.
+    ///
+    /// # Errors
+    /// As ioctl(2).
+    pub fn follow_size(&self) -> Result<()> {
+        // SAFETY: the request takes no argument.
+        match unsafe { libc::ioctl(self.fd.as_raw_fd(), LOOP_SET_CAPACITY, 0) } {
+            0 => Ok(()),
+            _ => Err(Error::from(std::io::Error::last_os_error()).context("LOOP_SET_CAPACITY")),
+        }
+    }
+}
+
+/// The device that has the open `file` as its content already, whoever made it.
+///
+/// # Errors
+/// The list of devices cannot be read.
+pub fn find(file: BorrowedFd<'_>) -> Result<Option<LoopDevice>> {
+    let wanted = call("fstat", rustix::fs::fstat(file))?;
+    for entry in std::fs::read_dir("/sys/block").context("Failed listing block devices")? {
+        let entry = entry?;
+        let number = entry.file_name().to_str().and_then(|name| name.strip_prefix("loop")?.parse::<u32>().ok());
+        let Some(number) = number.filter(|_| entry.path().join("loop").exists()) else { continue };
+        let path = format!("/dev/loop{number}");
+        let Ok(fd) = rustix::fs::openat(CWD, path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) else { continue };
+        let mut info = EMPTY;
+        // SAFETY: `info` has the kernel's layout and is written during the call.
+        let n = unsafe { libc::ioctl(fd.as_raw_fd(), LOOP_GET_STATUS64, &raw mut info) };
+        #[allow(clippy::unnecessary_cast, reason = "the field types differ between architectures")]
+        if n == 0 && info.inode == wanted.st_ino && info.device == wanted.st_dev as u64 {
+            return Ok(Some(LoopDevice { fd, number }));
+        }
+    }
+    Ok(None)
 }
 
 /// Gives a free loop device the open `file` as its content.
@@ -69,6 +108,19 @@ impl LoopDevice {
 /// # Errors
 /// No right to loop devices, none there, or those of ioctl(2).
 pub fn attach(file: BorrowedFd<'_>, read_only: bool) -> Result<LoopDevice> {
+    attach_with(file, if read_only { LO_FLAGS_READ_ONLY } else { 0 })
+}
+
+/// [`attach`] for a file system that is written: past the page cache where the file's own file system can (the kernel goes
+/// through the cache else), so that nothing is cached twice.
+///
+/// # Errors
+/// As [`attach`].
+pub fn attach_disk(file: BorrowedFd<'_>) -> Result<LoopDevice> {
+    attach_with(file, LO_FLAGS_DIRECT_IO)
+}
+
+fn attach_with(file: BorrowedFd<'_>, flags: u32) -> Result<LoopDevice> {
     let open = |path: &str, flags| call("open", rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty()));
     let control = open("/dev/loop-control", OFlags::RDWR).context("Failed opening \"/dev/loop-control\"")?;
     for _ in 0..TRIES {
@@ -76,9 +128,9 @@ pub fn attach(file: BorrowedFd<'_>, read_only: bool) -> Result<LoopDevice> {
         let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) };
         let number = u32::try_from(number)
             .map_err(|_| Error::from(std::io::Error::last_os_error()).context("LOOP_CTL_GET_FREE"))?;
-        let access = if read_only { OFlags::RDONLY } else { OFlags::RDWR };
+        let access = if flags & LO_FLAGS_READ_ONLY != 0 { OFlags::RDONLY } else { OFlags::RDWR };
         let fd = open(&format!("/dev/loop{number}"), access)?;
-        match configure(&fd, file, read_only) {
+        match configure(&fd, file, flags) {
             Ok(()) => return Ok(LoopDevice { fd, number }),
             Err(e) if e.errno() == Some(libc::EBUSY) => {}
             Err(e) => return Err(e),
@@ -87,25 +139,27 @@ pub fn attach(file: BorrowedFd<'_>, read_only: bool) -> Result<LoopDevice> {
     Err(Error::failed("No free loop device"))
 }
 
-fn configure(device: &OwnedFd, file: BorrowedFd<'_>, read_only: bool) -> Result<()> {
+const EMPTY: LoopInfo64 = LoopInfo64 {
+    device: 0,
+    inode: 0,
+    rdevice: 0,
+    offset: 0,
+    size_limit: 0,
+    number: 0,
+    encrypt_type: 0,
+    encrypt_key_size: 0,
+    flags: 0,
+    file_name: [0; 64],
+    crypt_name: [0; 64],
+    encrypt_key: [0; 32],
+    init: [0; 2],
+};
+
+fn configure(device: &OwnedFd, file: BorrowedFd<'_>, flags: u32) -> Result<()> {
     let config = LoopConfig {
         fd: u32::try_from(file.as_raw_fd()).map_err(|_| Error::internal("Bad descriptor"))?,
         block_size: 0,
-        info: LoopInfo64 {
-            device: 0,
-            inode: 0,
-            rdevice: 0,
-            offset: 0,
-            size_limit: 0,
-            number: 0,
-            encrypt_type: 0,
-            encrypt_key_size: 0,
-            flags: LO_FLAGS_AUTOCLEAR | if read_only { LO_FLAGS_READ_ONLY } else { 0 },
-            file_name: [0; 64],
-            crypt_name: [0; 64],
-            encrypt_key: [0; 32],
-            init: [0; 2],
-        },
+        info: LoopInfo64 { flags: LO_FLAGS_AUTOCLEAR | flags, ..EMPTY },
         reserved: [0; 8],
     };
     // SAFETY: `config` has the kernel's layout and is only read during the call.

@@ -8,6 +8,7 @@
 #[cfg(any(test, feature = "faults"))]
 pub mod alloc_guard;
 pub mod bpf;
+pub mod btrfs;
 pub mod child;
 pub mod clone;
 pub mod cred;
