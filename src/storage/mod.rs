@@ -10,10 +10,13 @@
 //! needs to pass these folders: its root is mounted by descriptor and looked up from there.
 //!
 //! Durability: see [`Images::commit_image`] and [`Driver::create_from_image`].
+mod btrfs;
 mod dir;
+pub mod disk;
 mod overlay;
 mod pool;
 pub mod probe;
+pub mod source;
 mod tree;
 mod volume;
 
@@ -28,7 +31,7 @@ use crate::model::attach::Rootfs;
 use std::path::{Path, PathBuf};
 
 /// Names of the drivers, the preferred one first.
-pub const DRIVERS: &[&str] = &["overlay", "dir"];
+pub const DRIVERS: &[&str] = &["overlay", "dir", "btrfs"];
 
 /// What a driver can do; what the file system below it can do is [`probe::Features`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -272,6 +275,7 @@ pub trait Driver: Images {
 pub fn driver(name: &str, data: &Path) -> Result<Box<dyn Driver>> {
     match name {
         "dir" => Ok(Box::new(dir::Dir::new(pool::Pool::open(data)?))),
+        "btrfs" => Ok(Box::new(btrfs::Btrfs::new(pool::Pool::open(data)?)?)),
         "overlay" => Ok(Box::new(overlay::Overlay::new(pool::Pool::open(data)?))),
         _ => Err(Error::invalid(format!("Unknown storage driver \"{name}\""))),
     }

@@ -1,0 +1,191 @@
+//! Driver `btrfs`: images and volumes are subvolumes, made from each other by snapshots in a time that does not depend on
+//! their size. All of it by ioctl (`sys::btrfs`), no program is run.
+//!
+//! A volume: `rootfs/`, `metadata.yaml`, `templates/`, as with `dir`. Volumes do not need their image any more: blocks are
+//! shared, not names. Subvolumes that a guest has made in its own are copied and removed with it, as Incus does. Nothing is
+//! marked read-only: a read-only subvolume cannot be moved to the trash, and nobody but us gets at an image.
+
+use super::pool::Pool;
+use super::tree;
+use super::volume::{Staging, Trash, Volume, VolumeKind};
+use super::{Caps, Driver, ImageFate, Images, Usage};
+use crate::base::idmap::IdMap;
+use crate::base::names::Fingerprint;
+use crate::error::{Context, Error, Result};
+use crate::fault;
+use crate::model::attach::Rootfs;
+use crate::sys::btrfs;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::Mode;
+use std::ffi::CString;
+use std::path::PathBuf;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Btrfs {
+    pool: Pool,
+}
+
+impl Btrfs {
+    /// # Errors
+    /// The pool's folder is not on btrfs.
+    pub fn new(pool: Pool) -> Result<Self> {
+        if !btrfs::is_btrfs(pool.open_dir("images")?.as_fd())? {
+            let message =
+                format!("Storage pool directory \"{}\" is not on a btrfs filesystem", pool.path("").display());
+            return Err(Error::invalid(message));
+        }
+        Ok(Self { pool })
+    }
+
+    /// The folder that `rel` is in, open, and its name there.
+    fn place(&self, rel: &str) -> Result<(OwnedFd, CString)> {
+        let (folder, name) = rel.split_once('/').ok_or_else(|| Error::internal("Not a path in a pool"))?;
+        let name = CString::new(name).map_err(|_| Error::invalid("Invalid volume name"))?;
+        Ok((self.pool.open_dir(folder)?, name))
+    }
+
+    /// Makes an empty subvolume at `rel`, 0700; what was there is thrown away.
+    fn make(&self, rel: &str) -> Result<()> {
+        self.pool.remove(rel)?;
+        let (folder, name) = self.place(rel)?;
+        btrfs::create(folder.as_fd(), &name)
+            .map_err(Error::from)
+            .with_context(|| format!("Failed creating subvolume \"{}\"", self.pool.path(rel).display()))?;
+        Ok(rustix::fs::fchmod(self.pool.open_dir(rel)?, Mode::RWXU)?)
+    }
+
+    /// Makes `to` a snapshot of `from`, with what is nested in that if `whole`; without, it appears at once.
+    fn snapshot(&self, from: &str, to: &str, whole: bool) -> Result<()> {
+        let source = self.pool.open_dir(from)?;
+        let (folder, name) = self.place(to)?;
+        let make = if whole { btrfs::snapshot_tree } else { btrfs::snapshot };
+        make(source.as_fd(), folder.as_fd(), &name)
+            .map_err(Error::from)
+            .with_context(|| format!("Failed creating snapshot \"{}\"", self.pool.path(to).display()))
+    }
+}
+
+impl Images for Btrfs {
+    fn begin_image(&self, staging: &Staging) -> Result<PathBuf> {
+        self.make(&staging.path())?;
+        Ok(self.pool.path(&staging.path()))
+    }
+
+    fn commit_image(&self, staging: &Staging, image: &Fingerprint) -> Result<()> {
+        self.pool.commit_image(staging, image)
+    }
+
+    fn abort_image(&self, staging: &Staging) -> Result<Option<Trash>> {
+        self.pool.abort_image(staging)
+    }
+
+    fn staged_images(&self) -> Result<Vec<Staging>> {
+        self.pool.staged_images()
+    }
+
+    fn has_image(&self, image: &Fingerprint) -> Result<bool> {
+        self.pool.has_image(image)
+    }
+
+    fn image_metadata(&self, image: &Fingerprint) -> PathBuf {
+        self.pool.path(&Pool::image(image))
+    }
+
+    fn delete_image(&self, image: &Fingerprint) -> Result<ImageFate> {
+        self.pool.discard_image(image).map(ImageFate::Gone)
+    }
+
+    fn image_users(&self, _image: &Fingerprint) -> Result<Vec<Volume>> {
+        Ok(Vec::new())
+    }
+
+    fn images(&self) -> Result<Vec<Fingerprint>> {
+        self.pool.images()
+    }
+}
+
+impl Driver for Btrfs {
+    fn name(&self) -> &'static str {
+        "btrfs"
+    }
+
+    fn caps(&self) -> Caps {
+        Caps { instant_clone: true, uses_image: false, shift_on_disk: false }
+    }
+
+    fn create_from_image(&self, volume: &Volume, image: &Fingerprint) -> Result<()> {
+        self.pool.absent(volume)?;
+        if !self.pool.has_image(image)? {
+            return Err(Error::not_found(format!("Image \"{image}\" is not in the storage pool")));
+        }
+        self.pool.remove(&volume.staged())?;
+        fault::point("storage.volume.begun")?;
+        // One step, and on disk when it is done: an image has nothing nested in it.
+        self.snapshot(&Pool::image(image), &volume.path(), false)?;
+        fault::point("storage.volume.made")
+    }
+
+    fn create_empty(&self, volume: &Volume) -> Result<()> {
+        self.pool.absent(volume)?;
+        let staged = volume.staged();
+        self.make(&staged)?;
+        let rootfs = format!("{staged}/rootfs");
+        self.pool.make_dir(&rootfs)?;
+        rustix::fs::fchmod(self.pool.open_dir(&rootfs)?, Mode::from_raw_mode(0o755))?;
+        self.pool.appear(volume)
+    }
+
+    fn copy(&self, from: &Volume, to: &Volume) -> Result<()> {
+        self.pool.present(from)?;
+        self.pool.absent(to)?;
+        self.pool.remove(&to.staged())?;
+        fault::point("storage.volume.begun")?;
+        self.snapshot(&from.path(), &to.staged(), true)?;
+        self.pool.appear(to)
+    }
+
+    fn rename(&self, from: &Volume, to: &Volume) -> Result<()> {
+        self.pool.rename_volume(from, to)
+    }
+
+    fn delete(&self, volume: &Volume) -> Result<Option<Trash>> {
+        self.pool.discard_volume(volume)
+    }
+
+    fn exists(&self, volume: &Volume) -> Result<bool> {
+        self.pool.has(&volume.path())
+    }
+
+    fn list(&self, kind: VolumeKind) -> Result<Vec<Volume>> {
+        self.pool.volumes(kind)
+    }
+
+    fn rootfs(&self, volume: &Volume) -> Result<Rootfs> {
+        self.pool.present(volume)?;
+        Ok(Rootfs::Dir { path: self.pool.path(&format!("{}/rootfs", volume.path())) })
+    }
+
+    fn metadata(&self, volume: &Volume) -> Result<PathBuf> {
+        self.pool.present(volume)?;
+        Ok(self.pool.path(&volume.path()))
+    }
+
+    fn usage(&self, volume: &Volume) -> Result<Usage> {
+        self.pool.present(volume)?;
+        tree::usage(self.pool.open_dir(&volume.path())?.as_fd())
+    }
+
+    fn shift(&self, _volume: &Volume, _to: &IdMap) -> Result<Option<Trash>> {
+        Err(Error::unsupported("The btrfs storage driver cannot shift owners on disk")
+            .hint("Its volumes are mounted with an id map, which btrfs supports since Linux 5.15"))
+    }
+
+    fn trash(&self) -> Result<Vec<Trash>> {
+        self.pool.trash()
+    }
+
+    fn empty(&self, trash: &Trash) -> Result<()> {
+        self.pool.empty(trash)
+    }
+}
