@@ -153,6 +153,16 @@ pub fn volume_keys(typed: &OsStr) -> Vec<CompletionCandidate> {
     matching(names::volume_keys(), typed)
 }
 
+/// Drivers of storage pools.
+pub fn storage_drivers(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::storage_drivers(), typed)
+}
+
+/// Keys of storage pools.
+pub fn pool_keys(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::pool_keys(), typed)
+}
+
 /// Projects.
 pub fn projects(typed: &OsStr) -> Vec<CompletionCandidate> {
     matching(names::projects(), typed)

@@ -203,6 +203,18 @@ pub fn volume_keys() -> Vec<String> {
     registry::volume::TABLE.iter().map(|key| key.name.to_string()).collect()
 }
 
+/// Names of storage drivers.
+pub fn storage_drivers() -> Vec<String> {
+    crate::storage::DRIVERS.iter().map(ToString::to_string).collect()
+}
+
+/// Keys of pools on btrfs, which have most of them.
+pub fn pool_keys() -> Vec<String> {
+    let all = registry::pool::all("btrfs").chain(registry::pool::all("dir")).map(|key| key.name);
+    let wanted: BTreeSet<String> = all.filter(|name| !registry::is_volatile(name)).map(String::from).collect();
+    wanted.into_iter().collect()
+}
+
 /// Instance configuration keys, and prefixes of those with free ends.
 pub fn keys() -> Vec<String> {
     let all = registry::all().map(|key| key.name);

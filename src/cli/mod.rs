@@ -67,6 +67,7 @@ pub mod run;
 pub mod snapshot;
 mod snapshot_config;
 pub mod storage;
+pub mod storage_change;
 mod storage_volume;
 mod storage_volume_copy;
 mod storage_volume_file;

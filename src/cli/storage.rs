@@ -1,9 +1,10 @@
-//! `storage`: read-only so far; the default pool is made at first use.
+//! `storage`: pools as they are shown; what changes them is in `storage_change`.
 
 use super::complete;
 use super::list::{FieldFilter, FormatOption};
 use super::output::columns::{self, Column, column};
 use super::output::yaml;
+use super::storage_change::{Create, Delete, Edit, Get, Set, Unset};
 use super::storage_volume::Volume;
 use super::{Context, DONE, Outcome, kv, refuse_target};
 use crate::base::names::PoolName;
@@ -18,10 +19,18 @@ use std::collections::BTreeMap;
 /// Manage storage pools and volumes
 #[derive(Debug, Subcommand)]
 pub enum Storage {
+    #[command(visible_alias = "add")]
+    Create(Create),
+    #[command(visible_aliases = ["rm", "remove"])]
+    Delete(Delete),
+    Edit(Edit),
+    Get(Get),
     Info(Info),
     #[command(visible_alias = "ls")]
     List(List),
+    Set(Set),
     Show(Show),
+    Unset(Unset),
     #[command(subcommand)]
     Volume(Volume),
 }
@@ -106,15 +115,22 @@ impl Storage {
     /// See `ops`.
     pub fn run(self, cx: &Context) -> Outcome {
         match self {
+            Self::Create(create) => create.run(cx),
+            Self::Delete(delete) => delete.run(cx),
+            Self::Edit(edit) => edit.run(cx),
+            Self::Get(get) => get.run(cx),
             Self::Info(info) => info.run(cx),
             Self::List(list) => list.run(cx),
+            Self::Set(set) => set.run(cx),
             Self::Show(show) => show.run(cx),
+            Self::Unset(unset) => unset.run(cx),
             Self::Volume(volume) => volume.run(cx),
         }
     }
 }
 
-fn pool(word: &str) -> Result<PoolName> {
+/// The name of a pool of this host.
+pub(super) fn pool(word: &str) -> Result<PoolName> {
     PoolName::parse(&kv::local(word)?).map_err(|_| Error::not_found("Storage pool not found"))
 }
 

@@ -180,7 +180,7 @@ impl Create {
             (None, None) => Expiry::Configured,
         };
         let name = self.snapshot.as_deref().map(SnapshotName::parse).transpose()?;
-        let request = Request { name, expiry, reuse: self.reuse, scheduled: false };
+        let request = Request { name, expiry, reuse: self.reuse, scheduled: None };
         let store = cx.store()?;
         let volume = Named::of(cx, &store, (&self.place.pool, &self.place.volume), "snapshotted")?;
         let description = self.description.filter(|d| !d.is_empty()).unwrap_or(given.description);

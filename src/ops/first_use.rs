@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fault;
 use crate::host::links::Links;
 use crate::model::instance::Config;
-use crate::model::keys::device;
+use crate::model::keys::{device, pool as keys};
 use crate::model::network::NetworkType;
 use crate::model::pool::Pool;
 use crate::store::Store;
@@ -41,7 +41,7 @@ pub fn ensure(store: &Store) -> Result<Option<Error>> {
     let Some(mut record) = pending(store)? else { return Ok(None) };
     let refused = connect(store, &held)?.map(|e| e.context("Instances get no network"));
     let lock = store.lock_pool_exclusive(&PoolName::parse(pool::DEFAULT)?, "create")?;
-    record.config.remove(pool::NETWORK);
+    keys::DEFAULT_NETWORK.remove(&mut record.config);
     store.save_pool(&lock, &record)?;
     Ok(refused)
 }
@@ -49,7 +49,7 @@ pub fn ensure(store: &Store) -> Result<Option<Error>> {
 /// The pool, if the network is yet to be made.
 fn pending(store: &Store) -> Result<Option<Pool>> {
     let pool = store.pool(&PoolName::parse(pool::DEFAULT)?)?;
-    Ok(pool.filter(|p| p.config.get(pool::NETWORK).is_some_and(|v| v == pool::PENDING)))
+    Ok(pool.filter(|p| keys::DEFAULT_NETWORK.get(&p.config) == Some(pool::PENDING)))
 }
 
 /// Gives the default profile its interface, unless it has one; why the host cannot have the network for it.

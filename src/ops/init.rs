@@ -2,12 +2,12 @@
 
 use super::config::{self, Change};
 use super::network::{self, change};
-use super::{pool, profile};
+use super::{profile, storage};
 use crate::base::names::{NetworkName, PoolName, ProfileName, ProjectName};
 use crate::error::{Context, Error, Kind, Result};
 use crate::fault;
+use crate::model::keys::{self as registry, pool as keys};
 use crate::model::network::NetworkType;
-use crate::model::pool::Pool;
 use crate::model::view::{
     NetworkPut, PoolPut, Preseed, PreseedNetwork, PreseedPool, PreseedProfile, ProfilePut, ServerPut,
 };
@@ -46,7 +46,7 @@ fn all<'a>(store: &'a Store, wanted: &Preseed, undo: &mut Vec<Undo<'a>>) -> Resu
     }
     for pool in &wanted.storage_pools {
         let fail = || format!("Failed to set up storage pool \"{}\"", pool.name);
-        undo.extend(one_pool(store, pool).with_context(fail)?);
+        undo.push(one_pool(store, pool).with_context(fail)?);
         fault::point("init.pool")?;
     }
     for profile in &wanted.profiles {
@@ -95,27 +95,37 @@ fn one_network<'a>(store: &'a Store, wanted: &PreseedNetwork) -> Result<Undo<'a>
     }))
 }
 
-/// Nothing to undo if it is there already.
-fn one_pool<'a>(store: &'a Store, wanted: &PreseedPool) -> Result<Option<Undo<'a>>> {
+fn one_pool<'a>(store: &'a Store, wanted: &PreseedPool) -> Result<Undo<'a>> {
     let name = PoolName::parse(&wanted.name)?;
-    if let Some(key) = wanted.put.config.keys().find(|key| !key.starts_with("user.")) {
-        return Err(Error::unsupported(format!("Option \"{key}\" is not supported by this version"))
-            .hint("leave it out: a pool is a folder of the state folder"));
-    }
-    let lock = store.lock_pool_exclusive(&name, "create")?;
-    if let Some(old) = store.pool(&name)? {
-        if !wanted.driver.is_empty() && wanted.driver != old.driver {
-            return Err(Error::conflict(format!("The storage pool has the driver \"{}\"", old.driver)));
-        }
-        return Ok(None);
-    }
     let PoolPut { config, description } = wanted.put.clone();
-    pool::make(store, &lock, Pool { format: 1, driver: wanted.driver.clone(), description, config })?;
-    drop(lock);
-    Ok(Some(Box::new(move || {
-        let lock = store.lock_pool_exclusive(&name, "delete")?;
-        store.delete_pool(&lock)
-    })))
+    let Some(old) = store.pool(&name)? else {
+        let request = storage::Request { name: name.clone(), driver: wanted.driver.clone(), description, config };
+        storage::create(store, &request)?;
+        return Ok(Box::new(move || storage::delete(store, &name)));
+    };
+    if !wanted.driver.is_empty() && wanted.driver != old.driver {
+        return Err(Error::conflict(format!("The storage pool has the driver \"{}\"", old.driver)));
+    }
+    let mut before = None;
+    // What is not named stays.
+    storage::update(store, &name, &mut |put| {
+        before = Some(put.clone());
+        if !wanted.put.description.is_empty() {
+            put.description.clone_from(&wanted.put.description);
+        }
+        put.config.extend(wanted.put.config.clone());
+        Ok(())
+    })?;
+    let before = before.unwrap_or_default();
+    Ok(Box::new(move || {
+        storage::update(store, &name, &mut |put| {
+            // It does not become smaller again.
+            let size = keys::SIZE.remove(&mut put.config);
+            put.clone_from(&before);
+            size.into_iter().for_each(|size| keys::SIZE.set(&mut put.config, size));
+            Ok(())
+        })
+    }))
 }
 
 fn one_profile<'a>(store: &'a Store, wanted: &PreseedProfile) -> Result<Undo<'a>> {
@@ -172,7 +182,7 @@ pub fn dump(store: &Store) -> Result<Preseed> {
     }
     for (name, pool) in store.pools()? {
         let pool = pool?;
-        let config = pool.config.into_iter().filter(|(key, _)| key.starts_with("user.")).collect();
+        let config = pool.config.into_iter().filter(|(key, _)| !registry::is_volatile(key)).collect();
         let put = PoolPut { config, description: pool.description };
         all.storage_pools.push(PreseedPool { put, name: name.to_string(), driver: pool.driver });
     }

@@ -1,11 +1,13 @@
 //! Storage pools as the other verbs need them: found by name, made on first use.
 
+use super::pool_place;
 use crate::base::names::{PoolName, ProfileName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::host::subids;
 use crate::model::expand::Expanded;
 use crate::model::instance::{Config, Device, Devices, Instance};
+use crate::model::keys::pool as keys;
 use crate::model::pool::Pool;
 use crate::storage::{self, Driver, probe};
 use crate::store::Store;
@@ -15,23 +17,20 @@ use crate::sys::clone::{Spawn, spawn};
 use crate::sys::{ns, socket};
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 
 /// Name of the pool that is made on first use.
 pub const DEFAULT: &str = "default";
-/// Pool configuration: the file system below can be mounted with an id map.
-const IDMAP: &str = "volatile.idmap";
-/// Pool configuration: [`PENDING`] while the default profile has yet to get its interface.
-pub(super) const NETWORK: &str = "volatile.default_network";
-/// The value of it: the first instance decides.
+/// The value of [`keys::DEFAULT_NETWORK`] while the default profile has yet to get its interface: the first instance decides.
 pub(super) const PENDING: &str = "pending";
 
 /// The driver of the pool `name`; none if there is no such pool.
 ///
 /// # Errors
-/// The record or the pool's folder is damaged.
+/// The record or the pool's folder is damaged; what the pool lies in is gone, or not mounted (see [`pool_place::ready`]).
 pub fn open(store: &Store, name: &PoolName) -> Result<Option<Box<dyn Driver>>> {
     let Some(pool) = store.pool(name)? else { return Ok(None) };
-    storage::driver(&pool.driver, &store.layout().pool_data(name)).map(Some)
+    storage::driver(&pool.driver, &pool_place::ready(store, name, &pool)?).map(Some)
 }
 
 /// The driver of the pool `name`.
@@ -47,7 +46,7 @@ pub fn need(store: &Store, name: &PoolName) -> Result<Box<dyn Driver>> {
 /// # Errors
 /// The record is damaged.
 pub fn maps_ids(store: &Store, name: &PoolName) -> Result<bool> {
-    Ok(store.pool(name)?.is_none_or(|p| p.config.get(IDMAP).map(String::as_str) != Some("false")))
+    Ok(store.pool(name)?.is_none_or(|p| keys::IDMAP.get(&p.config) != Some("false")))
 }
 
 /// The pool that holds the root of an instance with these (expanded) devices, and the device's name.
@@ -111,29 +110,36 @@ pub fn ensure_default(store: &Store) -> Result<()> {
         store.save_profile(&project_lock, &profile, &default)?;
     }
     fault::point("pool.profile")?;
-    let network = Config::from([(NETWORK.to_string(), PENDING.to_string())]);
+    let network = Config::from([(keys::DEFAULT_NETWORK.name.to_string(), PENDING.to_string())]);
     make(store, &lock, Pool { format: 1, driver: String::new(), description: String::new(), config: network })
 }
 
-/// Makes a pool; without a driver it gets the one that suits its file system best.
+/// Makes a pool in the state folder; without a driver it gets the one that suits its file system best.
 ///
 /// # Errors
 /// The driver is unknown, or does not work there; the folder cannot be made.
-pub fn make(store: &Store, lock: &Held<PoolKey, Exclusive>, mut pool: Pool) -> Result<()> {
+pub fn make(store: &Store, lock: &Held<PoolKey, Exclusive>, pool: Pool) -> Result<()> {
+    make_at(store, lock, pool, &store.layout().pool_data(&lock.key().0))
+}
+
+/// [`make`] in the folder `data`.
+///
+/// # Errors
+/// As [`make`].
+pub fn make_at(store: &Store, lock: &Held<PoolKey, Exclusive>, mut pool: Pool, data: &Path) -> Result<()> {
     let name = &lock.key().0;
-    let data = store.layout().pool_data(name);
-    storage::setup(&data).with_context(|| format!("Failed creating storage pool \"{name}\""))?;
+    storage::setup(data).with_context(|| format!("Failed creating storage pool \"{name}\""))?;
     let userns = throwaway_userns()?;
-    let features = probe::features(&data, Some(std::os::fd::AsFd::as_fd(&userns)))?;
+    let features = probe::features(data, Some(std::os::fd::AsFd::as_fd(&userns)))?;
     match pool.driver.as_str() {
         "" => pool.driver = probe::best_driver(&features).to_string(),
         "overlay" if !features.overlay => {
-            let text = "The file system of the state folder cannot carry overlays";
+            let text = format!("The file system of \"{}\" cannot carry overlays", data.display());
             return Err(Error::unsupported(text).hint("use the driver \"dir\""));
         }
-        other => drop(storage::driver(other, &data)?),
+        other => drop(storage::driver(other, data)?),
     }
-    pool.config.insert(IDMAP.to_string(), (features.idmap != Some(false)).to_string());
+    keys::IDMAP.set(&mut pool.config, (features.idmap != Some(false)).to_string());
     store.save_pool(lock, &pool)
 }
 

@@ -5,7 +5,7 @@
 //! on after a failure and report all; both may be repeated. The order is decided by pure functions.
 
 use super::stop::Options as Stopping;
-use super::{load, start, stop};
+use super::{load, pool_place, start, stop};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::base::parallel;
 use crate::error::{Error, Kind, Result};
@@ -211,6 +211,8 @@ pub fn shutdown(store: &Store, how: Shutdown) -> Result<Outcome> {
         });
         stopped.into_iter().for_each(|(who, done)| outcome.note(who, done));
     }
+    let mounted = pool_place::unmount_all(store)?;
+    outcome.remarks.extend(mounted.iter().map(ToString::to_string));
     Ok(outcome)
 }
 

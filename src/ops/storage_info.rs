@@ -1,20 +1,21 @@
 //! `storage list`, `show` and `info`: pools as users see them, who uses them, how full they are.
 
+use super::pool_place::{self, Place};
 use super::{load, pool, profile};
 use crate::base::names::{PoolName, ProjectName};
 use crate::error::{Context, Error, Result};
+use crate::model::instance::Config;
+use crate::model::keys::pool as keys;
 use crate::model::pool::Pool;
 use crate::model::view::{Amount, PoolResources, PoolView, url};
 use crate::store::Store;
 use std::collections::BTreeMap;
 
-/// Configuration key of a pool: where it is.
-const SOURCE: &str = "source";
-
 /// Addresses of what uses each pool.
 type Users = BTreeMap<PoolName, Vec<String>>;
 
-fn users(store: &Store) -> Result<Users> {
+/// What the records say: instances and profiles.
+fn recorded(store: &Store) -> Result<Users> {
     let mut all = Users::new();
     let mut add = |pool: PoolName, address: String| all.entry(pool).or_default().push(address);
     for (project, _) in store.projects()? {
@@ -29,18 +30,44 @@ fn users(store: &Store) -> Result<Users> {
             profile::pools_of(&found.devices).into_iter().for_each(|p| add(p, url::profile(&project, &name)));
         }
     }
+    Ok(all)
+}
+
+fn users(store: &Store) -> Result<Users> {
+    let mut all = recorded(store)?;
     for (name, _) in store.pools()? {
         let images = pool::open(store, &name).ok().flatten().and_then(|d| d.images().ok()).unwrap_or_default();
-        images.iter().for_each(|image| add(name.clone(), url::image(&ProjectName::default(), image)));
+        let addresses = images.iter().map(|image| url::image(&ProjectName::default(), image));
+        all.entry(name).or_default().extend(addresses);
     }
     Ok(all)
+}
+
+/// Who keeps a pool from being deleted, in words.
+///
+/// # Errors
+/// The state folder cannot be read.
+pub fn holders(store: &Store, name: &PoolName) -> Result<Vec<String>> {
+    let addresses = recorded(store)?.remove(name).unwrap_or_default();
+    let kinds = by_kind(&addresses);
+    Ok(kinds
+        .iter()
+        .flat_map(|(kind, names)| names.iter().map(|n| format!("{} {n}", kind.trim_end_matches('s'))))
+        .collect())
+}
+
+/// The configuration as it is shown: with where the pool is.
+pub fn config(store: &Store, name: &PoolName, pool: &Pool) -> Config {
+    let mut config = pool.config.clone();
+    let place = Place::of_pool(store.layout(), name, pool).source(store.layout(), name);
+    keys::SOURCE.set(&mut config, place.display().to_string());
+    config
 }
 
 fn view(store: &Store, name: &PoolName, pool: &Pool, used_by: Vec<String>) -> PoolView {
     let available = pool::open(store, name).is_ok_and(|d| d.is_some());
     let mut view = PoolView::new(name, pool, used_by, available);
-    let place = || store.layout().pool_data(name).display().to_string();
-    view.put.config.entry(SOURCE.to_string()).or_insert_with(place);
+    view.put.config = config(store, name, pool);
     view
 }
 
@@ -66,7 +93,7 @@ pub fn list(store: &Store) -> Result<Vec<PoolView>> {
 
 /// The source of a pool.
 pub fn source(view: &PoolView) -> &str {
-    view.put.config.get(SOURCE).map(String::as_str).unwrap_or_default()
+    keys::SOURCE.text(&view.put.config)
 }
 
 /// One pool.
@@ -83,8 +110,8 @@ pub fn show(store: &Store, name: &PoolName) -> Result<PoolView> {
 /// # Errors
 /// Not found; it cannot be asked.
 pub fn resources(store: &Store, name: &PoolName) -> Result<PoolResources> {
-    store.pool(name)?.ok_or_else(|| Error::not_found("Storage pool not found"))?;
-    let data = store.layout().pool_data(name);
+    let pool = store.pool(name)?.ok_or_else(|| Error::not_found("Storage pool not found"))?;
+    let data = pool_place::ready(store, name, &pool)?;
     let stat = rustix::fs::statvfs(&data).map_err(std::io::Error::from);
     let stat = stat.with_context(|| format!("Failed getting the resources of storage pool \"{name}\""))?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
@@ -96,8 +123,12 @@ pub fn resources(store: &Store, name: &PoolName) -> Result<PoolResources> {
 
 /// The users of a pool by kind (`instances`, `profiles`, `images`, …), as `storage info` shows them.
 pub fn users_by_kind(view: &PoolView) -> BTreeMap<String, Vec<String>> {
+    by_kind(&view.used_by)
+}
+
+fn by_kind(addresses: &[String]) -> BTreeMap<String, Vec<String>> {
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for address in &view.used_by {
+    for address in addresses {
         let (path, query) = address.split_once('?').unwrap_or((address, ""));
         let mut parts = path.trim_start_matches("/1.0/").split('/');
         let (Some(kind), Some(name)) = (parts.next(), parts.next()) else { continue };

@@ -216,6 +216,14 @@ impl Layout {
     pub fn pool_data(&self, pool: &PoolName) -> PathBuf {
         self.pool_dir(pool).join("data")
     }
+    /// The files of pools that have a file system in one.
+    pub fn disks_dir(&self) -> PathBuf {
+        self.state.join("disks")
+    }
+    /// The file of one of these.
+    pub fn pool_image(&self, pool: &PoolName) -> PathBuf {
+        self.disks_dir().join(format!("{pool}.img"))
+    }
     /// Root volumes of containers.
     pub fn pool_containers(&self, pool: &PoolName) -> PathBuf {
         self.pool_data(pool).join("containers")

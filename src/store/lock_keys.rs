@@ -53,6 +53,10 @@ pub struct NetworkRunKey(pub NetworkName);
 /// A storage pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolKey(pub PoolName);
+/// The mount of a storage pool that has a file system of its own. Held while that is mounted, by whoever needs the pool and may
+/// hold anything up to an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolMountKey(pub PoolName);
 /// An image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageKey(pub Fingerprint);
@@ -224,6 +228,22 @@ impl Key for PoolKey {
     }
     fn subject(&self) -> String {
         format!("pool {}", self.0)
+    }
+}
+
+impl Key for PoolMountKey {
+    const RANK: Rank = Rank::Allocator;
+    fn file_key(&self) -> String {
+        format!("pool_{}", self.0)
+    }
+    fn busy_subject(&self) -> String {
+        format!("Storage pool \"{}\"", self.0)
+    }
+    fn subject(&self) -> String {
+        format!("mount of pool {}", self.0)
+    }
+    fn records(&self) -> KeptBy {
+        [Some(rel::pool(&self.0)), None]
     }
 }
 

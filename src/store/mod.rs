@@ -51,7 +51,7 @@ use layout::Layout;
 pub use lock::Held;
 use lock::{
     AclsKey, Allocator, Exclusive, FileLock, ImageKey, InstanceKey, Key, Mode, NetworkKey, NetworkRunKey, Order,
-    PoolKey, ProjectKey, ServerKey, Shared, VolumeKey,
+    PoolKey, PoolMountKey, ProjectKey, ServerKey, Shared, VolumeKey,
 };
 use lock_end::Ending;
 pub use recover::Settled;
@@ -334,6 +334,14 @@ impl Store {
     /// See [`Store::lock`].
     pub fn lock_pool_exclusive(&self, n: &PoolName, verb: &str) -> Result<Held<PoolKey, Exclusive>> {
         self.lock(PoolKey(n.clone()), verb)
+    }
+
+    /// The mount of a pool.
+    ///
+    /// # Errors
+    /// See [`Store::lock`].
+    pub fn lock_pool_mount(&self, n: &PoolName) -> Result<Held<PoolMountKey, Exclusive>> {
+        self.lock(PoolMountKey(n.clone()), "mount")
     }
 
     /// An image, alone.

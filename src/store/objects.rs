@@ -212,14 +212,16 @@ impl Store {
         self.state.as_ref().map_or(Ok(Vec::new()), list)
     }
 
-    /// Creates or replaces a pool's record; makes its folder (0711) and `data` in it.
+    /// Creates or replaces a pool's record; makes its folder (0711) and `data` in it, unless that is a link to a folder
+    /// elsewhere.
     ///
     /// # Errors
     /// An I/O error.
     pub fn save_pool(&self, lock: &Held<PoolKey, Exclusive>, pool: &Pool) -> Result<()> {
         let (state, n) = (self.state_mut()?, &lock.key().0);
         state
-            .make_all(rel::pool_dir(n).join("data"), 0o711)
+            .make_all(rel::pool_dir(n), 0o711)
+            .and_then(|_| state.make(rel::pool_dir(n).join("data"), 0o711))
             .with_context(|| format!("Failed creating storage pool \"{n}\""))?;
         record::write(state, rel::pool(n), pool, Durability::Durable)
     }

@@ -153,6 +153,21 @@ pub enum Action {
         /// The new name.
         to: String,
     },
+    /// Takes away what a pool without a record has: its mount, its file, what is its in a folder of the user's. For the
+    /// [`Undoer`].
+    ReleasePool {
+        /// Pool.
+        pool: String,
+        /// Folder or block device of the user's; empty if there is none.
+        source: PathBuf,
+        /// Its identity.
+        id: String,
+    },
+    /// Makes the file of a pool as long as its record says. For the [`Undoer`].
+    GrowPool {
+        /// Pool.
+        pool: String,
+    },
     /// Takes the devices of an instance that is not running off the host. For the [`Undoer`].
     StopDevices {
         /// Project.

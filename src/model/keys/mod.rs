@@ -36,6 +36,7 @@ pub mod network;
 mod nvidia;
 mod oci;
 pub mod parse;
+pub mod pool;
 mod raw;
 mod security;
 pub mod server;

@@ -84,7 +84,7 @@ fn expires_at(volume: &CustomVolume, request: &Request) -> Result<Option<Timesta
         Expiry::Never => Ok(None),
         Expiry::At(at) => Ok(Some(at)),
         Expiry::Configured => {
-            let by_hand = keys::SNAPSHOTS_EXPIRY_MANUAL.get(&volume.config).filter(|_| !request.scheduled);
+            let by_hand = keys::SNAPSHOTS_EXPIRY_MANUAL.get(&volume.config).filter(|_| request.scheduled.is_none());
             let text = by_hand.or(keys::SNAPSHOTS_EXPIRY.get(&volume.config)).unwrap_or_default();
             time::expiry(time::now(), text)
         }

@@ -1,0 +1,219 @@
+//! Options of storage pools by driver. Kept apart from the keys of instances and of volumes: the same name may mean something
+//! else there. A pool's `volume.<key>` is the default of its volumes' key.
+
+use super::checks;
+use super::key::{Key, Scope, Suffix};
+use super::value::Value;
+use crate::error::{Context, Error, Result};
+use crate::model::instance::Config;
+
+keys! {
+    SOURCE: "source", Both, Value::Line, "Folder or block device the pool lies in";
+    SIZE: "size", Both, Value::Checked("size", size), "Size of the loop file"
+        => long("20% of the free space, at least 5GiB and at most 30GiB, if it is not given.");
+    SOURCE_WIPE: "source.wipe", Both, Value::Bool, "Overwrite what the block device holds" => default("false");
+    BTRFS_MOUNT_OPTIONS: "btrfs.mount_options", Both, Value::Checked("mount options", mount_options),
+        "Mount options, from the next mount on" => default("user_subvol_rm_allowed");
+    BTRFS_CREATE_OPTIONS: "btrfs.create_options", Both, Value::Checked("mkfs.btrfs options", create_options),
+        "Options for mkfs.btrfs";
+    RSYNC_BWLIMIT: "rsync.bwlimit", Both, Value::Size, "Upper limit of a copy between hosts, per second" => default("0");
+    RSYNC_COMPRESSION: "rsync.compression", Both, Value::Bool, "Compress copies between hosts" => default("true");
+    VOLUME_SIZE: "volume.size", Both, Value::Size, "Default size of a volume";
+    VOLUME_SNAPSHOTS_EXPIRY: "volume.snapshots.expiry", Both, Value::Checked("expiry", checks::expiry),
+        "Default age at which snapshots are deleted";
+    VOLUME_SNAPSHOTS_EXPIRY_MANUAL: "volume.snapshots.expiry.manual", Both, Value::Checked("expiry", checks::expiry),
+        "Default age at which snapshots made by hand are deleted";
+    VOLUME_SNAPSHOTS_PATTERN: "volume.snapshots.pattern", Both, Value::Line, "Default name of snapshots"
+        => default("snap%d");
+    VOLUME_SNAPSHOTS_SCHEDULE: "volume.snapshots.schedule", Both, Value::Checked("cron expressions", checks::cron),
+        "Default schedule of snapshots";
+    VOLUME_SECURITY_SHIFTED: "volume.security.shifted", Both, Value::Bool, "Default of mounting with an id map"
+        => default("false");
+    VOLUME_SECURITY_UNMAPPED: "volume.security.unmapped", Both, Value::Bool, "Default of mounting without id maps"
+        => default("false");
+    VOLUME_SECURITY_SHARED: "volume.security.shared", Both, Value::Bool, "Default of sharing block volumes"
+        => default("false");
+    VOLUME_INITIAL_UID: "volume.initial.uid", Both, Value::Uint32, "Default owner of a volume's root" => default("0");
+    VOLUME_INITIAL_GID: "volume.initial.gid", Both, Value::Uint32, "Default group of a volume's root" => default("0");
+    VOLUME_INITIAL_MODE: "volume.initial.mode", Both, Value::Checked("octal file mode", checks::octal_mode),
+        "Default mode of a volume's root" => default("711");
+    VOLUME_BTRFS_COMPRESSION: "volume.btrfs.compression", Both, Value::Checked("compression", compression),
+        "Default compression of a volume";
+    USER: "user.", Both, Value::Text, "Anything, without effect" => prefix(Suffix::Any);
+    ID: "volatile.id", Both, Value::Line, "Identity of the pool, in the mark of its folder and of its file system";
+    IDMAP: "volatile.idmap", Both, Value::Bool, "Whether the file system can be mounted with an id map";
+    DEFAULT_NETWORK: "volatile.default_network", Both, Value::Line, "Whether the default profile waits for its interface";
+    VOLATILE: "volatile.", Both, Value::Line, "What the program keeps for itself" => prefix(Suffix::Any);
+}
+
+static VOLUME: &[&Key] = &[
+    &VOLUME_SIZE,
+    &VOLUME_SNAPSHOTS_EXPIRY,
+    &VOLUME_SNAPSHOTS_EXPIRY_MANUAL,
+    &VOLUME_SNAPSHOTS_PATTERN,
+    &VOLUME_SNAPSHOTS_SCHEDULE,
+    &VOLUME_SECURITY_SHIFTED,
+    &VOLUME_SECURITY_UNMAPPED,
+    &VOLUME_SECURITY_SHARED,
+    &VOLUME_INITIAL_UID,
+    &VOLUME_INITIAL_GID,
+    &VOLUME_INITIAL_MODE,
+    &USER,
+    &VOLATILE,
+];
+
+static FOLDER: &[&Key] = &[&SOURCE, &RSYNC_BWLIMIT, &RSYNC_COMPRESSION];
+
+static BTRFS: &[&Key] =
+    &[&SOURCE, &SIZE, &SOURCE_WIPE, &BTRFS_MOUNT_OPTIONS, &BTRFS_CREATE_OPTIONS, &VOLUME_BTRFS_COMPRESSION];
+
+/// The declared options of a driver's pools; those every driver has for one that is unknown.
+pub fn all(driver: &str) -> impl Iterator<Item = &'static Key> {
+    let own = match driver {
+        "dir" | "overlay" => FOLDER,
+        "btrfs" => BTRFS,
+        _ => &[],
+    };
+    own.iter().chain(VOLUME).copied()
+}
+
+/// Checks each option of a pool by itself; the messages are Incus's.
+///
+/// # Errors
+/// [`crate::error::Kind::Invalid`].
+pub fn check_each(driver: &str, config: &Config) -> Result<()> {
+    for (name, value) in config {
+        let shown: String = name.chars().filter(|c| !c.is_control()).collect();
+        let key = all(driver).find(|key| key.matches(name));
+        let key = key.ok_or_else(|| Error::invalid(format!("Invalid option {shown:?}")))?;
+        key.value.check(value).with_context(|| format!("Invalid value for option {shown:?}"))?;
+    }
+    Ok(())
+}
+
+/// Smallest file system that mkfs.btrfs makes with its usual profiles, rounded up.
+const SMALLEST: u64 = 128 << 20;
+
+fn size(value: &str) -> Result<()> {
+    match crate::base::size::parse_bytes(value)? {
+        size if size < SMALLEST => Err(Error::invalid("A storage pool has at least 128MiB")),
+        size if size > i64::MAX as u64 => Err(Error::invalid(format!("Invalid value: {value}"))),
+        _ => Ok(()),
+    }
+}
+
+/// Words that neither name another file system to the kernel nor hold anything but what options are made of.
+fn mount_options(value: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '=' | ':' | '.' | '-' | '+');
+    for option in value.split(',') {
+        let word = option.trim();
+        let name = word.split('=').next().unwrap_or_default();
+        let elsewhere = matches!(name, "device" | "source" | "subvol" | "subvolid" | "degraded");
+        if word.is_empty() || elsewhere || !word.chars().all(plain) {
+            return Err(Error::invalid(format!("Invalid mount option {word:?}")));
+        }
+    }
+    Ok(())
+}
+
+/// Options of mkfs.btrfs(8) that may be given, and whether a value follows. Its operands and those that read files are not
+/// among them (CVE-2026-62867).
+const CREATE_OPTIONS: &[(&str, bool)] = &[
+    ("-n", true),
+    ("--nodesize", true),
+    ("-s", true),
+    ("--sectorsize", true),
+    ("-m", true),
+    ("--metadata", true),
+    ("-d", true),
+    ("--data", true),
+    ("-O", true),
+    ("--features", true),
+    ("--csum", true),
+    ("-K", false),
+    ("--nodiscard", false),
+    ("-M", false),
+    ("--mixed", false),
+];
+
+fn create_options(value: &str) -> Result<()> {
+    let mut words = value.split_whitespace();
+    while let Some(word) = words.next() {
+        let (name, given) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+        let known = CREATE_OPTIONS.iter().find(|(option, _)| *option == name);
+        let value = match known {
+            Some((_, true)) => given.or_else(|| words.next()),
+            Some((_, false)) if given.is_none() => continue,
+            _ => None,
+        };
+        let plain = |v: &str| {
+            !v.is_empty() && !v.starts_with('-') && v.chars().all(|c| c.is_ascii_alphanumeric() || "^,-_.".contains(c))
+        };
+        if !value.is_some_and(plain) {
+            return Err(Error::invalid(format!("Invalid mkfs.btrfs option {word:?}")));
+        }
+    }
+    Ok(())
+}
+
+fn compression(value: &str) -> Result<()> {
+    let (name, level) = value.split_once(':').map_or((value, None), |(name, level)| (name, Some(level)));
+    let good = matches!(name, "zlib" | "lzo" | "zstd" | "none" | "no")
+        && level.is_none_or(|l| l.parse::<u8>().is_ok_and(|l| (1..=15).contains(&l)));
+    if good { Ok(()) } else { Err(Error::invalid(format!("Invalid compression {value:?}"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn message(driver: &str, key: &str, value: &str) -> String {
+        let config = Config::from([(key.to_string(), value.to_string())]);
+        check_each(driver, &config).map_or_else(|e| e.to_string(), |()| "ok".into())
+    }
+
+    #[test]
+    fn declarations_are_whole() {
+        for driver in ["dir", "overlay", "btrfs", ""] {
+            let mut seen = BTreeSet::new();
+            for key in all(driver) {
+                assert!(seen.insert(key.display_name()), "{} twice", key.display_name());
+                assert!(!key.short.is_empty() && !key.short.ends_with('.'), "{}", key.name);
+                assert!(key.value.check(key.default).is_ok(), "default of {}", key.name);
+                assert!(key.value.is_text() || key.value.check("a\nb").is_err(), "{} takes lines", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn speaks_as_incus() {
+        assert_eq!(message("dir", "foo", "1"), "Invalid option \"foo\"");
+        assert_eq!(message("dir", "size", "10GiB"), "Invalid option \"size\"");
+        assert_eq!(message("dir", "btrfs.mount_options", "noatime"), "Invalid option \"btrfs.mount_options\"");
+        assert_eq!(message("btrfs", "size", "10GiB"), "ok");
+        assert_eq!(message("btrfs", "size", "ten"), "Invalid value for option \"size\": Invalid value: ten");
+        assert!(message("btrfs", "size", "1MiB").contains("at least 128MiB"));
+        assert!(message("btrfs", "source.wipe", "maybe").starts_with("Invalid value for option \"source.wipe\": "));
+        assert_eq!(message("overlay", "user.x", "any"), "ok");
+        assert_eq!(message("overlay", "volume.size", "1GiB"), "ok");
+        assert_eq!(message("overlay", "volume.foo", "1"), "Invalid option \"volume.foo\"");
+    }
+
+    /// Row CVE-2026-62867: options of mkfs and of mounts smuggle nothing in.
+    #[test]
+    fn cve_2026_62867_options_of_programs() {
+        let create = |value: &str| message("btrfs", "btrfs.create_options", value) == "ok";
+        assert!(create("-n 16k -O no-holes,^extref --csum=xxhash -K") && create("--metadata single"));
+        for bad in
+            ["--rootdir /etc", "-r/etc", "/dev/sda", "-- /dev/sda", "-n", "-n -f", "-n /x", "$(id)", "-L x", "-f"]
+        {
+            assert!(!create(bad), "{bad}");
+        }
+        let mount = |value: &str| message("btrfs", "btrfs.mount_options", value) == "ok";
+        assert!(mount("noatime,compress=zstd:3,space_cache=v2"));
+        for bad in ["device=/dev/sda", "subvol=/x", "source=/dev/sda", "a b", "x=/y", ",", "a\\040b"] {
+            assert!(!mount(bad), "{bad}");
+        }
+    }
+}

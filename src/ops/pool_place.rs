@@ -1,0 +1,306 @@
+//! Where a storage pool lies: in the state folder, in a folder of the user's, or in a file system of its own that is mounted
+//! for it.
+//!
+//! `pools/<pool>/data` is the folder itself, a link to the user's, or what the file system is mounted on. There is no daemon
+//! that would mount it at boot: the first command that changes something and opens the pool does, and it stays until the pool
+//! is deleted or `admin shutdown`. A command that only reads says that it is not mounted.
+
+use crate::base::names::PoolName;
+use crate::error::{Context, Error, Result};
+use crate::fault;
+use crate::model::instance::Config;
+use crate::model::keys::pool as keys;
+use crate::model::pool::Pool;
+use crate::storage::disk::{self, Disk};
+use crate::storage::source::{self, Mark};
+use crate::store::layout::Layout;
+use crate::store::{Access, Store, trash};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// The driver whose pools may have a file system of their own.
+const BTRFS: &str = "btrfs";
+const GIB: u64 = 1 << 30;
+
+/// Where a pool lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In the state folder.
+    Own,
+    /// In a folder of the user's.
+    Folder(PathBuf),
+    /// In a file system of its own.
+    Disk(Disk),
+}
+
+impl Place {
+    /// Of a pool with this driver and configuration.
+    pub fn of(layout: &Layout, name: &PoolName, driver: &str, config: &Config) -> Self {
+        match keys::SOURCE.get(config).map(PathBuf::from) {
+            None if driver == BTRFS => Self::Disk(Disk::Image(layout.pool_image(name))),
+            None => Self::Own,
+            Some(path) if driver == BTRFS && disk::is_block_device(&path) => Self::Disk(Disk::Device(path)),
+            Some(path) => Self::Folder(path),
+        }
+    }
+
+    /// Of a recorded pool.
+    pub fn of_pool(layout: &Layout, name: &PoolName, pool: &Pool) -> Self {
+        Self::of(layout, name, &pool.driver, &pool.config)
+    }
+
+    /// What is shown as its source.
+    pub fn source(&self, layout: &Layout, name: &PoolName) -> PathBuf {
+        match self {
+            Self::Own => layout.pool_data(name),
+            Self::Folder(path) => path.clone(),
+            Self::Disk(disk) => disk.path().to_path_buf(),
+        }
+    }
+}
+
+/// Is the file system of the pool `id` mounted?
+fn is_mounted(store: &Store, name: &PoolName, id: &str) -> Result<bool> {
+    let data = store.layout().pool_data(name);
+    Ok(data.is_dir() && source::is_marked(&data, id)?)
+}
+
+/// The folder of a pool, which is there and is the pool's: mounts what is to be mounted. Takes the lock of that for a moment.
+///
+/// # Errors
+/// What it lies in is gone, or is another one's; it cannot be mounted; it is not mounted, and this command only reads.
+pub fn ready(store: &Store, name: &PoolName, pool: &Pool) -> Result<PathBuf> {
+    let data = store.layout().pool_data(name);
+    let id = keys::ID.text(&pool.config);
+    match Place::of_pool(store.layout(), name, pool) {
+        Place::Own => Ok(data),
+        Place::Folder(path) => {
+            if !path.is_dir() {
+                let message = format!("Source \"{}\" of storage pool \"{name}\" doesn't exist", path.display());
+                return Err(Error::not_found(message).hint("is the disk it is on attached and mounted?"));
+            }
+            match source::is_marked(&path, id)? {
+                true => Ok(path),
+                false => {
+                    Err(Error::failed(format!("\"{}\" is not the source of storage pool \"{name}\"", path.display()))
+                        .hint("is the disk that should be there mounted?"))
+                }
+            }
+        }
+        Place::Disk(_) if is_mounted(store, name, id)? => Ok(data),
+        Place::Disk(disk) => {
+            if !disk.path().exists() {
+                let message = format!("\"{}\" of storage pool \"{name}\" doesn't exist", disk.path().display());
+                return Err(Error::not_found(message));
+            }
+            if store.access() == Access::Read {
+                return Err(Error::conflict(format!("Storage pool \"{name}\" is not mounted"))
+                    .hint("the first command that changes something on it mounts it"));
+            }
+            let _lock = store.lock_pool_mount(name)?;
+            if !is_mounted(store, name, id)? {
+                mount(store, name, &disk, pool)?;
+            }
+            Ok(data)
+        }
+    }
+    .with_context(|| format!("Storage pool \"{name}\" is unavailable"))
+}
+
+fn mount(store: &Store, name: &PoolName, disk: &Disk, pool: &Pool) -> Result<()> {
+    let data = store.layout().pool_data(name);
+    disk::mount(disk, keys::ID.text(&pool.config), &data, keys::BTRFS_MOUNT_OPTIONS.text(&pool.config))?;
+    if is_mounted(store, name, keys::ID.text(&pool.config))? {
+        return Ok(());
+    }
+    let wrong = Error::failed(format!("\"{}\" does not hold storage pool \"{name}\"", disk.path().display()));
+    Err(disk::unmount(&data).err().into_iter().fold(wrong, Error::and))
+}
+
+/// Completes the configuration of a new pool, and sees whether it can be made there. Changes nothing on disk.
+///
+/// # Errors
+/// The source is not there, holds something, is in use, or lies in our own folders.
+pub fn choose(store: &Store, name: &PoolName, driver: &str, config: &mut Config) -> Result<Place> {
+    let layout = store.layout();
+    if let Some(given) = keys::SOURCE.get(config).map(PathBuf::from) {
+        if !given.is_absolute() {
+            return Err(Error::invalid(format!("Source path {given:?} is not absolute")));
+        }
+        let real = given.canonicalize().map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::not_found(format!("Source path \"{}\" doesn't exist", given.display()))
+            }
+            _ => Error::from(e).context(format!("Failed opening \"{}\"", given.display())),
+        })?;
+        let real = real.to_str().ok_or_else(|| Error::invalid("Source path is not UTF-8"))?;
+        keys::SOURCE.set(config, real);
+    }
+    keys::ID.set(config, uuid::Uuid::new_v4().hyphenated().to_string());
+    let place = Place::of(layout, name, driver, config);
+    match &place {
+        Place::Own => drop(keys::ID.remove(config)),
+        Place::Folder(path) => {
+            is_nobodys(store, path)?;
+            source::check_free(path)?;
+            if driver == BTRFS && rustix::fs::statfs(path).is_ok_and(|s| !is_btrfs(&s)) {
+                return Err(Error::invalid(format!("Source path \"{}\" is not on a btrfs filesystem", path.display())));
+            }
+        }
+        Place::Disk(Disk::Image(path)) => {
+            if path.exists() {
+                return Err(Error::exists(format!("Loop file \"{}\" already exists", path.display()))
+                    .hint("if no pool needs it: stapes doctor --fix"));
+            }
+            if keys::SIZE.get(config).is_none() {
+                keys::SIZE.set(config, format!("{}GiB", default_size(&layout.state)? / GIB));
+            }
+        }
+        Place::Disk(Disk::Device(path)) => is_nobodys(store, path)?,
+    }
+    if !matches!(place, Place::Disk(Disk::Image(_))) {
+        // Of no meaning there.
+        keys::SIZE.remove(config);
+    }
+    Ok(place)
+}
+
+fn is_btrfs(stat: &rustix::fs::StatFs) -> bool {
+    #[allow(clippy::unnecessary_cast, reason = "the field types differ between architectures")]
+    let magic = stat.f_type as i64;
+    magic == crate::sys::btrfs::MAGIC
+}
+
+/// A fifth of what is free, between 5 and 30 GiB.
+fn default_size(folder: &Path) -> Result<u64> {
+    let stat = rustix::fs::statvfs(folder).map_err(std::io::Error::from)?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    Ok((free / 5 / GIB * GIB).clamp(5 * GIB, 30 * GIB))
+}
+
+/// A source lies neither in our own folders nor in that of another pool.
+fn is_nobodys(store: &Store, path: &Path) -> Result<()> {
+    let layout = store.layout();
+    for ours in [&layout.state, &layout.run, &layout.cache, &layout.log] {
+        let real = ours.canonicalize().unwrap_or_else(|_| ours.clone());
+        if path.starts_with(&real) {
+            return Err(Error::conflict(format!(
+                "Source path \"{}\" is within \"{}\"",
+                path.display(),
+                ours.display()
+            ))
+            .hint("leave source out for a pool in the state folder"));
+        }
+    }
+    for (other, found) in store.pools()? {
+        let Ok(Some(source)) = found.map(|pool| keys::SOURCE.get(&pool.config).map(PathBuf::from)) else { continue };
+        if path.starts_with(&source) || source.starts_with(path) {
+            let message = format!("Source path \"{}\" is in use by storage pool \"{other}\"", path.display());
+            return Err(Error::conflict(message));
+        }
+    }
+    Ok(())
+}
+
+/// Makes what the pool lies in and returns its folder. What is there afterwards, [`release`] takes away. Lock: the pool.
+///
+/// # Errors
+/// It cannot be made; half of it may be there.
+pub fn make(store: &Store, name: &PoolName, place: &Place, config: &mut Config) -> Result<PathBuf> {
+    let layout = store.layout();
+    let data = layout.pool_data(name);
+    let id = keys::ID.text(config).to_string();
+    let mark = || Mark { id: id.clone(), pool: name.to_string(), record: layout.pool_record(name) };
+    let fail = || format!("Failed creating \"{}\"", data.display());
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o711).create(layout.pool_dir(name)).with_context(fail)?;
+    match place {
+        Place::Own => Ok(data),
+        Place::Folder(path) => {
+            source::adopt(path, &mark())?;
+            // What a power cut left of an earlier one.
+            trash::remove(&data)?;
+            std::os::unix::fs::symlink(path, &data).with_context(fail)?;
+            Ok(path.clone())
+        }
+        Place::Disk(disk) => {
+            if let Disk::Image(path) = disk {
+                disk::create_image(path, keys::SIZE.size(config)?.unwrap_or(5 * GIB))?;
+            }
+            fault::point("pool.disk")?;
+            let options =
+                keys::BTRFS_CREATE_OPTIONS.text(config).split_whitespace().map(String::from).collect::<Vec<_>>();
+            let wipe = keys::SOURCE_WIPE.bool(config)?;
+            disk::format(disk, name.as_str(), &id, wipe, &options)?;
+            keys::SOURCE_WIPE.remove(config);
+            builder.create(&data).with_context(fail)?;
+            disk::mount(disk, &id, &data, keys::BTRFS_MOUNT_OPTIONS.text(config))?;
+            source::adopt(&data, &mark())?;
+            Ok(data)
+        }
+    }
+}
+
+/// Takes away what a pool that has no record has: see `Action::ReleasePool`. Repeated: nothing happens.
+///
+/// # Errors
+/// What could not be taken away, joined; the rest was.
+pub fn release(store: &Store, name: &PoolName, source: &Path, id: &str) -> Result<()> {
+    let layout = store.layout();
+    let folder = layout.pool_dir(name);
+    if let Ok(opened) = std::fs::File::open(&folder) {
+        // That the record is gone is on disk before anything else goes.
+        opened.sync_all()?;
+    }
+    let mut errors = Vec::new();
+    errors.extend(disk::unmount(&layout.pool_data(name)).err());
+    fault::point("pool.unmounted")?;
+    if disk::is_block_device(source) {
+        errors.extend(disk::wipe(source, id).err());
+    } else if !source.as_os_str().is_empty() {
+        errors.extend(source::release(source, id).err());
+    }
+    fault::point("pool.source.released")?;
+    if errors.is_empty() {
+        errors.extend(trash::remove(&layout.pool_image(name)).err());
+        fault::point("pool.image.gone")?;
+        errors.extend(trash::remove(&folder).err());
+    }
+    Error::join(errors).map_or(Ok(()), Err)
+}
+
+/// The file of a pool becomes as long as its record says, and what is mounted of it takes it all. Repeated: nothing happens.
+///
+/// # Errors
+/// The file is gone; the kernel refuses.
+pub fn grow(store: &Store, name: &PoolName) -> Result<()> {
+    let Some(pool) = store.pool(name)? else { return Ok(()) };
+    let Place::Disk(Disk::Image(image)) = Place::of_pool(store.layout(), name, &pool) else { return Ok(()) };
+    let Some(size) = keys::SIZE.size(&pool.config)? else { return Ok(()) };
+    let data = is_mounted(store, name, keys::ID.text(&pool.config))?.then(|| store.layout().pool_data(name));
+    disk::grow(&image, size, data.as_deref())
+}
+
+/// Unmounts a pool, if it is mounted. Lock: the pool, or nobody runs.
+///
+/// # Errors
+/// Busy: somebody uses it.
+pub fn unmount(store: &Store, name: &PoolName, pool: &Pool) -> Result<()> {
+    match Place::of_pool(store.layout(), name, pool) {
+        Place::Disk(_) if is_mounted(store, name, keys::ID.text(&pool.config))? => {
+            let _lock = store.lock_pool_mount(name)?;
+            disk::unmount(&store.layout().pool_data(name))
+        }
+        _ => Ok(()),
+    }
+    .with_context(|| format!("Failed unmounting storage pool \"{name}\""))
+}
+
+/// Unmounts all pools, for the host goes down; what is in use stays and is said.
+///
+/// # Errors
+/// The state folder cannot be read.
+pub fn unmount_all(store: &Store) -> Result<Vec<Error>> {
+    let pools = store.pools()?.into_iter().filter_map(|(name, pool)| Some((name, pool.ok()?)));
+    Ok(pools.filter_map(|(name, pool)| unmount(store, &name, &pool).err()).collect())
+}
