@@ -101,7 +101,7 @@ fn pools_with_volume(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Resu
     let volume = crate::storage::Volume::container(project, name)?;
     let mut found = Vec::new();
     for (pool, _) in store.pools()? {
-        if pool::open(store, &pool)?.is_some_and(|d| d.exists(&volume).unwrap_or(false)) {
+        if pool::open(store, &pool).ok().flatten().is_some_and(|d| d.exists(&volume).unwrap_or(false)) {
             found.push(pool);
         }
     }

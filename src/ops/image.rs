@@ -301,7 +301,8 @@ pub fn delete(store: &Store, fingerprint: &Fingerprint) -> Result<()> {
     ];
     for pool in &pools {
         let name = &pool.key().0;
-        if pool::open(store, name)?.is_some_and(|d| d.has_image(fingerprint).unwrap_or(false)) {
+        // A pool nobody gets at keeps what is unpacked in it until doctor sees it again.
+        if pool::open(store, name).ok().flatten().is_some_and(|d| d.has_image(fingerprint).unwrap_or(false)) {
             actions.push(image_import::volume(name, fingerprint));
         }
     }

@@ -60,7 +60,10 @@ impl Place {
 }
 
 /// Is the file system of the pool `id` mounted?
-fn is_mounted(store: &Store, name: &PoolName, id: &str) -> Result<bool> {
+///
+/// # Errors
+/// What is mounted there has a damaged mark.
+pub fn is_mounted(store: &Store, name: &PoolName, id: &str) -> Result<bool> {
     let data = store.layout().pool_data(name);
     Ok(data.is_dir() && source::is_marked(&data, id)?)
 }

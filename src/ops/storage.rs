@@ -58,7 +58,8 @@ pub fn create(store: &Store, request: &Request) -> Result<()> {
     let fail = || format!("Failed creating storage pool \"{name}\"");
     let chosen = place::choose(store, name, &request.driver, &mut config).with_context(fail)?;
     journal::run(store, "create", &[&lock], |journal| {
-        if chosen != Place::Own {
+        // A folder in the state folder that is there without a record may hold what a record was lost for.
+        if chosen != Place::Own || !store.layout().pool_dir(name).exists() {
             journal.undo(release(name, &config))?;
         }
         journal.commits_by(&store.layout().pool_record(name))?;

@@ -55,6 +55,25 @@ impl Btrfs {
         Ok(rustix::fs::fchmod(self.pool.open_dir(rel)?, Mode::RWXU)?)
     }
 
+    /// A copy of the volume `from` at the staging place of `to`.
+    fn stage_copy(&self, from: &Volume, to: &Volume) -> Result<()> {
+        self.pool.present(from)?;
+        self.pool.remove(&to.staged())?;
+        fault::point("storage.copy.begun")?;
+        self.snapshot(&from.path(), &to.staged(), true)
+    }
+
+    fn appear(&self, volume: &Volume) -> Result<()> {
+        self.pool.appear(volume)?;
+        self.settle(volume)
+    }
+
+    /// That a subvolume was renamed is on disk when the folder it is in is: its own fsync(2) has nothing to write.
+    fn settle(&self, volume: &Volume) -> Result<()> {
+        let done = rustix::fs::fsync(self.pool.open_dir(volume.kind().folder())?).map_err(Error::from);
+        done.with_context(|| format!("Failed syncing \"{}\"", self.pool.path(&volume.path()).display()))
+    }
+
     /// Makes `to` a snapshot of `from`, with what is nested in that if `whole`; without, it appears at once.
     fn snapshot(&self, from: &str, to: &str, whole: bool) -> Result<()> {
         let source = self.pool.open_dir(from)?;
@@ -128,21 +147,43 @@ impl Driver for Btrfs {
 
     fn create_empty(&self, volume: &Volume) -> Result<()> {
         self.pool.absent(volume)?;
+        self.begin_volume(volume)?;
+        self.appear(volume)
+    }
+
+    fn copy(&self, from: &Volume, to: &Volume) -> Result<()> {
+        self.pool.absent(to)?;
+        self.stage_copy(from, to)?;
+        self.appear(to)
+    }
+
+    fn begin_restore(&self, from: &Volume, to: &Volume) -> Result<()> {
+        self.pool.present(to)?;
+        self.stage_copy(from, to)
+    }
+
+    fn finish_restore(&self, to: &Volume) -> Result<Option<Trash>> {
+        let old = self.pool.replace_volume(to)?;
+        self.settle(to)?;
+        Ok(old)
+    }
+
+    fn abort_restore(&self, to: &Volume) -> Result<()> {
+        self.pool.remove(&to.staged())
+    }
+
+    fn begin_volume(&self, volume: &Volume) -> Result<PathBuf> {
         let staged = volume.staged();
         self.make(&staged)?;
         let rootfs = format!("{staged}/rootfs");
         self.pool.make_dir(&rootfs)?;
         rustix::fs::fchmod(self.pool.open_dir(&rootfs)?, Mode::from_raw_mode(0o755))?;
-        self.pool.appear(volume)
+        Ok(self.pool.path(&staged))
     }
 
-    fn copy(&self, from: &Volume, to: &Volume) -> Result<()> {
-        self.pool.present(from)?;
-        self.pool.absent(to)?;
-        self.pool.remove(&to.staged())?;
-        fault::point("storage.volume.begun")?;
-        self.snapshot(&from.path(), &to.staged(), true)?;
-        self.pool.appear(to)
+    fn commit_volume(&self, volume: &Volume) -> Result<()> {
+        self.pool.commit_volume(volume)?;
+        self.settle(volume)
     }
 
     fn rename(&self, from: &Volume, to: &Volume) -> Result<()> {

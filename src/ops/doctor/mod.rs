@@ -9,6 +9,7 @@ mod images;
 mod instances;
 mod limits;
 mod networks;
+mod pools;
 mod records;
 mod snapshots;
 mod volumes;
@@ -107,6 +108,8 @@ pub fn host() -> Report {
 pub fn state(store: &Store, fix: bool) -> Result<Report> {
     let mut report = Report::default();
     records::check(store, fix, &mut report)?;
+    // Before whatever opens them, which would mount them.
+    pools::check(store, fix, &mut report)?;
     images::check(store, fix, &mut report)?;
     instances::check(store, fix, &mut report)?;
     snapshots::check(store, fix, &mut report)?;

@@ -1,0 +1,105 @@
+//! Storage pools: what they lie in is there, mounted and as long as the record says; nothing is left of pools that are gone.
+
+use super::images::unless_busy;
+use super::{Level, Report};
+use crate::base::names::PoolName;
+use crate::error::Result;
+use crate::model::keys::pool as keys;
+use crate::model::pool::Pool as Record;
+use crate::ops::pool;
+use crate::ops::pool_place::{self, Place};
+use crate::storage::VolumeKind;
+use crate::storage::disk::{self, Disk};
+use crate::store::lock::{Exclusive, Held, PoolKey};
+use crate::store::{Store, trash};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+pub(super) fn check(store: &Store, fix: bool, report: &mut Report) -> Result<()> {
+    for (name, record) in store.pools()? {
+        let Ok(record) = record else { continue };
+        let Some(held) = lock(store, &name)? else { continue };
+        one(store, &held, &record, fix, report)?;
+    }
+    leftovers(store, fix, report)
+}
+
+/// Nobody works on it meanwhile; None if somebody does.
+fn lock(store: &Store, name: &PoolName) -> Result<Option<Held<PoolKey, Exclusive>>> {
+    unless_busy(store.lock_within(PoolKey(name.clone()), "doctor", Duration::ZERO))
+}
+
+fn one(store: &Store, held: &Held<PoolKey, Exclusive>, record: &Record, fix: bool, report: &mut Report) -> Result<()> {
+    let name = &held.key().0;
+    let check = format!("pool {name}");
+    let place = Place::of_pool(store.layout(), name, record);
+    if let Place::Disk(disk) = &place {
+        let there = disk.path().exists();
+        if there && !fix && !pool_place::is_mounted(store, name, keys::ID.text(&record.config))? {
+            // As after each boot.
+            report.add(
+                &check,
+                Level::Warning,
+                "is not mounted",
+                "the next command that changes something on it mounts it",
+            );
+        }
+        if let (true, Disk::Image(image)) = (there, disk) {
+            let (is, wanted) = (std::fs::metadata(image)?.len(), keys::SIZE.size(&record.config)?.unwrap_or(0));
+            if is < wanted {
+                let message = format!("its file is smaller than its size ({is} of {wanted} bytes)");
+                report.disagreement(&check, message, fix, || pool_place::grow(store, name));
+            }
+        }
+        if there && !fix {
+            return Ok(());
+        }
+    }
+    if let Err(e) = pool_place::ready(store, name, record) {
+        report.broken(&check, &e);
+    }
+    Ok(())
+}
+
+/// Files and folders of pools without a record: what a power cut left.
+fn leftovers(store: &Store, fix: bool, report: &mut Report) -> Result<()> {
+    let layout = store.layout();
+    let mut names: BTreeSet<PoolName> = BTreeSet::new();
+    names.extend(entries(&layout.pools_dir()).iter().filter_map(|n| PoolName::parse(n).ok()));
+    let images = entries(&layout.disks_dir());
+    names.extend(images.iter().filter_map(|n| PoolName::parse(n.strip_suffix(".img")?).ok()));
+    for name in names {
+        // Its record came or went while we waited for it.
+        let Some(_held) = lock(store, &name)? else { continue };
+        if !matches!(store.pool(&name), Ok(None)) {
+            continue;
+        }
+        let (folder, image) = (layout.pool_dir(&name), layout.pool_image(&name));
+        let found = full(&folder.join("data")) || disk::identity(&image).is_ok_and(|id| id.is_some());
+        let check = format!("pool {name}");
+        if found {
+            // Instances may be in it: nothing to be thrown away by the way.
+            let fix = format!("if nothing in it is needed: rm -rf {} {}", folder.display(), image.display());
+            report.add(&check, Level::Error, "it has no record, and volumes of it are left", fix);
+        } else if name.as_str() != pool::DEFAULT || image.exists() {
+            // The first use goes on with an empty folder of its own.
+            report.disagreement(&check, "it has no record, and something of it is left", fix, || {
+                disk::unmount(&layout.pool_data(&name))?;
+                trash::remove(&image)?;
+                trash::remove(&folder)
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Some volume is in the folder of a pool.
+fn full(data: &Path) -> bool {
+    !data.is_symlink() && VolumeKind::ALL.into_iter().any(|kind| !entries(&data.join(kind.folder())).is_empty())
+}
+
+fn entries(dir: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect()
+}
