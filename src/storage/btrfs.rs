@@ -227,6 +227,9 @@ impl Driver for Btrfs {
     }
 
     fn empty(&self, trash: &Trash) -> Result<()> {
-        self.pool.empty(trash)
+        self.pool.empty(trash)?;
+        // Whoever makes room waits for it. Where it fails, it comes a little later.
+        let _ = btrfs::free_soon(self.pool.open_dir("trash")?.as_fd());
+        Ok(())
     }
 }

@@ -132,6 +132,16 @@ fn names(dir: &Path, wanted: impl Fn(&Path) -> bool) -> Vec<String> {
 
 /// Ends everything that runs in this state and removes its cgroups, so that a failed test leaves nothing on the host.
 pub fn end(state: &State) {
+    end_processes(state);
+    // Pools that have a file system of their own.
+    for line in mounts("self", &state.dir.to_string_lossy()) {
+        if let Some(at) = line.split(' ').nth(4) {
+            let _ = rustix::mount::unmount(at, rustix::mount::UnmountFlags::DETACH);
+        }
+    }
+}
+
+fn end_processes(state: &State) {
     let Some(base) = cgroup(state) else { return };
     let _ = std::fs::write(base.join("cgroup.kill"), "1");
     let stop = Instant::now() + GRACE;

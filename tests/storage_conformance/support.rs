@@ -5,7 +5,7 @@ use stapes::base::idmap::IdMap;
 use stapes::base::names::Fingerprint;
 use stapes::model::attach::Rootfs;
 use stapes::storage::{self, Driver, Staging, Volume, VolumeKind};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -33,9 +33,20 @@ pub fn container(name: &str) -> Volume {
 }
 
 pub struct Pool {
-    _dir: Option<tempfile::TempDir>,
     pub data: PathBuf,
     pub driver: Box<dyn Driver>,
+    _place: Option<Attached>,
+    _dir: Option<tempfile::TempDir>,
+    _disk: Option<Loop>,
+}
+
+/// A mount that ends with this.
+struct Attached(PathBuf);
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
 }
 
 impl Pool {
@@ -46,10 +57,26 @@ impl Pool {
         pool
     }
 
+    /// On a file system that the driver can do with; None if the host cannot make one.
+    pub fn fitting(driver: &str) -> Option<Self> {
+        if driver != "btrfs" {
+            return Some(Self::new(driver));
+        }
+        let disk = Loop::new("btrfs")?;
+        // Attached, for other users are to look for a way in.
+        let dir = tempfile::tempdir().unwrap();
+        stapes::sys::mount::attach(disk.mount.fd.as_fd(), dir.path()).unwrap();
+        let place = Attached(dir.path().to_path_buf());
+        let mut pool = Self::at(&dir.path().join("data"), driver);
+        (pool._place, pool._dir, pool._disk) = (Some(place), Some(dir), Some(disk));
+        Some(pool)
+    }
+
     pub fn at(data: &Path, driver: &str) -> Self {
         storage::setup(data).unwrap();
         storage::setup(data).unwrap();
-        Self { _dir: None, data: data.to_path_buf(), driver: storage::driver(driver, data).unwrap() }
+        let driver = storage::driver(driver, data).unwrap();
+        Self { data: data.to_path_buf(), driver, _place: None, _dir: None, _disk: None }
     }
 
     /// Puts a plain image into the pool.
@@ -135,7 +162,7 @@ impl Loop {
     pub fn new(fs: &str) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("disk");
-        std::fs::File::create(&file).unwrap().set_len(400 << 20).unwrap();
+        std::fs::File::create(&file).unwrap().set_len(512 << 20).unwrap();
         let mkfs = Command::new(format!("mkfs.{fs}")).arg("-q").arg(&file).stdout(Stdio::null()).status();
         if !mkfs.is_ok_and(|s| s.success()) {
             return None;

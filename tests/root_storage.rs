@@ -1,0 +1,21 @@
+//! Storage pools through the program: made, used, changed, filled, grown and deleted, in folders and on disks.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test: its files are no records"
+)]
+
+mod common_root;
+#[path = "root_storage/disks.rs"]
+mod disks;
+#[path = "root_storage/mounts.rs"]
+mod mounts;
+#[path = "root_storage/refused.rs"]
+mod refused;
+#[path = "root_storage/sources.rs"]
+mod sources;
+#[path = "root_storage/support.rs"]
+mod support;
+#[path = "root_storage/verbs.rs"]
+mod verbs;
