@@ -135,9 +135,7 @@ impl Driver for Btrfs {
 
     fn create_from_image(&self, volume: &Volume, image: &Fingerprint) -> Result<()> {
         self.pool.absent(volume)?;
-        if !self.pool.has_image(image)? {
-            return Err(Error::not_found(format!("Image \"{image}\" is not in the storage pool")));
-        }
+        self.pool.need_image(image)?;
         self.pool.remove(&volume.staged())?;
         fault::point("storage.volume.begun")?;
         // One step, and on disk when it is done: an image has nothing nested in it.
@@ -160,6 +158,14 @@ impl Driver for Btrfs {
     fn begin_restore(&self, from: &Volume, to: &Volume) -> Result<()> {
         self.pool.present(to)?;
         self.stage_copy(from, to)
+    }
+
+    fn begin_rebuild(&self, volume: &Volume, image: &Fingerprint) -> Result<()> {
+        self.pool.present(volume)?;
+        self.pool.need_image(image)?;
+        self.pool.remove(&volume.staged())?;
+        fault::point("storage.volume.begun")?;
+        self.snapshot(&Pool::image(image), &volume.staged(), false)
     }
 
     fn finish_restore(&self, to: &Volume) -> Result<Option<Trash>> {
