@@ -36,6 +36,9 @@ pub struct VolumeSnapshot {
     /// When it may be deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// The minute that a schedule took it for; none: somebody took it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_for: Option<Timestamp>,
     /// Configuration of the volume at that time.
     #[serde(default, skip_serializing_if = "Config::is_empty")]
     pub config: Config,

@@ -6,7 +6,7 @@
 //! run at a time.
 
 use super::snapshot::{self, Expiry, Request};
-use super::{image, image_remote, load};
+use super::{image, image_remote, load, maintain_volumes};
 use crate::base::cron::{self, Minute, Trigger};
 use crate::base::names::{Fingerprint, InstanceName, ProjectName};
 use crate::error::{Error, Kind, Result};
@@ -61,6 +61,7 @@ pub fn maintain(store: &Store, now: Timestamp, refresh: Refresh<'_>) -> Result<O
             }
         }
     }
+    maintain_volumes::maintain(store, (since, now), &mut outcome)?;
     images(store, &mut outcome, (&mut record.images_at, now), refresh)?;
     fault::point("maintain.done")?;
     (record.format, record.last_run) = (1, Some(now));
@@ -100,15 +101,15 @@ fn scheduled(
     snapshot::create(store, who, &request).map(|name| Some(name.to_string()))
 }
 
-/// The minute of the hour at which names like `@daily` are due for an instance: not for all the same one.
-fn minute_of(volatile: &Config) -> u8 {
+/// The minute of the hour at which names like `@daily` are due for an object with these keys: not for all the same one.
+pub(super) fn minute_of(volatile: &Config) -> u8 {
     let mut hasher = DefaultHasher::new();
     keys::VOLATILE_UUID.get(volatile).unwrap_or_default().hash(&mut hasher);
     u8::try_from(hasher.finish() % 60).unwrap_or(0)
 }
 
 /// The last minute after `since` and not after `now` at which one of the triggers is due, in local time.
-fn last_due(triggers: &[Trigger], minute: u8, (since, now): (Timestamp, Timestamp)) -> Option<Timestamp> {
+pub(super) fn last_due(triggers: &[Trigger], minute: u8, (since, now): (Timestamp, Timestamp)) -> Option<Timestamp> {
     let whole = now.as_second().div_euclid(60);
     (0..MEMORY).map_while(|back| Timestamp::from_second((whole - back) * 60).ok().filter(|at| *at > since)).find(|at| {
         let zoned = at.to_zoned(jiff::tz::TimeZone::system());

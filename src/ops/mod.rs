@@ -45,6 +45,7 @@ pub mod live;
 pub mod load;
 pub mod logs;
 pub mod maintain;
+mod maintain_volumes;
 pub mod network;
 mod nic_host;
 mod nic_live;

@@ -48,6 +48,19 @@ fn schedules_and_expiry() {
     assert_eq!(gone.iter().filter(|l| l.contains("c1/") && l.ends_with("expired")).count(), 3, "{gone:?}");
     assert_eq!(names(&state, "c1"), ["mine"]);
     assert!(names(&state, "c2").len() >= 3);
+    // Volumes likewise.
+    let minutes = ["snapshots.schedule=*/10 * * * *", "snapshots.expiry=1d"];
+    state.good(&[&["storage", "volume", "create", "default", "v1"], &minutes[..]].concat());
+    assert_eq!(at(&state, now + 5.hours())[..1], ["Snapshot \"c2/auto4\" taken"]);
+    assert_eq!(
+        at(&state, now + 50.hours())[1..],
+        [
+            "Snapshot \"default/v1/snap1\" taken",
+            "Snapshot \"default/v1/snap0\" expired",
+            "Snapshot \"default/v1/snap1\" expired"
+        ]
+    );
+    state.good(&["storage", "volume", "delete", "default", "v1"]);
     // By the command, with the real clock: it has gone back, and nothing is due.
     assert_eq!(state.good(&["admin", "maintain"]), "");
     state.finish();

@@ -204,6 +204,7 @@ pub fn snapshots(store: &Store, of: Of<'_>) -> Result<Vec<VolumeSnapshotView>> {
                     description: record.description,
                     created_at: record.created_at,
                     expires_at: None,
+                    scheduled_for: None,
                     config: record.config,
                 },
             )

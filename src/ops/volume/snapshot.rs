@@ -41,6 +41,7 @@ pub fn create(store: &Store, of: Of<'_>, request: &Request, description: &str) -
         description: description.to_string(),
         created_at: time::now(),
         expires_at: expires_at(&volume, request)?,
+        scheduled_for: request.scheduled,
         config: volume.config.clone(),
     };
     let key = lock.key();
