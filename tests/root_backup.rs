@@ -153,7 +153,7 @@ fn hostile_indexes_are_refused() {
     let Some(state) = state("hostile_indexes_are_refused") else { return };
     let with = |change: &str| {
         let bytes = body(Ar::default().file("backup/index.yaml", index(change).as_bytes())).finish();
-        if change.len() % 2 == 0 { gzip(&bytes) } else { zstd(&bytes) }
+        if change.len().is_multiple_of(2) { gzip(&bytes) } else { zstd(&bytes) }
     };
     std::fs::write(state.path("good"), with("")).unwrap();
     state.good(&["import", "good"]);
@@ -190,16 +190,10 @@ fn hostile_indexes_are_refused() {
     state.finish();
 }
 
-#[test]
-fn hostile_archives_are_refused() {
-    let Some(state) = state("hostile_archives_are_refused") else { return };
-    let begin = || Ar::default().file("backup/index.yaml", index("").as_bytes());
-    let victim = state.path("victim");
-    std::fs::write(&victim, "untouched").unwrap();
-    let out = victim.to_str().unwrap();
+/// What it is, the archive, and what must be said. `out`: a file of the host's.
+fn bad(out: &str) -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let whole = body(begin()).finish();
-    let mut wrong = String::new();
-    for (what, bytes, said) in [
+    vec![
         ("no index", body(Ar::default()).finish(), "Backup is missing"),
         ("index as link", body(Ar::default().symlink("backup/index.yaml", out)).finish(), "Backup is missing"),
         (
@@ -243,7 +237,21 @@ fn hostile_archives_are_refused() {
         ),
         ("link out", body(begin()).hard_link("backup/container/rootfs/x", "../victim").finish(), "leads upwards"),
         ("link to the host", body(begin()).hard_link("backup/container/rootfs/x", out).finish(), "out of its volume"),
-    ] {
+    ]
+}
+
+fn begin() -> Ar {
+    Ar::default().file("backup/index.yaml", index("").as_bytes())
+}
+
+#[test]
+fn hostile_archives_are_refused() {
+    let Some(state) = state("hostile_archives_are_refused") else { return };
+    let victim = state.path("victim");
+    std::fs::write(&victim, "untouched").unwrap();
+    let out = victim.to_str().unwrap();
+    let mut wrong = String::new();
+    for (what, bytes, said) in bad(out) {
         wrong += &refused(&state, what, &bytes, said);
         assert_eq!(std::fs::read_to_string(&victim).unwrap(), "untouched", "{what}");
     }

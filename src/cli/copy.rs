@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::ops::config::{self as settings, Change};
 use crate::ops::copy::{self as ops, Request};
 use crate::ops::update::{self, Edit};
-use crate::ops::{relocate, rename};
+use crate::ops::{refresh, relocate, rename};
 use crate::store::Store;
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
@@ -157,8 +157,9 @@ impl Copy {
     /// See `ops::copy`.
     pub fn run(self, cx: &Context) -> Outcome {
         self.options.check()?;
-        refuse_option("--refresh", self.refresh)?;
-        refuse_option("--refresh-exclude-older", self.refresh_exclude_older)?;
+        if self.refresh_exclude_older && !self.refresh {
+            return Err(Error::invalid("--refresh-exclude-older can only be used with --refresh").into());
+        }
         let source = kv::local(&self.source)?;
         let (name, of) = source.split_once('/').map_or((source.as_str(), None), |(n, s)| (n, Some(s)));
         let target = target(self.new_name.as_deref())?;
@@ -167,6 +168,13 @@ impl Copy {
         let mut request = self.options.request(&store, who, target)?;
         request.snapshot = of.map(snapshot::named).transpose()?;
         request.ephemeral = self.ephemeral;
+        if self.refresh {
+            let wanted = request.target.clone().unwrap_or_else(|| request.name.clone());
+            if store.instance_exists(&request.target_project, &wanted)? {
+                refresh::refresh(&store, &request, &wanted, self.refresh_exclude_older)?;
+                return Ok(DONE);
+            }
+        }
         let made = ops::copy(&store, &request)?;
         if request.target.is_none() {
             cx.notice(format_args!("Instance name is: {made}"))?;

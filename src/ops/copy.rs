@@ -95,7 +95,7 @@ pub fn copy(store: &Store, request: &Request) -> Result<InstanceName> {
 }
 
 /// Both projects, shared, each once and in order.
-fn projects(
+pub(super) fn projects(
     store: &Store,
     mut both: [&ProjectName; 2],
 ) -> Result<Vec<Held<crate::store::lock::ProjectKey, crate::store::lock::Shared>>> {
@@ -114,10 +114,15 @@ pub(super) fn pools(
     std::iter::once(both[0]).chain(second).map(|p| store.lock_pool_shared(p)).collect()
 }
 
-type InstanceLock = Held<InstanceKey, Exclusive>;
+pub(super) type InstanceLock = Held<InstanceKey, Exclusive>;
 
 /// The locks of two instances.
-fn pair(store: &Store, from: InstanceKey, to: InstanceKey, verb: &str) -> Result<(InstanceLock, InstanceLock)> {
+pub(super) fn pair(
+    store: &Store,
+    from: InstanceKey,
+    to: InstanceKey,
+    verb: &str,
+) -> Result<(InstanceLock, InstanceLock)> {
     let (mut first, mut second) = (None, None);
     for one in store.lock_instances(vec![from.clone(), to], verb)? {
         if *one.key() == from { first = Some(one) } else { second = Some(one) }
@@ -213,11 +218,15 @@ pub(super) fn snapshots(
 
 /// What is copied where.
 #[derive(Clone, Copy)]
-struct Ends<'a> {
-    from: &'a InstanceLock,
-    to: &'a InstanceLock,
-    source: &'a load::Loaded,
-    snapshot: Option<&'a SnapshotName>,
+pub(super) struct Ends<'a> {
+    /// Lock of the source.
+    pub from: &'a InstanceLock,
+    /// Lock of the copy.
+    pub to: &'a InstanceLock,
+    /// The source.
+    pub source: &'a load::Loaded,
+    /// Of it, this snapshot.
+    pub snapshot: Option<&'a SnapshotName>,
 }
 
 /// Makes the volumes and the records, with a journal.

@@ -61,6 +61,7 @@ pub mod proxies;
 mod proxy_live;
 pub mod publish;
 pub mod rebuild;
+pub mod refresh;
 pub mod relay;
 pub mod relocate;
 pub mod rename;

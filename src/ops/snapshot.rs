@@ -238,7 +238,7 @@ pub fn delete(store: &Store, who: (&ProjectName, &InstanceName), snapshots: &[Sn
 }
 
 /// Deletes one under the instance's lock; once begun it is done, by us or by recovery.
-fn delete_locked(
+pub(super) fn delete_locked(
     store: &Store,
     held: &Held<InstanceKey, Exclusive>,
     pool: &PoolName,
@@ -250,7 +250,8 @@ fn delete_locked(
     Journal::forward(store, "snapshot", &[held], actions)?.finish()
 }
 
-fn forget(held: &Held<InstanceKey, Exclusive>, snapshot: &SnapshotName) -> Action {
+/// The action that removes a record.
+pub(super) fn forget(held: &Held<InstanceKey, Exclusive>, snapshot: &SnapshotName) -> Action {
     let InstanceKey { project, name } = held.key();
     Action::ForgetSnapshot { project: project.to_string(), name: name.to_string(), snapshot: snapshot.to_string() }
 }

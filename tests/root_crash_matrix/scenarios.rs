@@ -573,6 +573,16 @@ pub const ALL: &[Scenario] = &[
     Scenario { before: snapshots::CHANGED, ..scenario("copy", "copy c1 c2", snapshots::copied) },
     Scenario { before: snapshots::CHANGED, ..scenario("delete, snapshot", "delete c1", checks::deleted) },
     Scenario {
+        before: &[
+            "create img c1 -c user.x=old",
+            "copy c1 c2",
+            "snapshot create c1 s1",
+            "file create c1/mark",
+            "config set c1 user.x=new",
+        ],
+        ..scenario("copy, refresh", "copy c1 c2 --refresh", snapshots::refreshed)
+    },
+    Scenario {
         before: &["create img c1", "file create c1/mark"],
         ..scenario("rebuild", "rebuild img c1", snapshots::rebuilt)
     },

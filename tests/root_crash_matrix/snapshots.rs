@@ -107,6 +107,20 @@ pub fn copied(state: &State, done: bool) -> Result<(), String> {
     kept(state, done)
 }
 
+/// `c2` is what it was or what `c1` is, and has the snapshot with that.
+pub fn refreshed(state: &State, done: bool) -> Result<(), String> {
+    let mark = state.run(&["file", "pull", "c2/mark", "-"]).ok();
+    let all = snapshots(state, "c2")?;
+    want(mark == (all == ["s1"]), &format!("files of now: {mark}, snapshots {all:?}"))?;
+    want(mark || !done, "it was reported refreshed and is not")?;
+    state.run(&["copy", "c1", "c2", "--refresh"]).good()?;
+    want(state.run(&["file", "pull", "c2/mark", "-"]).ok(), "refreshing again does not")?;
+    state.run(&["start", "c2"]).good()?;
+    state.run(&["delete", "-f", "c2"]).good()?;
+    whole(state, "c1", "s1", false)?;
+    kept(state, done)
+}
+
 /// `c1` came back with its snapshot, or its name is free.
 pub fn imported(state: &State, done: bool) -> Result<(), String> {
     if lines(state, "list -f csv -c n")?.contains(&"c1".to_string()) {

@@ -92,6 +92,49 @@ fn between_pools_nothing_is_lost() {
 }
 
 #[test]
+fn a_copy_is_brought_up_to_date() {
+    let Some(state) = state("a_copy_is_brought_up_to_date") else { return };
+    second_pool(&state);
+    state.launch("c1", &["-c", "user.x=1"]).good().unwrap();
+    state.good(&["snapshot", "create", "c1", "s1"]);
+    state.good(&["copy", "c1", "c2", "--refresh"]);
+    state.good(&["copy", "c1", "c3", "-s", "plain"]);
+    let uuid = get(&state, "c2", "volatile.uuid");
+    state.good(&["config", "set", "c2", "user.x=2"]);
+    state.good(&["snapshot", "create", "c2", "own"]);
+    state.sh("c1", FILL);
+    state.good(&["snapshot", "create", "c1", "s2"]);
+    state.good(&["snapshot", "delete", "c1", "s1"]);
+    state.sh("c1", "touch /data/last");
+    let facts = state.sh("c1", FACTS);
+    for name in ["c2", "c3"] {
+        state.good(&["copy", "c1", name, "--refresh"]);
+        assert_eq!(state.good(&["snapshot", "list", name, "-f", "csv", "-c", "n"]), "s2\n", "{name}");
+        state.good(&["start", name]);
+        assert_eq!(state.sh(name, FACTS), facts, "{name}");
+        let out = state.run(&["copy", "c1", name, "--refresh"]);
+        out.clean_failure().unwrap();
+        assert!(out.stderr.contains("Cannot refresh a running instance"), "{out}");
+        state.good(&["snapshot", "restore", name, "s2"]);
+        assert!(!state.try_sh(name, "ls /data/last").ok());
+        state.good(&["stop", "-f", name]);
+    }
+    assert_eq!(get(&state, "c2", "volatile.uuid"), uuid);
+    // Replaced at the source by another of its name; older ones left out.
+    state.good(&["snapshot", "create", "c1", "s0"]);
+    state.good(&["snapshot", "create", "c1", "s2", "--reuse"]);
+    state.good(&["copy", "c1", "c2", "--refresh"]);
+    state.good(&["snapshot", "restore", "c2", "s2"]);
+    state.good(&["start", "c2"]);
+    assert_eq!(state.sh("c2", "ls /data/last"), "/data/last");
+    state.good(&["snapshot", "delete", "c2", "s0"]);
+    state.good(&["stop", "-f", "c2"]);
+    state.good(&["copy", "c1", "c2", "--refresh", "--refresh-exclude-older"]);
+    assert_eq!(state.good(&["snapshot", "list", "c2", "-f", "csv", "-c", "n"]), "s2\n");
+    state.finish();
+}
+
+#[test]
 fn wrong_words_for_copies() {
     let Some(state) = state("wrong_words_for_copies") else { return };
     state.good(&["create", "test", "c1"]);

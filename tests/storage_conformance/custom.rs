@@ -56,7 +56,7 @@ fn a_custom_volume_is_the_users_alone() {
         // A snapshot, and back.
         let snapshot = one.snapshot(&SnapshotName::parse("s").unwrap()).unwrap();
         pool.driver.copy(&one, &snapshot).unwrap();
-        assert_eq!(pool.driver.list(VolumeKind::CustomSnapshot).unwrap(), [snapshot.clone()]);
+        assert_eq!(pool.driver.list(VolumeKind::CustomSnapshot).unwrap(), std::slice::from_ref(&snapshot));
         std::fs::remove_dir_all(root.join("work")).unwrap();
         std::fs::write(root.join("idmap"), "changed").unwrap();
         pool.driver.begin_restore(&snapshot, &one).unwrap();

@@ -1,0 +1,144 @@
+//! `copy --refresh`: an instance that is a copy is brought up to date with what it is a copy of.
+//!
+//! Snapshots that it lacks are copied, those that its source has no more go, and a copy of the source's volume takes the place
+//! of its own. What it is called and how it is configured stays. All of it counts with the journal's commit, or nothing does.
+
+use super::copy::{self, Ends, Request};
+use super::transfer::{self, End};
+use super::{lifecycle, load, pool, snapshot};
+use crate::base::names::{InstanceName, SnapshotName};
+use crate::error::{Error, Result};
+use crate::fault;
+use crate::storage::Volume;
+use crate::store::lock::InstanceKey;
+use crate::store::types::Snapshot;
+use crate::store::undo::{Volume as Named, VolumeKind};
+use crate::store::{Action, Journal, Store, journal};
+
+/// Brings the copy `target` up to date; `exclude_older`: leave out snapshots of the source that are older than its newest.
+///
+/// # Errors
+/// Not found: one of the two, the snapshot; Conflict: the copy runs; no room. All is as it was then.
+pub fn refresh(store: &Store, request: &Request, target: &InstanceName, exclude_older: bool) -> Result<()> {
+    let _projects = copy::projects(store, [&request.project, &request.target_project])?;
+    let pools = |store| -> Result<_> {
+        let source = load::load(store, &request.project, &request.name)?.pool()?;
+        Ok((source, load::load(store, &request.target_project, target)?.pool()?))
+    };
+    let (old_pool, new_pool) = pools(store)?;
+    let _pools = copy::pools(store, [&old_pool, &new_pool])?;
+    let from = InstanceKey { project: request.project.clone(), name: request.name.clone() };
+    let to = InstanceKey { project: request.target_project.clone(), name: target.clone() };
+    if from == to {
+        return Err(Error::invalid("An instance can't be refreshed from itself"));
+    }
+    let (from, to) = copy::pair(store, from, to, "refresh")?;
+    lifecycle::settle(store, &from)?;
+    lifecycle::settle(store, &to)?;
+    if load::running(store, &request.target_project, target)?.is_some() {
+        return Err(Error::conflict("Cannot refresh a running instance"));
+    }
+    if pools(store)? != (old_pool, new_pool) {
+        return Err(Error::conflict("The instance was moved meanwhile"));
+    }
+    let source = load::load(store, &request.project, &request.name)?;
+    let copy = load::load(store, &request.target_project, target)?;
+    let changes = match request.instance_only || request.snapshot.is_some() {
+        true => Changes::default(),
+        false => changes(store, &source, &copy, exclude_older)?,
+    };
+    let ends = Ends { from: &from, to: &to, source: &source, snapshot: request.snapshot.as_ref() };
+    journal::run(store, "refresh", &[&from, &to], |journal| {
+        snapshots(store, journal, ends, (&copy, &changes))?;
+        root(store, journal, ends, &copy)
+    })?;
+    lifecycle::note(store, &request.target_project, target, "instance-updated");
+    Ok(())
+}
+
+/// What becomes of the copy's snapshots.
+#[derive(Default)]
+struct Changes {
+    new: Vec<(SnapshotName, Snapshot)>,
+    gone: Vec<SnapshotName>,
+}
+
+/// Snapshots are the same if name and date are.
+fn changes(store: &Store, source: &load::Loaded, target: &load::Loaded, exclude_older: bool) -> Result<Changes> {
+    let wanted = copy::snapshots(store, source, &target.pool()?, false)?;
+    let there = store.snapshots(&target.project, &target.name)?;
+    let date = |s: &Result<Snapshot>| s.as_ref().ok().map(|s| s.created_at);
+    let newest = there.iter().filter_map(|(_, s)| date(s)).max();
+    let same = |name: &SnapshotName, record: &Snapshot| {
+        there.iter().any(|(n, s)| n == name && date(s) == Some(record.created_at))
+    };
+    let gone = there
+        .iter()
+        .filter(|(name, s)| !wanted.iter().any(|(n, record)| n == name && date(s) == Some(record.created_at)));
+    let gone = gone.map(|(name, _)| name.clone()).collect();
+    let fresh = |record: &Snapshot| !exclude_older || newest.is_none_or(|newest| record.created_at > newest);
+    let new = wanted.into_iter().filter(|(name, record)| !same(name, record) && fresh(record)).collect();
+    Ok(Changes { new, gone })
+}
+
+fn snapshots(
+    store: &Store,
+    journal: &mut Journal<'_>,
+    ends: Ends<'_>,
+    (target, changes): (&load::Loaded, &Changes),
+) -> Result<()> {
+    let InstanceKey { project, name } = ends.to.key();
+    let (old_pool, new_pool) = (ends.source.pool()?, target.pool()?);
+    // A name that now means another snapshot cannot wait for the commit: the one it meant is not to be had again anyway.
+    let replaced = |snapshot: &SnapshotName| changes.new.iter().any(|(name, _)| name == snapshot);
+    for gone in &changes.gone {
+        if replaced(gone) {
+            snapshot::delete_locked(store, ends.to, &new_pool, gone)?;
+            continue;
+        }
+        journal.then(snapshot::forget(ends.to, gone))?;
+        journal.then(Action::RemoveVolume(snapshot::volume_of(&new_pool, project, name, gone)))?;
+    }
+    let (from, to) = (pool::need(store, &old_pool)?, pool::need(store, &new_pool)?);
+    let (old, new) = (ends.source.volume()?, Volume::container(project, name)?);
+    for (snapshot, record) in &changes.new {
+        journal.undo(Action::RemoveVolume(snapshot::volume_of(&new_pool, project, name, snapshot)))?;
+        journal.undo(snapshot::forget(ends.to, snapshot))?;
+        let (source, copy) = (old.snapshot(snapshot)?, new.snapshot(snapshot)?);
+        let (source, copy) =
+            (End { driver: from.as_ref(), volume: &source }, End { driver: to.as_ref(), volume: &copy });
+        copy::copy_volume(store, old_pool == new_pool, source, copy)?;
+        fault::point("refresh.snapshot")?;
+        store.save_snapshot(ends.to, snapshot, record)?;
+        fault::point("refresh.record")?;
+    }
+    Ok(())
+}
+
+fn root(store: &Store, journal: &mut Journal<'_>, ends: Ends<'_>, target: &load::Loaded) -> Result<()> {
+    let InstanceKey { project, name } = ends.to.key();
+    let (old_pool, new_pool) = (ends.source.pool()?, target.pool()?);
+    let (from, to) = (pool::need(store, &old_pool)?, pool::need(store, &new_pool)?);
+    let (old, new) = (ends.source.volume()?, target.volume()?);
+    let root = Named {
+        pool: new_pool.to_string(),
+        kind: VolumeKind::Container,
+        project: project.to_string(),
+        name: name.to_string(),
+    };
+    journal.undo(Action::AbortRestore(root.clone()))?;
+    let stage = |source: &Volume| match old_pool == new_pool {
+        true => to.begin_restore(source, &new),
+        false => transfer::stage(
+            store,
+            End { driver: from.as_ref(), volume: source },
+            End { driver: to.as_ref(), volume: &new },
+        ),
+    };
+    match ends.snapshot {
+        Some(wanted) => stage(&snapshot::volume(store, ends.source, wanted)?)?,
+        None => snapshot::frozen(store, ends.from, journal, || stage(&old))?,
+    }
+    fault::point("refresh.volume")?;
+    journal.then(Action::FinishRestore(root))
+}
