@@ -42,8 +42,11 @@
 //! - **Processes** are named by pid, start time and boot id, and reached by pidfd. Process 1 dies with its monitor, so nothing
 //!   of an instance outlives the one who would record its end.
 //! - **Paths** that a guest or an image controls are resolved by openat2 beneath a descriptor (`sys::path`), or by process 1
-//!   inside its own root. No mount of ours ever shows in the host's table: root file systems are assembled detached, with
+//!   inside its own root. No mount of an instance ever shows in the host's table: root file systems are assembled detached, with
 //!   id-mapped layers; overlayfs is made with the container root's file-system ids, so that both layers stay unshifted on disk.
+//! - **Storage pools** lie in the state folder, in a folder of the user's that bears the pool's mark (`storage::source`), or in a
+//!   file system of their own (`storage::disk`). The last kind is mounted by the first command that opens the pool after a boot
+//!   (`ops::pool_place`): the one mount of ours that shows in the host's table.
 //! - **Limits** are files of the instance's cgroup, written before process 1 is cloned into it. A live change is in a journal
 //!   whose undo is the record, so that record and kernel agree whatever happens. CPUs by number are divided among all that run
 //!   under one allocator lock (`ops::cpus`), on a table that is there only while somebody asks.

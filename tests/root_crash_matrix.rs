@@ -23,6 +23,8 @@ mod image_server;
 #[path = "root_crash_matrix/nics.rs"]
 mod nics;
 mod oci_common;
+#[path = "root_crash_matrix/pools.rs"]
+mod pools;
 #[path = "root_crash_matrix/proxies.rs"]
 mod proxies;
 #[path = "root_crash_matrix/runner.rs"]
@@ -47,6 +49,6 @@ fn crash_matrix() {
         return common_root::skip(NAME, "no busybox (apt-get install busybox-static)");
     }
     let matrix = runner::Matrix::new(&bin);
-    let bad = [matrix.run(scenarios::ALL), matrix.run(volumes::ALL)].concat();
+    let bad = [matrix.run(scenarios::ALL), matrix.run(volumes::ALL), matrix.run(pools::ALL)].concat();
     assert!(bad.is_empty(), "{} bad cases:\n{}", bad.len(), bad.join("\n"));
 }

@@ -130,7 +130,9 @@ pub fn make_at(store: &Store, lock: &Held<PoolKey, Exclusive>, mut pool: Pool, d
     let name = &lock.key().0;
     storage::setup(data).with_context(|| format!("Failed creating storage pool \"{name}\""))?;
     let userns = throwaway_userns()?;
-    let features = probe::features(data, Some(std::os::fd::AsFd::as_fd(&userns)))?;
+    // In a folder of the user's a kill leaves nothing outside of what goes with the pool.
+    let at = if keys::ID.get(&pool.config).is_some() { data.join("trash") } else { data.to_path_buf() };
+    let features = probe::features(&at, Some(std::os::fd::AsFd::as_fd(&userns)))?;
     match pool.driver.as_str() {
         "" => pool.driver = probe::best_driver(&features).to_string(),
         "overlay" if !features.overlay => {

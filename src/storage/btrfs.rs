@@ -20,6 +20,9 @@ use rustix::fs::Mode;
 use std::ffi::CString;
 use std::path::PathBuf;
 
+/// Less than the n-th part being free is little.
+const SCARCE: u64 = 8;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Btrfs {
@@ -234,8 +237,12 @@ impl Driver for Btrfs {
 
     fn empty(&self, trash: &Trash) -> Result<()> {
         self.pool.empty(trash)?;
-        // Whoever makes room waits for it. Where it fails, it comes a little later.
-        let _ = btrfs::free_soon(self.pool.open_dir("trash")?.as_fd());
+        // Where there is little room, whoever makes some wants it now.
+        let folder = self.pool.open_dir("trash")?;
+        let space = rustix::fs::fstatvfs(&folder)?;
+        if space.f_bavail < space.f_blocks / SCARCE {
+            let _ = btrfs::free_now(folder.as_fd());
+        }
         Ok(())
     }
 }

@@ -22,7 +22,7 @@ const RESIZE: libc::Ioctl = 0x5000_9403;
 const SUBVOL_CREATE: libc::Ioctl = 0x5000_940e;
 const SNAP_DESTROY: libc::Ioctl = 0x5000_940f;
 const SNAP_CREATE_V2: libc::Ioctl = 0x5000_9417;
-const START_SYNC: libc::Ioctl = 0x8008_9418_u32 as libc::Ioctl;
+const SYNC: libc::Ioctl = 0x9408;
 const SUBVOL_GETFLAGS: libc::Ioctl = 0x8008_9419_u32 as libc::Ioctl;
 const SUBVOL_SETFLAGS: libc::Ioctl = 0x4008_941a;
 /// Linux 4.18, as the next one.
@@ -160,13 +160,14 @@ pub fn grow(fd: BorrowedFd<'_>) -> Result<()> {
     ioctl("BTRFS_IOC_RESIZE", fd, RESIZE, &mut args)
 }
 
-/// Has the kernel free what was destroyed now, not at its next turn, half a minute later; does not wait for it.
+/// Has the kernel begin to free what was destroyed, which it does at its next turn else, up to half a minute later. Everything
+/// written to the file system is on disk after this. (`BTRFS_IOC_START_SYNC` would not wait for that, but may wait for the
+/// turn.)
 ///
 /// # Errors
 /// The file system cannot be written.
-pub fn free_soon(fd: BorrowedFd<'_>) -> Result<()> {
-    let mut transaction = 0u64;
-    ioctl("BTRFS_IOC_START_SYNC", fd, START_SYNC, &mut transaction)
+pub fn free_now(fd: BorrowedFd<'_>) -> Result<()> {
+    ioctl("BTRFS_IOC_SYNC", fd, SYNC, &mut 0u64)
 }
 
 /// Where a nested subvolume is: the folder below the root of the one around it, and its name there.

@@ -48,6 +48,7 @@ impl Matrix {
             make_images(&state.dir);
             mark_limits(state);
             mark_networks(state);
+            super::pools::mark(state);
             if served {
                 scenarios::make_tree(state, 1);
             }

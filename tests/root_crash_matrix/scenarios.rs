@@ -34,6 +34,7 @@ pub struct Scenario {
     pub check: fn(&State, bool) -> Result<(), String>,
 }
 
+/// A row without anything special.
 pub const fn scenario(
     name: &'static str,
     verb: &'static str,

@@ -40,7 +40,8 @@ fn journals(store: &Store, fix: bool, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// All our mounts live in instances: one in the host's table is a mistake of ours or somebody's help.
+/// Mounts in pools live in instances: one in the host's table is a mistake of ours or somebody's help. That of a pool is
+/// [`super::pools`]'s.
 fn mounts(store: &Store, report: &mut Report) {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let state = store.layout().state.to_string_lossy().into_owned();

@@ -1,0 +1,133 @@
+//! What must hold for the storage pool `p2` after a crash: it is there and can be used, or it is not and its name, its source
+//! and its file are free.
+
+use super::checks::{created, want};
+use super::common_root::{self, State};
+use super::scenarios::{Scenario, scenario};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// There if a pool on btrfs can be made.
+const BTRFS: &str = "btrfs";
+const LOOP: &[&str] = &["storage create p2 btrfs size=256MiB"];
+const FOLDER: &[&str] = &["storage create p2 dir source=source"];
+
+/// The rows of pools.
+pub const ALL: &[Scenario] = &[
+    Scenario { prepare, ..scenario("storage create, folder", FOLDER[0], made) },
+    scenario("storage create", "storage create p2 dir", made),
+    Scenario { before: FOLDER, prepare, ..scenario("storage delete, folder", "storage delete p2", deleted) },
+    Scenario { needs: BTRFS, ..scenario("storage create, loop", LOOP[0], made) },
+    Scenario { needs: BTRFS, before: LOOP, ..scenario("storage delete, loop", "storage delete p2", deleted) },
+    Scenario { needs: BTRFS, before: LOOP, ..scenario("storage set size", "storage set p2 size=384MiB", grown) },
+    Scenario { needs: BTRFS, before: LOOP, ..scenario("create, btrfs", "create img c1 -s p2", created_there) },
+    Scenario {
+        needs: BTRFS,
+        before: &[LOOP[0], "admin shutdown"],
+        ..scenario("launch, btrfs, not mounted", "launch img c1 -s p2", created_there)
+    },
+    Scenario {
+        needs: BTRFS,
+        before: &[LOOP[0], "create img c1 -s p2"],
+        ..scenario("snapshot, btrfs", "snapshot create c1 s1", kept_there)
+    },
+    Scenario {
+        needs: BTRFS,
+        before: &[LOOP[0], "create img c1 -s p2", "snapshot create c1 s1"],
+        ..scenario("snapshot restore, btrfs", "snapshot restore c1 s1", kept_there)
+    },
+    Scenario {
+        needs: BTRFS,
+        before: &[LOOP[0], "create img c1 -s p2"],
+        ..scenario("delete, btrfs", "delete c1", deleted_there)
+    },
+];
+
+/// A file `btrfs` if pools on it can be made.
+pub fn mark(state: &State) {
+    if common_root::have("mkfs.btrfs") && Path::new("/dev/loop-control").exists() {
+        std::fs::write(state.path(BTRFS), "").unwrap();
+    }
+}
+
+fn prepare(state: &State) {
+    std::fs::create_dir(state.path("source")).unwrap();
+}
+
+/// The pool can be used and deleted; or all of it is free. True: it was there.
+fn whole_or_absent(state: &State) -> Result<bool, String> {
+    let pools = state.run(&["storage", "list", "-f", "csv", "-c", "n"]).good()?;
+    let there = pools.lines().any(|l| l == "p2");
+    if !there {
+        for (words, needs) in [(FOLDER[0], "source"), (LOOP[0], BTRFS)] {
+            if state.path(needs).exists() {
+                run(state, words)?;
+                run(state, "storage delete p2")?;
+            }
+        }
+        return Ok(false);
+    }
+    run(state, "create c2 --empty -s p2")?;
+    run(state, "delete c2")?;
+    run(state, "storage delete p2")?;
+    Ok(true)
+}
+
+fn run(state: &State, words: &str) -> Result<(), String> {
+    state.run(&words.split(' ').collect::<Vec<_>>()).good().map(drop)
+}
+
+/// The folder of the user's is as it was; no file and no loop device is left.
+fn free(state: &State) -> Result<(), String> {
+    let empty = |at: &Path| std::fs::read_dir(at).map_or(0, Iterator::count) == 0;
+    want(empty(&state.path("source")), "something is left in the source")?;
+    want(empty(&state.path("state/disks")), "a file of a pool is left")?;
+    let image = state.path("state/disks/p2.img").display().to_string();
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let devices = std::process::Command::new("losetup").args(["-n", "-O", "BACK-FILE"]).output();
+        let devices = devices.map_err(|e| e.to_string())?;
+        if !String::from_utf8_lossy(&devices.stdout).contains(&image) {
+            return Ok(());
+        }
+        // The mounts of a container that ended go after it, and with the last one the device.
+        want(Instant::now() < end, "a loop device is left")?;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn made(state: &State, done: bool) -> Result<(), String> {
+    want(whole_or_absent(state)? || !done, "it was reported made and is not there")?;
+    free(state)
+}
+
+fn deleted(state: &State, done: bool) -> Result<(), String> {
+    want(!whole_or_absent(state)? || !done, "it was reported deleted and is there")?;
+    free(state)
+}
+
+/// As long as the record says, or the growth is not done.
+fn grown(state: &State, done: bool) -> Result<(), String> {
+    let said = state.run(&["storage", "get", "p2", "size"]).good()?;
+    let is = std::fs::metadata(state.path("state/disks/p2.img")).map_err(|e| e.to_string())?.len() >> 20;
+    want(said.trim() == format!("{is}MiB") || (said.trim() == "256MiB" && is == 384), &format!("{said} {is}"))?;
+    want(is == 384 || !done, "it was reported grown and is not")?;
+    want(whole_or_absent(state)?, "it is lost")?;
+    free(state)
+}
+
+fn created_there(state: &State, done: bool) -> Result<(), String> {
+    created(state, done)?;
+    want(whole_or_absent(state)?, "the pool is lost")?;
+    free(state)
+}
+
+fn kept_there(state: &State, _done: bool) -> Result<(), String> {
+    created_there(state, true)
+}
+
+fn deleted_there(state: &State, done: bool) -> Result<(), String> {
+    super::checks::deleted(state, done)?;
+    want(whole_or_absent(state)?, "the pool is lost")?;
+    free(state)
+}
