@@ -1,9 +1,10 @@
 //! Driver `btrfs`: images and volumes are subvolumes, made from each other by snapshots in a time that does not depend on
 //! their size. All of it by ioctl (`sys::btrfs`), no program is run.
 //!
-//! A volume: `rootfs/`, `metadata.yaml`, `templates/`, as with `dir`. Volumes do not need their image any more: blocks are
-//! shared, not names. Subvolumes that a guest has made in its own are copied and removed with it, as Incus does. Nothing is
-//! marked read-only: a read-only subvolume cannot be moved to the trash, and nobody but us gets at an image.
+//! A volume: `rootfs/`, `metadata.yaml`, `templates/`, as with `dir`; a custom volume is the user's data itself. Volumes do not
+//! need their image any more: blocks are shared, not names. Subvolumes that a guest has made in its own are copied and removed
+//! with it, as Incus does. Nothing is marked read-only: a read-only subvolume cannot be moved to the trash, and nobody but us
+//! gets at an image.
 
 use super::pool::Pool;
 use super::tree;
@@ -184,9 +185,11 @@ impl Driver for Btrfs {
     fn begin_volume(&self, volume: &Volume) -> Result<PathBuf> {
         let staged = volume.staged();
         self.make(&staged)?;
-        let rootfs = format!("{staged}/rootfs");
-        self.pool.make_dir(&rootfs)?;
-        rustix::fs::fchmod(self.pool.open_dir(&rootfs)?, Mode::from_raw_mode(0o755))?;
+        if !volume.kind().is_custom() {
+            let rootfs = format!("{staged}/rootfs");
+            self.pool.make_dir(&rootfs)?;
+            rustix::fs::fchmod(self.pool.open_dir(&rootfs)?, Mode::from_raw_mode(0o755))?;
+        }
         Ok(self.pool.path(&staged))
     }
 
@@ -213,7 +216,7 @@ impl Driver for Btrfs {
 
     fn rootfs(&self, volume: &Volume) -> Result<Rootfs> {
         self.pool.present(volume)?;
-        Ok(Rootfs::Dir { path: self.pool.path(&format!("{}/rootfs", volume.path())) })
+        Ok(Rootfs::Dir { path: self.pool.path(&Pool::root(volume)) })
     }
 
     fn metadata(&self, volume: &Volume) -> Result<PathBuf> {
