@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 /// Addresses of what uses each pool.
 type Users = BTreeMap<PoolName, Vec<String>>;
 
-/// What the records say: instances and profiles.
+/// What the records say: instances, profiles and custom volumes.
 fn recorded(store: &Store) -> Result<Users> {
     let mut all = Users::new();
     let mut add = |pool: PoolName, address: String| all.entry(pool).or_default().push(address);
@@ -28,6 +28,11 @@ fn recorded(store: &Store) -> Result<Users> {
         for (name, found) in store.profiles(&project)? {
             let Ok(found) = found else { continue };
             profile::pools_of(&found.devices).into_iter().for_each(|p| add(p, url::profile(&project, &name)));
+        }
+    }
+    for (project, pool) in store.volume_places()? {
+        for (name, _) in store.volumes(&project, &pool)? {
+            add(pool.clone(), url::volume(&project, &pool, &name));
         }
     }
     Ok(all)
@@ -130,8 +135,12 @@ fn by_kind(addresses: &[String]) -> BTreeMap<String, Vec<String>> {
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for address in addresses {
         let (path, query) = address.split_once('?').unwrap_or((address, ""));
-        let mut parts = path.trim_start_matches("/1.0/").split('/');
-        let (Some(kind), Some(name)) = (parts.next(), parts.next()) else { continue };
+        let parts: Vec<&str> = path.trim_start_matches("/1.0/").split('/').collect();
+        let (kind, name) = match parts[..] {
+            ["storage-pools", _, kind, _, name] => (kind, name),
+            [kind, name, ..] => (kind, name),
+            _ => continue,
+        };
         let name = match query.strip_prefix("project=") {
             Some(project) => format!("{name} (project {project:?})"),
             None => name.to_string(),
