@@ -49,6 +49,8 @@ fn crash_matrix() {
         return common_root::skip(NAME, "no busybox (apt-get install busybox-static)");
     }
     let matrix = runner::Matrix::new(&bin);
-    let bad = [matrix.run(scenarios::ALL), matrix.run(volumes::ALL), matrix.run(pools::ALL)].concat();
+    let bad =
+        [matrix.run(scenarios::ALL), matrix.run(snapshots::ALL), matrix.run(volumes::ALL), matrix.run(pools::ALL)]
+            .concat();
     assert!(bad.is_empty(), "{} bad cases:\n{}", bad.len(), bad.join("\n"));
 }

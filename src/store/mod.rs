@@ -411,3 +411,5 @@ impl ExclusiveStore {
 mod crash;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod undo_tests;

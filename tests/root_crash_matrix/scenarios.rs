@@ -4,7 +4,6 @@ use super::checks;
 use super::common_root::State;
 use super::nics;
 use super::proxies;
-use super::snapshots;
 use super::zones;
 
 /// The state a scenario begins with.
@@ -551,49 +550,6 @@ pub const ALL: &[Scenario] = &[
             "profile device add default lan nic network=matrixbr0",
             nics::added_by_profile,
         )
-    },
-    Scenario { before: snapshots::CHANGED, ..scenario("snapshot create", "snapshot create c1 s2", snapshots::taken) },
-    Scenario {
-        before: snapshots::CHANGED_RUNNING,
-        ..scenario("snapshot create, running", "snapshot create c1 s2", snapshots::taken)
-    },
-    Scenario {
-        before: snapshots::CHANGED,
-        ..scenario("snapshot restore", "snapshot restore c1 s1", snapshots::restored)
-    },
-    Scenario {
-        before: snapshots::CHANGED_RUNNING,
-        ..scenario("snapshot restore, running", "snapshot restore c1 s1", snapshots::restored)
-    },
-    Scenario { before: snapshots::CHANGED, ..scenario("snapshot delete", "snapshot delete c1 s1", snapshots::deleted) },
-    Scenario {
-        before: snapshots::CHANGED,
-        ..scenario("snapshot rename", "snapshot rename c1 s1 s2", snapshots::renamed)
-    },
-    Scenario { before: snapshots::CHANGED, ..scenario("rename, snapshot", "rename c1 c2", snapshots::moved) },
-    Scenario { before: snapshots::CHANGED, ..scenario("copy", "copy c1 c2", snapshots::copied) },
-    Scenario { before: snapshots::CHANGED, ..scenario("delete, snapshot", "delete c1", checks::deleted) },
-    Scenario {
-        before: &[
-            "create img c1 -c user.x=old",
-            "copy c1 c2",
-            "snapshot create c1 s1",
-            "file create c1/mark",
-            "config set c1 user.x=new",
-        ],
-        ..scenario("copy, refresh", "copy c1 c2 --refresh", snapshots::refreshed)
-    },
-    Scenario {
-        before: &["create img c1", "file create c1/mark"],
-        ..scenario("rebuild", "rebuild img c1", snapshots::rebuilt)
-    },
-    Scenario {
-        prepare: snapshots::backed_up,
-        ..scenario("import of backup", "import backup.tar", snapshots::imported)
-    },
-    Scenario {
-        before: snapshots::CHANGED_RUNNING,
-        ..scenario("export, running", "export c1 out.tar", snapshots::exported)
     },
     scenario("acl create", "network acl create a1", checks::acl_made),
     Scenario { before: ACL, ..scenario("acl rename", "network acl rename a1 a2", checks::acl_renamed) },

@@ -1,7 +1,8 @@
 //! Snapshots, copies and moves of instances, after a crash.
 
-use super::checks::{created, kept, want};
+use super::checks::{self, created, kept, want};
 use super::common_root::State;
+use super::scenarios::{Scenario, scenario};
 
 /// `c1` with a snapshot of before it was changed.
 pub const CHANGED: &[&str] =
@@ -17,6 +18,32 @@ pub fn backed_up(state: &State) {
     state.good(&["export", "c1", "backup.tar", "--compression", "none"]);
     state.good(&["delete", "c1"]);
 }
+
+/// All rows.
+pub const ALL: &[Scenario] = &[
+    Scenario { before: CHANGED, ..scenario("snapshot create", "snapshot create c1 s2", taken) },
+    Scenario { before: CHANGED_RUNNING, ..scenario("snapshot create, running", "snapshot create c1 s2", taken) },
+    Scenario { before: CHANGED, ..scenario("snapshot restore", "snapshot restore c1 s1", restored) },
+    Scenario { before: CHANGED_RUNNING, ..scenario("snapshot restore, running", "snapshot restore c1 s1", restored) },
+    Scenario { before: CHANGED, ..scenario("snapshot delete", "snapshot delete c1 s1", deleted) },
+    Scenario { before: CHANGED, ..scenario("snapshot rename", "snapshot rename c1 s1 s2", renamed) },
+    Scenario { before: CHANGED, ..scenario("rename, snapshot", "rename c1 c2", moved) },
+    Scenario { before: CHANGED, ..scenario("copy", "copy c1 c2", copied) },
+    Scenario { before: CHANGED, ..scenario("delete, snapshot", "delete c1", checks::deleted) },
+    Scenario {
+        before: &[
+            "create img c1 -c user.x=old",
+            "copy c1 c2",
+            "snapshot create c1 s1",
+            "file create c1/mark",
+            "config set c1 user.x=new",
+        ],
+        ..scenario("copy, refresh", "copy c1 c2 --refresh", refreshed)
+    },
+    Scenario { before: &["create img c1", "file create c1/mark"], ..scenario("rebuild", "rebuild img c1", rebuilt) },
+    Scenario { prepare: backed_up, ..scenario("import of backup", "import backup.tar", imported) },
+    Scenario { before: CHANGED_RUNNING, ..scenario("export, running", "export c1 out.tar", exported) },
+];
 
 fn lines(state: &State, words: &str) -> Result<Vec<String>, String> {
     let out = state.run(&words.split(' ').collect::<Vec<_>>()).good()?;
