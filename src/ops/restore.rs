@@ -7,11 +7,11 @@
 
 use super::network::taken::{self, Owner};
 use super::update::{restore_instance, restore_volatile};
-use super::{halted, lifecycle, load, pool, snapshot};
+use super::{halted, lifecycle, load, pool, snapshot, volume};
 use crate::base::names::{InstanceName, PoolName, ProjectName, SnapshotName};
 use crate::error::{Context, Error, Result};
 use crate::fault;
-use crate::model::instance::{Config, Instance, Volatile};
+use crate::model::instance::{Config, Devices, Instance, Volatile};
 use crate::model::keys;
 use crate::store::lock::{Exclusive, Held, InstanceKey};
 use crate::store::types::Snapshot;
@@ -57,13 +57,18 @@ pub fn restore(store: &Store, who: (&ProjectName, &InstanceName), request: &Requ
 struct New {
     instance: Instance,
     volatile: Volatile,
+    devices: Devices,
 }
 
 fn prepare(store: &Store, loaded: &load::Loaded, request: &Request) -> Result<New> {
     let record = store.snapshot(&loaded.project, &loaded.name, &request.snapshot)?.ok_or_else(snapshot::not_found)?;
     snapshot::volume(store, loaded, &request.snapshot)?;
     if request.disk_only {
-        return Ok(New { instance: loaded.instance.clone(), volatile: loaded.volatile.clone() });
+        return Ok(New {
+            instance: loaded.instance.clone(),
+            volatile: loaded.volatile.clone(),
+            devices: Devices::new(),
+        });
     }
     let Snapshot { instance: then, volatile, .. } = record;
     let mut instance =
@@ -76,6 +81,7 @@ fn prepare(store: &Store, loaded: &load::Loaded, request: &Request) -> Result<Ne
         expanded = load::expanded(store, &loaded.project, &instance)?;
     }
     keys::validate_expanded(&expanded.config)?;
+    volume::check_devices(store, &loaded.project, &expanded.devices)?;
     let owner = Owner { project: &loaded.project, name: &loaded.name, devices: &expanded.devices };
     taken::check(store, owner, &expanded.devices)?;
     let mut config = volatile_of(&loaded.volatile.config, volatile);
@@ -86,7 +92,8 @@ fn prepare(store: &Store, loaded: &load::Loaded, request: &Request) -> Result<Ne
             config.insert(address, now.clone());
         }
     }
-    Ok(New { instance, volatile: Volatile { config, ..loaded.volatile.clone() } })
+    let volatile = Volatile { config, ..loaded.volatile.clone() };
+    Ok(New { instance, volatile, devices: expanded.devices })
 }
 
 /// The volatile keys: those of then, but for what says who it is and which ids it has, which others rely on.
@@ -130,6 +137,7 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, pool: &PoolName, r
         fault::point("restore.begin")?;
         driver.begin_restore(&from, &volume)?;
         fault::point("restore.copied")?;
+        let _volumes = volume::keep(store, project, new.devices.values())?;
         journal.undo(restore_volatile(store, &loaded)?)?;
         journal.undo(restore_instance(store, &loaded)?)?;
         store.save_volatile(held, &new.volatile)?;

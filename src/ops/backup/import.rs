@@ -16,7 +16,7 @@ use crate::model::backup::{Found, FoundInstance, INDEX};
 use crate::model::expand::{Expanded, split_volatile};
 use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
 use crate::model::keys::{self, volatile_value};
-use crate::ops::{create, idmap, lifecycle, load, network, nics, pool, snapshot};
+use crate::ops::{create, idmap, lifecycle, load, network, nics, pool, snapshot, volume};
 use crate::storage::Volume;
 use crate::store::atomic::Durability;
 use crate::store::lock::{Exclusive, Held, InstanceKey};
@@ -137,6 +137,7 @@ fn check(store: &Store, project: &ProjectName, instance: &Instance, expanded: &E
     keys::validate_config(&instance.config, instance.kind)?;
     keys::validate_expanded(&expanded.config)?;
     keys::device::validate_all(&instance.devices, Some(&expanded.devices), Some(instance.kind))?;
+    volume::check_devices(store, project, &expanded.devices)?;
     network::check_devices(store, project, &expanded.devices, Some(instance.kind))
 }
 
@@ -283,6 +284,7 @@ fn records(store: &Store, held: &Held<InstanceKey, Exclusive>, mut new: New) -> 
     let isolated = keys::SECURITY_IDMAP_ISOLATED.bool(&new.expanded.config)?;
     let config = &mut new.volatile.config;
     let _ids = isolated.then(|| idmap::assign(store, (project, name), &new.expanded.config, config)).transpose()?;
+    let _volumes = volume::keep(store, project, new.expanded.devices.values())?;
     let _networks = network::keep(store, project, new.instance.devices.values())?;
     if !new.snapshots.is_empty() {
         store.begin_snapshots(held, new.instance.ephemeral, &new.snapshots)?;

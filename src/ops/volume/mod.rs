@@ -140,6 +140,9 @@ fn of_device(store: &Store, project: &ProjectName, device: &Device) -> Result<Op
 pub fn check_devices(store: &Store, project: &ProjectName, devices: &Devices) -> Result<()> {
     for (name, device) in devices {
         let found = of_device(store, project, device).and_then(|key| match key {
+            Some(key) if store.pool(&key.pool)?.is_none() => {
+                Err(Error::not_found(format!("Storage pool \"{}\" not found", key.pool)))
+            }
             Some(key) => store.volume(&key)?.map(drop).ok_or_else(not_found),
             None => Ok(()),
         });
