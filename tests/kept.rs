@@ -154,3 +154,37 @@ fn nothing_is_kept_outside_of_git() {
     assert_eq!(checkout.step("", ""), (true, true));
     assert_eq!(checkout.step("", ""), (true, true));
 }
+
+/// Stands for a test program: `flaky` fails the first time, `broken` always.
+const PROGRAM: &str = r#"#!/bin/sh
+case "$*" in
+*--exact*flaky) echo 'test flaky ... ok'; echo; echo 'test result: ok. 1 passed; 0 failed; 0 ignored; 9 filtered out' ;;
+*--exact*) echo 'test result: FAILED. 0 passed; 1 failed; 0 ignored; 9 filtered out'; exit 101 ;;
+fine) echo 'test result: ok. 3 passed; 0 failed; 0 ignored; 0 filtered out' ;;
+*) printf 'test %s ... FAILED\n\nfailures:\n\n---- %s stdout ----\n    failures:\n    it\n\nfailures:\n    %s\n\n' $1 $1 $1
+   echo 'test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 filtered out'; exit 101 ;;
+esac
+"#;
+
+#[test]
+fn what_fails_runs_once_more_and_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("program");
+    std::fs::write(&program, PROGRAM).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let run = |word: &str| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lib/once-more");
+        let out = Command::new(script).arg(&program).arg(word).output().unwrap();
+        let said = String::from_utf8(out.stdout).unwrap();
+        let results: Vec<String> = said.lines().filter(|l| l.starts_with("test result")).map(str::to_string).collect();
+        (out.status.success(), said.contains("FLAKY flaky"), results)
+    };
+    assert_eq!(run("fine").2.len(), 1);
+    let (ok, told, results) = run("flaky");
+    assert!(ok && told, "{results:?}");
+    assert!(results.iter().any(|r| r.contains(" 1 passed; 0 failed")), "{results:?}");
+    assert!(results.iter().any(|r| r.contains(" 2 passed; 0 failed")) && results.len() == 2, "{results:?}");
+    let (ok, told, results) = run("broken");
+    assert!(!ok && !told, "{results:?}");
+    assert!(results.iter().any(|r| r.contains(" 2 passed; 1 failed")), "{results:?}");
+}
