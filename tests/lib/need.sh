@@ -8,6 +8,7 @@
 need_missing=()
 need_words=()
 need_peers=()
+need_options=()
 
 need() {
     local package=$1 what=$2
@@ -108,6 +109,7 @@ need_install() {
         need_no_backports || return 1
         apt-get update -qq </dev/null >&2 || return 1
     fi
+    need_one_qemu
     need_apt "${need_missing[@]}" || return 1
     need_apt "${need_peers[@]}" || echo "${need_peers[*]} cannot be had: tests that compare with it are skipped" >&2
     need_missing=()
@@ -116,7 +118,22 @@ need_install() {
 }
 
 need_apt() {
-    [ $# -eq 0 ] || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null >&2
+    [ $# -eq 0 ] || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need_options[@]}" "$@" \
+        </dev/null >&2
+}
+
+# QEMU's emulator and its utilities must be of one version. Where newer utilities are installed than there is an emulator,
+# they become those of its version.
+need_one_qemu() {
+    local installed offered
+    [[ " ${need_missing[*]-} " == *" qemu-system-x86 "* ]] || return 0
+    installed=$(dpkg-query -W -f '${db:Status-Abbrev}${Version}' qemu-utils 2>/dev/null) || return 0
+    offered=$(apt-cache policy qemu-system-x86 | sed -n 's/^ *Candidate: //p')
+    if [[ $installed == "ii "* ]] && dpkg --compare-versions "${installed#ii }" gt "$offered"; then
+        echo "qemu-utils ${installed#ii } makes room for $offered" >&2
+        need_missing+=("qemu-utils=$offered")
+        need_options+=(--allow-downgrades)
+    fi
 }
 
 need_backports_source=/etc/apt/sources.list.d/stapes-backports.sources
