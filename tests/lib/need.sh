@@ -66,6 +66,8 @@ need_for_containers() {
 # What tests compare with where it can be had.
 need_for_comparisons() {
     need_peer incus-extra incus-simplestreams
+    # Only where no service manager would begin to run it.
+    [ -d /run/systemd/system ] || need_peer incus-base /usr/libexec/incus/incusd
 }
 
 # Servers and other firewalls that the tests of networks run in namespaces of their own. Firewalls only where no service
@@ -111,7 +113,10 @@ need_install() {
     fi
     need_one_qemu
     need_apt "${need_missing[@]}" || return 1
-    need_apt "${need_peers[@]}" || echo "${need_peers[*]} cannot be had: tests that compare with it are skipped" >&2
+    local peer
+    for peer in "${need_peers[@]}"; do
+        need_apt "$peer" || echo "$peer cannot be had: tests that compare with it are skipped" >&2
+    done
     need_missing=()
     need_words=()
     need_peers=()
@@ -139,13 +144,13 @@ need_one_qemu() {
 need_backports_source=/etc/apt/sources.list.d/stapes-backports.sources
 need_backports_pin=/etc/apt/preferences.d/stapes-backports
 
-# Debian 12 has the tools of Incus only in its backports. That suite is added, from where the machine has the others, for
-# this package alone: whatever else is in there is pinned away. A machine that has the suite already keeps its own ways.
+# Debian 12 has Incus only in its backports. That suite is added, from where the machine has the others, for that alone:
+# whatever else is in there is pinned away. A machine that has the suite already keeps its own ways.
 need_backports() {
     local suites mirror keys=/usr/share/keyrings/debian-archive-keyring.gpg
     suites=$(apt-get indextargets --no-release-info --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null)
     mirror=$(sed -n 's/^bookworm //p' <<<"$suites" | head -n 1)
-    if [ -z "$mirror" ] || [[ $suites == *bookworm-backports* ]]; then
+    if [ -z "$mirror" ] || { [[ $suites == *bookworm-backports* ]] && [ ! -e "$need_backports_source" ]; }; then
         return
     fi
     cat >"$need_backports_pin" <<EOF
@@ -154,7 +159,7 @@ Package: *
 Pin: release n=bookworm-backports
 Pin-Priority: -1
 
-Package: ${need_peers[*]}
+Package: incus-base incus-client incus-extra libcowsql0 libraft0
 Pin: release n=bookworm-backports
 Pin-Priority: 500
 EOF
