@@ -47,6 +47,12 @@
 //! - **Storage pools** lie in the state folder, in a folder of the user's that bears the pool's mark (`storage::source`), or in a
 //!   file system of their own (`storage::disk`). The last kind is mounted by the first command that opens the pool after a boot
 //!   (`ops::pool_place`): the one mount of ours that shows in the host's table.
+//! - **Snapshots** are volumes beside their instance's (`storage::Driver::copy`), taken while the instance is frozen and on disk
+//!   before their record is. Whatever takes the place of a volume – restoring, rebuilding, refreshing a copy – is made beside
+//!   it and swapped in after the journal's commit, forward (`storage::Driver::finish_restore`).
+//! - **Backups** stream both ways (`ops::backup`): read-only views of volumes (`container::rootfs::view`) into an archive, and
+//!   an archive through the unpacker of images into volumes that nobody sees yet.
+//! - **The clock**: `ops::maintain` does what was due since its last run, once; a snapshot says itself what it was taken for.
 //! - **Limits** are files of the instance's cgroup, written before process 1 is cloned into it. A live change is in a journal
 //!   whose undo is the record, so that record and kernel agree whatever happens. CPUs by number are divided among all that run
 //!   under one allocator lock (`ops::cpus`), on a table that is there only while somebody asks.
