@@ -274,6 +274,40 @@ fn hostile_archives_are_refused() {
     state.finish();
 }
 
+/// As the rows about partial and damaged backups want it: whatever is wrong, one clear error, and nothing is left.
+#[test]
+fn damaged_ones_do_no_harm() {
+    let Some(state) = state("damaged_ones_do_no_harm") else { return };
+    let good = body(begin()).finish();
+    let index = 512..512 + index("").len();
+    let mut seed = 0x2026_1126_u64;
+    let mut random = move |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % below
+    };
+    let mut made = 0;
+    for n in 0..if common_root::brief() { 20 } else { 150 } {
+        let mut bytes = good.clone();
+        match n % 3 {
+            // In the index, anywhere, or cut.
+            0 => (0..=random(4)).for_each(|_| bytes[index.start + random(index.len())] = random(256) as u8),
+            1 => (0..=random(8)).for_each(|_| bytes[random(good.len())] = random(256) as u8),
+            _ => bytes.truncate(random(good.len())),
+        }
+        std::fs::write(state.path("damaged"), &bytes).unwrap();
+        let out = state.run(&["import", "damaged", "c9"]);
+        match out.ok() {
+            true => {
+                made += 1;
+                state.good(&["delete", "c9"]);
+            }
+            false => out.clean_failure().unwrap_or_else(|e| panic!("number {n}: {e}")),
+        }
+    }
+    assert!(made < 100, "hardly anything was refused");
+    state.finish();
+}
+
 #[test]
 fn wrong_words() {
     let Some(state) = state("wrong_words") else { return };
