@@ -321,7 +321,7 @@ fn what_cannot_be_published_leaves_nothing() {
     let before = state.listing();
     for (words, says) in [
         (&["nothing"][..], "Instance not found"),
-        (&["c1/snap"], "Snapshots aren't supported"),
+        (&["c1/snap"], "Instance snapshot not found"),
         (&["c1", "images:"], "The remote \"images\""),
         (&["c1", "local:name"], "Did you want an alias?"),
         (&["images:c1"], "only has images"),

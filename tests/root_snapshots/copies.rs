@@ -135,6 +135,22 @@ fn a_copy_is_brought_up_to_date() {
 }
 
 #[test]
+fn an_image_of_a_snapshot() {
+    let Some(state) = state("an_image_of_a_snapshot") else { return };
+    state.launch("c1", &[]).good().unwrap();
+    state.sh("c1", FILL);
+    let facts = state.sh("c1", FACTS);
+    state.good(&["snapshot", "create", "c1", "s1"]);
+    state.sh("c1", "rm -r /data");
+    let init = state.init("c1");
+    state.good(&["publish", "c1/s1", "--alias", "made", "--compression", "zstd"]);
+    assert_eq!(state.init("c1"), init, "what runs is left alone");
+    state.good(&["launch", "made", "c2"]);
+    assert_eq!(state.sh("c2", FACTS), facts);
+    state.finish();
+}
+
+#[test]
 fn wrong_words_for_copies() {
     let Some(state) = state("wrong_words_for_copies") else { return };
     state.good(&["create", "test", "c1"]);
