@@ -36,6 +36,7 @@
 //! | CVE-2026-24708, CVE-2024-4467, -32498 | `tests/image_security.rs::no_images`: disk images are refused |
 //! | CVE-2026-35527, -34178, -48753 | n/a: no remotes, restricted users, buckets; a URL is refused: `tests/root_images.rs` |
 //! | CVE-2025-64507, CVE-2024-25621, CVE-2021-41091, CVE-2025-4953 | `limits::cve_2025_64507_planted_setuid`; `tests/storage_conformance.rs` |
+//! | mounts of the host that are shared | `mounts::no_mount_is_a_peer_of_the_hosts` |
 //! | recycled process numbers | `records::a_recycled_pid_is_nobody` |
 #![allow(
     clippy::unwrap_used,
@@ -55,6 +56,8 @@ mod entering;
 mod images;
 #[path = "root_security/limits.rs"]
 mod limits;
+#[path = "root_security/mounts.rs"]
+mod mounts;
 #[path = "root_security/records.rs"]
 mod records;
 #[path = "root_lifecycle/support.rs"]

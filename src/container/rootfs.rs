@@ -64,10 +64,12 @@ pub fn mount(rootfs: &Rootfs, options: &Options<'_>) -> Result<OwnedFd> {
     }
 }
 
-/// A detached, mapped copy of a folder's mount.
+/// A detached, mapped copy of a folder's mount. It is nobody's peer: with systemd the host's mounts are shared, and a shared
+/// mount can be no root (pivot_root(2)), and would let mounts through.
 fn layer(path: &Path, mapping: Option<Mapping<'_>>) -> Result<OwnedFd> {
     let context = || format!("Failed mounting \"{}\"", path.display());
     let fd = mount::open_tree(path, false).with_context(context)?;
+    mount::set_attr(fd.as_fd(), mount::no_attr(), mount::no_attr(), libc::MS_PRIVATE, false).with_context(context)?;
     if let Some(m) = mapping {
         mount::set_idmap(fd.as_fd(), m.userns, false)
             .with_context(|| format!("Failed mapping the ids of \"{}\"", path.display()))?;

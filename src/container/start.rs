@@ -225,7 +225,9 @@ fn detached_mounts(
         }
     }
     for bind in &plan.host_binds {
-        let tree = mount::open_tree(&bind.source, true);
+        let private =
+            |tree: &OwnedFd| mount::set_attr(tree.as_fd(), mount::no_attr(), mount::no_attr(), libc::MS_PRIVATE, true);
+        let tree = mount::open_tree(&bind.source, true).and_then(|tree| private(&tree).map(|()| tree));
         all.push(tree.with_context(|| format!("Failed binding \"{}\"", bind.source.display()))?);
     }
     all.extend(device_mounts(plan, mapping)?);
