@@ -228,7 +228,10 @@ pub fn ensure_unpacked(store: &Store, pool_name: &PoolName, fingerprint: &Finger
     };
     let expected = crate::image::Fingerprint::parse(record.content.as_deref().unwrap_or(fingerprint))?;
     let unpack = |arrival: &Arrival<'_>| {
-        import::import(source, arrival.dest(), arrival.options(Some(&expected)), &mut |_| Ok(()))?;
+        // It was judged when it came in, or is of our own making: how well it compresses says nothing now.
+        let limits = Limits { ratio: u64::MAX, ..Limits::default() };
+        let options = Options { limits: &limits, ..arrival.options(Some(&expected)) };
+        import::import(source, arrival.dest(), options, &mut |_| Ok(()))?;
         arrival.driver.commit_image(&arrival.staging, fingerprint)
     };
     arrive(store, pool_name, unpack).with_context(|| format!("Failed unpacking image \"{}\"", fingerprint.short()))

@@ -93,6 +93,20 @@ fn full_disk() {
     ends_clean(&state);
 }
 
+/// The static binary cannot make backtraces, and an environment that asks for them changes nothing.
+#[test]
+fn backtraces_that_are_asked_for() {
+    let Some(state) = prepared("backtraces_that_are_asked_for") else { return };
+    for name in ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"] {
+        let mut command = state.command(&["info", "nope"]);
+        command.env(name, "full");
+        let out = common_root::run(command, None, common_root::PATIENCE);
+        says(&out, "Instance not found");
+        assert_eq!(out.stderr.lines().count(), 1, "{out}");
+    }
+    unaffected(&state);
+}
+
 #[test]
 fn a_broken_record_stops_nobody_else() {
     let Some(state) = prepared("a_broken_record_stops_nobody_else") else { return };

@@ -147,6 +147,11 @@ fn an_image_of_a_snapshot() {
     assert_eq!(state.init("c1"), init, "what runs is left alone");
     state.good(&["launch", "made", "c2"]);
     assert_eq!(state.sh("c2", FACTS), facts);
+    // One that compresses as only a bomb does is none: it is our own, also on another pool.
+    second_pool(&state);
+    state.sh("c2", "dd if=/dev/zero of=/zeros bs=1M count=200 2>/dev/null");
+    state.good(&["publish", "c2", "-f", "--alias", "zeros", "--compression", "zstd"]);
+    state.good(&["create", "zeros", "c3", "-s", "plain"]);
     state.finish();
 }
 
