@@ -10,6 +10,33 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc;
 
+/// As `umoci insert` makes layers: the end of the archive is not there, not even that of the last block.
+#[test]
+fn layers_without_an_end() {
+    let Some((state, _)) = served("layers_without_an_end") else { return };
+    let all = layers(&busybox());
+    let cut = all.clone().map(|mut layer| {
+        let end = layer.iter().rposition(|b| *b != 0).unwrap();
+        layer.truncate(end + 1);
+        layer
+    });
+    let make = |name: &str, all: &[Vec<u8>; 3]| {
+        let [a, b, c] = all;
+        let dir = state.path().join(name);
+        super::oci_common::layout(&dir, &[(a, Packing::Gzip), (b, Packing::Plain), (c, Packing::Zstd)], CONFIG);
+        unpacked(&state, &state.import(&[dir.to_str().unwrap()])).join("rootfs")
+    };
+    assert_eq!(different(&make("whole", &all), &make("cut", &cut)), [""; 0]);
+    // What lacks more than its end is not whole.
+    let mut short = cut.clone();
+    let half = short[0].len() / 2;
+    short[0].truncate(half);
+    let dir = state.path().join("short");
+    let [a, b, c] = &short;
+    super::oci_common::layout(&dir, &[(a, Packing::Gzip), (b, Packing::Plain), (c, Packing::Zstd)], CONFIG);
+    assert!(state.bad(&["image", "import", dir.to_str().unwrap()]).contains("truncated"));
+}
+
 #[test]
 fn digests_with_sha512() {
     let Some((state, plain)) = served("digests_with_sha512") else { return };

@@ -22,7 +22,7 @@ use crate::model::instance::InstanceType;
 use crate::sys::path::{self, Links};
 use sha2::digest::Update;
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -115,14 +115,21 @@ fn pack(rootfs: &OwnedFd, dest: Dest<'_>, texts: &[(&str, String)], mtime: i64) 
 struct Hashed<'a, R: ?Sized> {
     source: &'a mut R,
     hash: &'a mut Hasher,
+    count: u64,
 }
 
 impl<R: Read + ?Sized> Read for Hashed<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.source.read(buffer)?;
         self.hash.update(&buffer[..n]);
+        self.count += n as u64;
         Ok(n)
     }
+}
+
+/// What an archive ends with that holds `count` bytes so far: the rest of a block, and two empty ones.
+fn archive_end(count: u64) -> Vec<u8> {
+    vec![0; (count.next_multiple_of(512) - count) as usize + 1024]
 }
 
 /// Unpacks one layer over those before it.
@@ -167,7 +174,10 @@ fn read_layer<R: Read + Send>(
     sink: &mut pipe::Sink,
 ) -> Result<(Digest, Digest)> {
     let mut decoder = decompress::decoder(format, &mut peeked)?;
-    sink.copy_from(&mut Hashed { source: &mut *decoder, hash: &mut hash }).map_err(pipe::error_of)?;
+    let mut hashed = Hashed { source: &mut *decoder, hash: &mut hash, count: 0 };
+    sink.copy_from(&mut hashed).map_err(pipe::error_of)?;
+    // Some tools (`umoci insert`) leave the end of the archive out. That it is whole the digests show.
+    sink.write_all(&archive_end(hashed.count)).map_err(pipe::error_of)?;
     drop(decoder);
     let plain = Digest::end(hash);
     while let rest @ 1.. = peeked.fill_buf().map_err(pipe::error_of)?.len() {
