@@ -25,6 +25,6 @@ fn main() -> ExitCode {
 /// A function of its own: a monitor must not keep the command line's stack frame for good.
 #[inline(never)]
 fn command_line(args: Vec<std::ffi::OsString>) -> ExitCode {
-    stapes::sys::process::no_backtraces();
+    stapes::sys::backtrace::forbid();
     stapes::cli::main(args)
 }

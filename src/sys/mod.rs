@@ -7,6 +7,7 @@
 
 #[cfg(any(test, feature = "faults"))]
 pub mod alloc_guard;
+pub mod backtrace;
 pub mod bpf;
 pub mod btrfs;
 pub mod child;

@@ -20,24 +20,6 @@ pub fn take_inherited<const N: usize>(numbers: [i32; N]) -> Result<[OwnedFd; N]>
     Ok(numbers.map(|n| unsafe { OwnedFd::from_raw_fd(n) }))
 }
 
-/// Has no error carry a backtrace, whatever the environment asks for: the static binary has no tables for unwinding, and the
-/// attempt would end it (`abort` in the C compiler's unwinder). To be called first in `main`.
-pub fn no_backtraces() {
-    const ASKED_BY: &str = "RUST_LIB_BACKTRACE";
-    let before = std::env::var_os(ASKED_BY);
-    // SAFETY: no other thread is there yet that could read or write the environment.
-    unsafe { std::env::set_var(ASKED_BY, "0") };
-    // The standard library looks once and remembers.
-    drop(std::backtrace::Backtrace::capture());
-    // SAFETY: as above.
-    unsafe {
-        match before {
-            Some(value) => std::env::set_var(ASKED_BY, value),
-            None => std::env::remove_var(ASKED_BY),
-        }
-    }
-}
-
 /// A copy of one of our standard streams (0, 1, 2).
 ///
 /// # Errors
