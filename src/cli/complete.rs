@@ -168,6 +168,11 @@ pub fn projects(typed: &OsStr) -> Vec<CompletionCandidate> {
     matching(names::projects(), typed)
 }
 
+/// Options of projects.
+pub fn project_keys(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::project_keys(), typed)
+}
+
 /// Configuration keys.
 pub fn keys(typed: &OsStr) -> Vec<CompletionCandidate> {
     matching(names::keys(), typed)

@@ -12,6 +12,7 @@ use crate::model::keys as registry;
 use crate::model::network::NetworkType;
 use crate::ops::image_remote::Place;
 use crate::ops::network;
+use crate::ops::profile;
 use crate::ops::undo;
 use crate::ops::volume;
 use crate::store::{Access, Store};
@@ -109,7 +110,8 @@ pub fn bootstrap() -> Vec<String> {
 pub fn profiles() -> Vec<String> {
     let list = || {
         let (store, project) = open()?;
-        Some(store.profiles(&project).ok()?.into_iter().map(|(name, _)| name.to_string()).collect())
+        let owner = profile::owner(&store, &project).ok()?;
+        Some(store.profiles(&owner).ok()?.into_iter().map(|(name, _)| name.to_string()).collect())
     };
     list().unwrap_or_default()
 }
@@ -215,6 +217,11 @@ pub fn pool_keys() -> Vec<String> {
     wanted.into_iter().collect()
 }
 
+/// Options of projects.
+pub fn project_keys() -> Vec<String> {
+    registry::project::TABLE.iter().map(|key| key.name.to_string()).collect()
+}
+
 /// Instance configuration keys, and prefixes of those with free ends.
 pub fn keys() -> Vec<String> {
     let all = registry::all().map(|key| key.name);
@@ -237,7 +244,8 @@ pub fn devices() -> Vec<String> {
         for word in words.iter().map(|w| w.strip_prefix("local:").unwrap_or(w)) {
             let found = match of_profile {
                 true => {
-                    ProfileName::parse(word).ok().and_then(|n| store.profile(&project, &n).ok()?).map(|p| p.devices)
+                    let owner = profile::owner(&store, &project).ok()?;
+                    ProfileName::parse(word).ok().and_then(|n| store.profile(&owner, &n).ok()?).map(|p| p.devices)
                 }
                 false => {
                     InstanceName::parse(word).ok().and_then(|n| store.instance(&project, &n).ok()?).map(|i| i.devices)

@@ -58,6 +58,7 @@ mod network_zone_record;
 pub mod profile;
 pub mod profile_assign;
 pub mod project;
+mod project_change;
 mod publish;
 pub mod publish_image;
 pub mod rebuild;
@@ -165,7 +166,7 @@ fn surroundings(global: app::Global, env: env::Env, tty: context::Tty) -> anyhow
         Error::invalid("HOME isn't set, so there is no place for the state").hint("Set HOME or STAPES_DIR")
     })?;
     let named = global.project.filter(|p| !p.is_empty()).or_else(|| env.project.clone());
-    Ok(Context {
+    let mut cx = Context {
         layout,
         project_given: named.is_some(),
         project: named.unwrap_or_else(|| "default".to_string()),
@@ -174,7 +175,13 @@ fn surroundings(global: app::Global, env: env::Env, tty: context::Tty) -> anyhow
         debug: global.debug,
         tty,
         env,
-    })
+    };
+    if !cx.project_given
+        && let Some(switched) = cx.folders().project()?
+    {
+        cx.project = switched;
+    }
+    Ok(cx)
 }
 
 fn print(text: &str) -> Outcome {

@@ -223,7 +223,7 @@ impl List {
         let filters: Vec<FieldFilter> = filters.iter().map(|f| FieldFilter::parse(f)).collect();
         let store = cx.reader()?;
         let projects = match self.all_projects {
-            true => store.projects()?.into_iter().map(|(name, _)| name).collect(),
+            true => ops::owners(&store)?,
             false => vec![cx.project(&store)?],
         };
         let mut all = Vec::new();

@@ -1,9 +1,10 @@
-//! `project`: read-only so far; there is the project `default`.
+//! `project`: lists and shows them; what changes them is in [`super::project_change`].
 
 use super::complete;
 use super::list::{FieldFilter, FormatOption};
 use super::output::columns::{self, Column, column};
 use super::output::yaml;
+use super::project_change::{Create, Delete, Edit, Get, Rename, Set, Switch, Unset};
 use super::{Context, DONE, Outcome, kv, refuse_option};
 use crate::base::names::ProjectName;
 use crate::base::{boolean, size};
@@ -16,11 +17,23 @@ use clap_complete::engine::ArgValueCompleter;
 /// Manage projects
 #[derive(Debug, Subcommand)]
 pub enum Project {
+    #[command(visible_alias = "add")]
+    Create(Create),
+    #[command(visible_aliases = ["rm", "remove"])]
+    Delete(Delete),
+    Edit(Edit),
+    Get(Get),
     GetCurrent(GetCurrent),
     Info(Info),
     #[command(visible_alias = "ls")]
     List(List),
+    #[command(visible_alias = "mv")]
+    Rename(Rename),
+    Set(Set),
     Show(Show),
+    #[command(visible_alias = "set-default")]
+    Switch(Switch),
+    Unset(Unset),
 }
 
 /// Show the current project
@@ -113,6 +126,14 @@ impl Project {
     /// See `ops`.
     pub fn run(self, cx: &Context) -> Outcome {
         match self {
+            Self::Create(create) => return create.run(cx),
+            Self::Delete(delete) => return delete.run(cx),
+            Self::Edit(edit) => return edit.run(cx),
+            Self::Get(get) => return get.run(cx),
+            Self::Rename(rename) => return rename.run(cx),
+            Self::Set(set) => return set.run(cx),
+            Self::Switch(switch) => return switch.run(cx),
+            Self::Unset(unset) => return unset.run(cx),
             Self::GetCurrent(_) => cx.line(&cx.project)?,
             Self::Info(info) => return info.run(cx),
             Self::List(list) => return list.run(cx),
@@ -122,7 +143,8 @@ impl Project {
     }
 }
 
-fn name(word: &str) -> Result<ProjectName> {
+/// A project's name as a user gives it.
+pub(super) fn name(word: &str) -> Result<ProjectName> {
     ProjectName::parse(&kv::local(word)?).map_err(|_| Error::not_found("Project not found"))
 }
 

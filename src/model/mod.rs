@@ -14,6 +14,7 @@ pub mod profile;
 pub mod project;
 pub mod proxy;
 pub mod remote;
+pub mod restrict;
 pub mod snapshot_name;
 pub mod status;
 pub mod view;

@@ -2,6 +2,7 @@
 
 use crate::base::boolean;
 use crate::model::instance::Config;
+use crate::model::keys::{Key, project as keys};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -19,9 +20,40 @@ pub struct Project {
     pub config: Config,
 }
 
+/// What a project can have for itself instead of sharing the default project's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feature {
+    /// Images and their aliases.
+    Images,
+    /// Networks, their ACLs and address sets.
+    Networks,
+    /// Profiles.
+    Profiles,
+    /// Custom volumes.
+    Volumes,
+    /// Network zones.
+    Zones,
+}
+
+impl Feature {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Images, Self::Networks, Self::Profiles, Self::Volumes, Self::Zones];
+
+    /// Its key.
+    pub fn key(self) -> &'static Key {
+        match self {
+            Self::Images => &keys::IMAGES,
+            Self::Networks => &keys::NETWORKS,
+            Self::Profiles => &keys::PROFILES,
+            Self::Volumes => &keys::VOLUMES,
+            Self::Zones => &keys::ZONES,
+        }
+    }
+}
+
 impl Project {
-    /// Does it have a name space of its own for these (`networks`, `images`, …)?
-    pub fn has(&self, feature: &str) -> bool {
-        self.config.get(&format!("features.{feature}")).is_some_and(|value| boolean::is_true(value))
+    /// Does it have a name space of its own for these?
+    pub fn has(&self, feature: Feature) -> bool {
+        feature.key().get(&self.config).is_some_and(boolean::is_true)
     }
 }

@@ -30,7 +30,7 @@ pub struct Remote {
     /// Seconds; kept for Incus.
     #[serde(skip_serializing_if = "is_zero")]
     pub keepalive: i64,
-    /// Project; kept for Incus.
+    /// The project that is in use there.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub project: String,
     /// `simplestreams`, `oci`, or that of this host.
@@ -86,13 +86,26 @@ impl Remotes {
         for (name, remote) in global.map(|g| g.remotes).unwrap_or_default() {
             all.remotes.entry(name).or_insert(Remote { global: true, ..remote });
         }
-        let own = Remote { auth_type: "file access".to_string(), ..built_in("unix://", "incus") };
+        let project = all.remotes.remove(LOCAL).map(|there| there.project).unwrap_or_default();
+        let own = Remote { auth_type: "file access".to_string(), project, ..built_in("unix://", "incus") };
         all.remotes.insert(LOCAL.to_string(), own);
         all.remotes.insert(BOOTSTRAP.to_string(), Remote { public: true, ..built_in("bootstrap:", BOOTSTRAP) });
         if !all.remotes.contains_key(&all.default) {
             all.default = LOCAL.to_string();
         }
         all
+    }
+
+    /// The project that was switched to on this host.
+    pub fn project(&self) -> Option<&str> {
+        self.remotes.get(LOCAL).map(|own| own.project.as_str()).filter(|project| !project.is_empty())
+    }
+
+    /// Switches to a project on this host.
+    pub fn switch_project(&mut self, project: &str) {
+        if let Some(own) = self.remotes.get_mut(LOCAL) {
+            own.project = if project == "default" { String::new() } else { project.to_string() };
+        }
     }
 
     /// What of it belongs into the user's file. Incus knows no `bootstrap`.

@@ -7,6 +7,7 @@ use super::network::{
     self,
     taken::{self, Owner},
 };
+use super::restrict::{self, Hold, Wanted};
 use super::transfer::{self, End};
 use super::{create, delete, idmap, lifecycle, load, nics, pool, snapshot, volume};
 use crate::base::names::{InstanceName, PoolName, ProjectName, SnapshotName};
@@ -70,7 +71,7 @@ pub fn copy(store: &Store, request: &Request) -> Result<InstanceName> {
         Some(name) => name.clone(),
         None => create::free_name(store, &request.target_project)?,
     };
-    let _projects = projects(store, [&request.project, &request.target_project])?;
+    let _projects = projects(store, &request.project, &request.target_project)?;
     let source = load::load(store, &request.project, &request.name)?;
     let new = prepare(store, request, &target, &source)?;
     let _pools = pools(store, [&source.pool()?, &new.pool])?;
@@ -94,14 +95,16 @@ pub fn copy(store: &Store, request: &Request) -> Result<InstanceName> {
     Ok(target)
 }
 
-/// Both projects, shared, each once and in order.
-pub(super) fn projects(
-    store: &Store,
-    mut both: [&ProjectName; 2],
-) -> Result<Vec<Held<crate::store::lock::ProjectKey, crate::store::lock::Shared>>> {
+/// Both projects, each once and in order; the target as one that gets an instance.
+pub(super) fn projects(store: &Store, source: &ProjectName, target: &ProjectName) -> Result<Vec<Hold>> {
+    let mut both = [source, target];
     both.sort();
     let second = (both[0] != both[1]).then_some(both[1]);
-    std::iter::once(both[0]).chain(second).map(|p| store.lock_project_shared(p)).collect()
+    let one = |p: &ProjectName| match p == target {
+        true => restrict::hold(store, p, "copy"),
+        false => store.lock_project_shared(p).map(Hold::Shared),
+    };
+    std::iter::once(both[0]).chain(second).map(one).collect()
 }
 
 /// Both pools, likewise.
@@ -162,6 +165,9 @@ fn prepare(store: &Store, request: &Request, name: &InstanceName, source: &load:
     network::check_devices(store, project, &expanded.devices, Some(instance.kind))?;
     if !request.moving {
         taken::check(store, Owner { project, name, devices: &expanded.devices }, &expanded.devices)?;
+    }
+    if !request.moving || request.project != *project {
+        restrict::check(store, Wanted { project, name, kind: instance.kind, expanded: &expanded })?;
     }
     let (_, pool) = pool::of_root(&expanded.devices)?;
     pool::need(store, &pool)?;

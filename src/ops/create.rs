@@ -5,6 +5,7 @@ use super::network::{
     attach::{self, Connection},
     taken::{self, Owner},
 };
+use super::restrict::{self, Wanted};
 use super::spawn::Waiting;
 use super::{application, idmap, image, lifecycle, load, nics, pool, start};
 use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName};
@@ -93,7 +94,7 @@ fn with_lock<T>(
         None => free_name(store, &request.project)?,
     };
     pool::ensure_default(store)?;
-    let _project = store.lock_project_shared(&request.project)?;
+    let _project = restrict::hold(store, &request.project, verb)?;
     let mut new = prepare(store, request, &name)?;
     let _pool = store.lock_pool_shared(&new.pool)?;
     let shared = request.image.as_ref().map(|f| store.lock_image_shared(f)).transpose()?;
@@ -173,6 +174,8 @@ pub fn prepare(store: &Store, request: &Request, name: &InstanceName) -> Result<
     network::check_devices(store, &request.project, &expanded.devices, Some(instance.kind))?;
     let owner = Owner { project: &request.project, name, devices: &expanded.devices };
     taken::check(store, owner, &expanded.devices)?;
+    let wanted = Wanted { project: &request.project, name, kind: instance.kind, expanded: &expanded };
+    restrict::check(store, wanted)?;
     let (_, pool) = pool::of_root(&expanded.devices)?;
     if store.instance_exists(&request.project, name)? {
         return Err(taken(name));

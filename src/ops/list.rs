@@ -6,7 +6,7 @@
 
 use super::list_filter::Filter;
 use super::status::{self, Found};
-use super::{state, state_net};
+use super::{features, state, state_net};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::base::parallel;
 use crate::base::yaml::{GoList, GoMap};
@@ -15,6 +15,7 @@ use crate::model::expand::{Expanded, expand};
 use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
 use crate::model::keys;
 use crate::model::profile::Profile;
+use crate::model::project::Feature;
 use crate::model::view::{InstanceFull, InstancePut, InstanceState, InstanceView, LOCATION, SnapshotView};
 use crate::store::types::Snapshot;
 use crate::store::{Records, Store};
@@ -113,9 +114,9 @@ fn active(store: &Store) -> HashSet<String> {
     entries.filter_map(|e| e.file_name().into_string().ok()).collect()
 }
 
-/// The profiles of a project that can be read.
+/// The profiles that the instances of a project have, as far as they can be read.
 fn profiles(store: &Store, project: &ProjectName) -> Result<BTreeMap<String, Profile>> {
-    let all = store.profiles(project)?.into_iter();
+    let all = store.profiles(&features::owner(store, project, Feature::Profiles)?)?.into_iter();
     Ok(all.filter_map(|(name, profile)| Some((name.to_string(), profile.ok()?))).collect())
 }
 

@@ -1,11 +1,13 @@
 //! An instance as the verbs see it: its records and what they amount to with the profiles.
 
+use super::features;
 use crate::base::names::{InstanceName, PoolName, ProfileName, ProjectName};
 use crate::error::{Error, Result};
 use crate::host::cgroup::Tree;
 use crate::model::expand::{Expanded, expand};
 use crate::model::instance::{Instance, Volatile};
 use crate::model::profile::Profile;
+use crate::model::project::Feature;
 use crate::storage::Volume;
 use crate::store::Store;
 use crate::store::layout::Layout;
@@ -53,13 +55,14 @@ pub fn expanded(store: &Store, project: &ProjectName, instance: &Instance) -> Re
     Ok(expand(&named, instance))
 }
 
-/// Profiles by name, in order.
+/// Profiles by name, in order, as the instances of `project` have them.
 ///
 /// # Errors
 /// One is missing or damaged.
 pub fn profiles(store: &Store, project: &ProjectName, names: &[String]) -> Result<Vec<(String, Profile)>> {
+    let owner = features::owner(store, project, Feature::Profiles)?;
     let one = |name: &String| {
-        let profile = store.profile(project, &ProfileName::parse(name)?)?;
+        let profile = store.profile(&owner, &ProfileName::parse(name)?)?;
         let profile = profile.ok_or_else(|| Error::not_found(format!("Requested profile \"{name}\" doesn't exist")))?;
         Ok((name.clone(), profile))
     };

@@ -1,37 +1,83 @@
 //! `profile`: creating, changing, renaming and deleting them, with the instances that use them in view.
 //!
-//! A writer holds the project alone, so no instance of it starts or changes meanwhile. What a change does to those that have
-//! the profile: [`super::profile_change`].
+//! The project given is the one in use; where it has no profiles of its own, they are the default project's. A writer holds all
+//! projects that use them alone, so none of their instances starts or changes meanwhile. What a change does to those that
+//! have the profile: [`super::profile_change`].
 
 pub use super::profile_change::update;
-use super::{network, update, volume};
-use crate::base::names::{InstanceName, PoolName, ProfileName, ProjectName};
+use super::{features, network, update, volume};
+use crate::base::names::{PoolName, ProfileName, ProjectName};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::model::instance::Devices;
 use crate::model::keys::{self, device};
 use crate::model::profile::Profile;
+use crate::model::project::Feature;
 use crate::model::view::{ProfilePut, ProfileView, url};
 use crate::store::events::{self, Event};
 use crate::store::lock::{Exclusive, Held, InstanceKey, ProjectKey, Proof};
 use crate::store::{Action, Journal, Store};
 use std::collections::BTreeMap;
 
-type ProjectLock = Held<ProjectKey, Exclusive>;
+/// The projects that use the profiles, alone, and which of them has them.
+pub(super) struct Locked {
+    /// All of them.
+    pub held: Vec<Held<ProjectKey, Exclusive>>,
+    /// The one that has the profiles.
+    pub owner: ProjectName,
+}
+
+impl Locked {
+    /// The lock of the one that has them.
+    pub fn own(&self) -> Result<&Held<ProjectKey, Exclusive>> {
+        let own = self.held.iter().find(|held| held.key().0 == self.owner);
+        own.ok_or_else(|| Error::not_found("Project not found"))
+    }
+
+    /// The projects.
+    pub fn projects(&self) -> impl Iterator<Item = &ProjectName> {
+        self.held.iter().map(|held| &held.key().0)
+    }
+}
+
+pub(super) fn lock(store: &Store, project: &ProjectName, verb: &str) -> Result<Locked> {
+    let owner = owner(store, project)?;
+    let held = features::lock_sharing(store, &owner, Feature::Profiles, verb)?;
+    Ok(Locked { held, owner })
+}
+
+/// The project whose profiles `project` uses.
+///
+/// # Errors
+/// Its record is damaged.
+pub fn owner(store: &Store, project: &ProjectName) -> Result<ProjectName> {
+    features::owner(store, project, Feature::Profiles)
+}
 
 pub(super) fn not_found() -> Error {
     Error::not_found("Profile not found")
 }
 
-/// The instances of a project by the profiles they have; a record that cannot be read has none.
-fn users(store: &Store, project: &ProjectName) -> Result<BTreeMap<String, Vec<InstanceName>>> {
-    let mut all: BTreeMap<String, Vec<InstanceName>> = BTreeMap::new();
-    for (name, instance) in store.instances(project)? {
-        for profile in instance.map(|i| i.profiles).unwrap_or_default() {
-            all.entry(profile).or_default().push(name.clone());
+/// The instances that use the profiles of a project, by the profiles they have; a record that cannot be read has none.
+fn users(store: &Store, owner: &ProjectName) -> Result<BTreeMap<String, Vec<InstanceKey>>> {
+    let mut all: BTreeMap<String, Vec<InstanceKey>> = BTreeMap::new();
+    for project in features::sharing(store, owner, Feature::Profiles)? {
+        for (name, instance) in store.instances(&project)? {
+            for profile in instance.map(|i| i.profiles).unwrap_or_default() {
+                all.entry(profile).or_default().push(InstanceKey { project: project.clone(), name: name.clone() });
+            }
         }
     }
     Ok(all)
+}
+
+/// The projects that have profiles of their own.
+///
+/// # Errors
+/// The state folder cannot be read.
+pub fn owners(store: &Store) -> Result<Vec<ProjectName>> {
+    let all = store.projects()?.into_iter().map(|(name, _)| name);
+    Ok(all.filter(|name| owner(store, name).is_ok_and(|owner| owner == *name)).collect())
 }
 
 /// All profiles of a project as users see them; what is wrong with a damaged one stands in its description.
@@ -39,6 +85,7 @@ fn users(store: &Store, project: &ProjectName) -> Result<BTreeMap<String, Vec<In
 /// # Errors
 /// The state folder cannot be read.
 pub fn list(store: &Store, project: &ProjectName) -> Result<Vec<ProfileView>> {
+    let project = &owner(store, project)?;
     let users = users(store, project)?;
     let view = |(name, profile): (ProfileName, Result<Profile>)| {
         let broken = |e: Error| Profile {
@@ -56,9 +103,9 @@ fn view_of(
     project: &ProjectName,
     name: &ProfileName,
     profile: &Profile,
-    users: Option<&Vec<InstanceName>>,
+    users: Option<&Vec<InstanceKey>>,
 ) -> ProfileView {
-    let used_by = users.into_iter().flatten().map(|n| url::instance(project, n)).collect();
+    let used_by = users.into_iter().flatten().map(|user| url::instance(&user.project, &user.name)).collect();
     ProfileView::new(project, name, profile, used_by)
 }
 
@@ -67,6 +114,7 @@ fn view_of(
 /// # Errors
 /// Not found; the record is damaged.
 pub fn show(store: &Store, project: &ProjectName, name: &ProfileName) -> Result<ProfileView> {
+    let project = &owner(store, project)?;
     let profile = store.profile(project, name)?.ok_or_else(not_found)?;
     Ok(view_of(project, name, &profile, users(store, project)?.get(name.as_str())))
 }
@@ -76,7 +124,8 @@ pub fn show(store: &Store, project: &ProjectName, name: &ProfileName) -> Result<
 /// # Errors
 /// Exists; a key or device is wrong.
 pub fn create(store: &Store, project: &ProjectName, name: &ProfileName, put: &ProfilePut) -> Result<()> {
-    let lock = store.lock_project_exclusive(project, "create")?;
+    let lock = lock(store, project, "create")?;
+    let project = &lock.owner;
     if store.profile(project, name)?.is_some() {
         let context = format!("Error inserting {:?} into database", name.as_str());
         return Err(Error::exists("The profile already exists").context(context));
@@ -85,7 +134,7 @@ pub fn create(store: &Store, project: &ProjectName, name: &ProfileName, put: &Pr
     validate(store, project, &profile)?;
     let _volumes = volume::keep(store, project, profile.devices.values())?;
     fault::point("profile.create")?;
-    record(store, &lock, name, &profile)?;
+    record(store, lock.own()?, name, &profile)?;
     note(store, project, name, "profile-created");
     Ok(())
 }
@@ -107,7 +156,12 @@ pub(super) fn validate(store: &Store, project: &ProjectName, profile: &Profile) 
 ///
 /// # Errors
 /// Not found: one of them was deleted meanwhile. An I/O error.
-pub(super) fn record(store: &Store, lock: &ProjectLock, name: &ProfileName, profile: &Profile) -> Result<()> {
+pub(super) fn record(
+    store: &Store,
+    lock: &Held<ProjectKey, Exclusive>,
+    name: &ProfileName,
+    profile: &Profile,
+) -> Result<()> {
     let _networks = network::keep(store, &lock.key().0, profile.devices.values())?;
     store.save_profile(lock, name, profile)
 }
@@ -120,7 +174,8 @@ pub fn delete(store: &Store, project: &ProjectName, name: &ProfileName) -> Resul
     if name.as_str() == "default" {
         return Err(Error::denied("The \"default\" profile cannot be deleted"));
     }
-    let lock = store.lock_project_exclusive(project, "delete")?;
+    let lock = lock(store, project, "delete")?;
+    let project = &lock.owner;
     // One that is damaged can be deleted too.
     if matches!(store.profile(project, name), Ok(None)) {
         return Err(not_found());
@@ -129,7 +184,7 @@ pub fn delete(store: &Store, project: &ProjectName, name: &ProfileName) -> Resul
         return Err(Error::conflict("Profile is currently in use"));
     }
     fault::point("profile.delete")?;
-    store.delete_profile(&lock, name)?;
+    store.delete_profile(lock.own()?, name)?;
     note(store, project, name, "profile-deleted");
     Ok(())
 }
@@ -142,21 +197,23 @@ pub fn rename(store: &Store, project: &ProjectName, from: &ProfileName, to: &Pro
     if from.as_str() == "default" {
         return Err(Error::denied("The \"default\" profile cannot be renamed"));
     }
-    let lock = store.lock_project_exclusive(project, "rename")?;
+    let lock = lock(store, project, "rename")?;
+    let project = &lock.owner;
     if store.profile(project, from)?.is_none() {
         return Err(Error::not_found(format!("Profile {:?} doesn't exist", from.as_str())));
     }
     if store.profile(project, to)?.is_some() {
         return Err(Error::exists(format!("Profile {:?} already exists", to.as_str())));
     }
-    let names = users(store, project)?.remove(from.as_str()).unwrap_or_default();
-    let keys = names.into_iter().map(|name| InstanceKey { project: project.clone(), name }).collect();
+    let keys = users(store, project)?.remove(from.as_str()).unwrap_or_default();
     let held = store.lock_instances(keys, "rename")?;
     let mut proofs: Vec<&dyn Proof> = held.iter().map(|h| h as &dyn Proof).collect();
-    proofs.push(&lock);
+    proofs.extend(lock.held.iter().map(|h| h as &dyn Proof));
     fault::point("profile.rename")?;
-    let action = Action::RenameProfile { project: project.to_string(), from: from.to_string(), to: to.to_string() };
-    Journal::forward(store, "rename", &proofs, vec![action])?.finish()?;
+    // Of those that have none of their own, only the instances change.
+    let action =
+        |p: &ProjectName| Action::RenameProfile { project: p.to_string(), from: from.to_string(), to: to.to_string() };
+    Journal::forward(store, "rename", &proofs, lock.projects().map(action).collect())?.finish()?;
     note(store, project, to, "profile-renamed");
     Ok(())
 }
@@ -172,7 +229,7 @@ pub fn copy(
     refresh: bool,
 ) -> Result<()> {
     let put = show(store, from.0, from.1)?.put;
-    if refresh && store.profile(to.0, to.1)?.is_some() {
+    if refresh && store.profile(&owner(store, to.0)?, to.1)?.is_some() {
         return update(store, to.0, to.1, &mut |target| {
             *target = put.clone();
             Ok(())

@@ -1,11 +1,12 @@
 //! `profile set`, `edit` and the like: a change of a profile reaches all instances that have it, those that run at once.
 //!
-//! The writer holds the project alone, and each instance whose own records or interfaces change. What one of them refuses is
+//! The writer holds all projects that use the profile alone, and each instance whose own records or interfaces change. What one of them refuses is
 //! refused as a whole.
 
 use super::load::{self, Loaded};
 use super::network::taken::{self, Owner};
-use super::profile::{not_found, note, record, record_of, validate};
+use super::profile::{Locked, lock, not_found, note, record, record_of, validate};
+use super::restrict::{self, Wanted};
 use super::update::{self, Checked};
 use super::{disk_live, lifecycle, live, nic_live, nics, proxy_live, volume};
 use crate::base::names::{InstanceName, ProfileName, ProjectName};
@@ -17,11 +18,10 @@ use crate::model::instance::{Devices, Instance};
 use crate::model::keys::device;
 use crate::model::profile::Profile;
 use crate::model::view::ProfilePut;
-use crate::store::lock::{Exclusive, Held, InstanceKey, ProjectKey, Proof};
+use crate::store::lock::{Exclusive, Held, InstanceKey, Key, Proof};
 use crate::store::{Action, Journal, Store, journal, record as store_record};
 use std::collections::{BTreeMap, BTreeSet};
 
-type ProjectLock = Held<ProjectKey, Exclusive>;
 type InstanceLock = Held<InstanceKey, Exclusive>;
 
 /// Changes a profile: `edit` is shown what can be written of it, and what of it is changed counts for all its instances.
@@ -34,23 +34,28 @@ pub fn update(
     name: &ProfileName,
     edit: &mut dyn FnMut(&mut ProfilePut) -> Result<()>,
 ) -> Result<()> {
-    let lock = store.lock_project_exclusive(project, "update")?;
+    let lock = lock(store, project, "update")?;
+    let project = &lock.owner;
     let old = store.profile(project, name)?.ok_or_else(not_found)?;
     let mut put =
         ProfilePut { config: old.config.clone(), description: old.description.clone(), devices: old.devices.clone() };
     edit(&mut put)?;
     let new = record_of(&put);
     validate(store, project, &new)?;
-    check_root(store, project, name, &old.devices, &new.devices)?;
-    let affected = affected(store, project, name, &new)?;
-    let held = lock_instances(store, project, &affected)?;
+    let mut all = Vec::new();
+    for user in lock.projects() {
+        check_root(store, user, name, &old.devices, &new.devices)?;
+        all.extend(affected(store, user, name, &new)?);
+    }
+    let affected = checked(all, name)?;
+    let held = lock_instances(store, &affected)?;
     let _volumes = volume::keep(store, project, new.devices.values())?;
     let mut proofs: Vec<&dyn Proof> = held.iter().map(|h| h as &dyn Proof).collect();
-    proofs.push(&lock);
+    proofs.extend(lock.held.iter().map(|h| h as &dyn Proof));
     let mut chosen = choose(store, &held, &affected)?;
-    let undo: Vec<Action> = affected.iter().flat_map(|a| live::undo(project, &a.name, &a.changes, &a.new)).collect();
+    let undo: Vec<Action> = affected.iter().flat_map(Affected::undo).collect();
     let mut act = |journal: Option<&mut Journal<'_>>| {
-        apply(store, project, &affected, &mut chosen)?;
+        apply(store, &affected, &mut chosen)?;
         let saved = Saved { name, old: &old, new: &new, affected: &affected, held: &held, chosen: &chosen };
         save(store, &lock, saved, journal)
     };
@@ -67,19 +72,19 @@ pub fn update(
 }
 
 /// The instances whose own records or interfaces change with the profile. None of them ends meanwhile, or not quite.
-fn lock_instances(store: &Store, project: &ProjectName, affected: &[Affected]) -> Result<Vec<InstanceLock>> {
-    let own = affected.iter().filter(|a| a.has_own());
-    let keys: Vec<InstanceKey> = own.map(|a| InstanceKey { project: project.clone(), name: a.name.clone() }).collect();
+fn lock_instances(store: &Store, affected: &[Affected]) -> Result<Vec<InstanceLock>> {
+    let keys: Vec<InstanceKey> = affected.iter().filter(|a| a.has_own()).map(|a| a.key.clone()).collect();
     if keys.is_empty() { Ok(Vec::new()) } else { store.lock_instances(keys, "update") }
 }
 
-/// What is chosen for the new interfaces of the locked instances, by name; one that has gone since has none.
-fn choose(store: &Store, held: &[InstanceLock], affected: &[Affected]) -> Result<BTreeMap<InstanceName, Loaded>> {
+/// What is chosen for the new interfaces of the locked instances, by the file keys of their locks; one that has gone since has
+/// none.
+fn choose(store: &Store, held: &[InstanceLock], affected: &[Affected]) -> Result<BTreeMap<String, Loaded>> {
     let mut all = BTreeMap::new();
     for one in held {
         lifecycle::settle(store, one)?;
         let InstanceKey { project, name } = one.key();
-        let Some(affected) = affected.iter().find(|a| a.name == *name) else { continue };
+        let Some(affected) = affected.iter().find(|a| a.key == *one.key()) else { continue };
         match load::load(store, project, name) {
             // An ephemeral one that stopped.
             Err(e) if e.kind() == Kind::NotFound => {}
@@ -87,7 +92,7 @@ fn choose(store: &Store, held: &[InstanceLock], affected: &[Affected]) -> Result
             Ok(old) => {
                 let mut new = Loaded { expanded: affected.new.clone(), ..old };
                 nics::refresh(store, &affected.changes.devices, &mut new)?;
-                all.insert(name.clone(), new);
+                all.insert(one.key().file_key(), new);
             }
         }
     }
@@ -95,18 +100,14 @@ fn choose(store: &Store, held: &[InstanceLock], affected: &[Affected]) -> Result
 }
 
 /// Does to all that run what has to be done at once; what one of them refuses is taken back by the journal.
-fn apply(
-    store: &Store,
-    project: &ProjectName,
-    affected: &[Affected],
-    chosen: &mut BTreeMap<InstanceName, Loaded>,
-) -> Result<()> {
+fn apply(store: &Store, affected: &[Affected], chosen: &mut BTreeMap<String, Loaded>) -> Result<()> {
     for one in affected {
-        let Some(running) = load::running(store, project, &one.name)? else { continue };
-        let target = live::Target { store, project, name: &one.name, running: &running };
+        let InstanceKey { project, name } = &one.key;
+        let Some(running) = load::running(store, project, name)? else { continue };
+        let target = live::Target { store, project, name, running: &running };
         let mut act = || {
             live::apply(target, &one.changes.actions, &one.new)?;
-            match chosen.get_mut(&one.name) {
+            match chosen.get_mut(&one.key.file_key()) {
                 Some(new) => {
                     disk_live::apply(target, new, &disk_live::touched(&one.changes.devices))?;
                     nic_live::apply(target, new, &one.nics())?;
@@ -115,7 +116,7 @@ fn apply(
                 None => Ok(()),
             }
         };
-        act().with_context(|| format!("Instance \"{}\"", one.name))?;
+        act().with_context(|| format!("Instance \"{name}\""))?;
     }
     Ok(())
 }
@@ -144,12 +145,17 @@ fn check_root(store: &Store, project: &ProjectName, name: &ProfileName, old: &De
 
 /// An instance that a profile's change reaches.
 struct Affected {
-    name: InstanceName,
+    key: InstanceKey,
     changes: Changes,
     new: Expanded,
 }
 
 impl Affected {
+    /// What takes back what is done to it while it runs.
+    fn undo(&self) -> Vec<Action> {
+        live::undo(&self.key.project, &self.key.name, &self.changes, &self.new)
+    }
+
     /// Its volatile record follows from the change, or something that runs of it.
     fn has_own(&self) -> bool {
         let disks = !disk_live::touched(&self.changes.devices).is_empty();
@@ -168,22 +174,30 @@ impl Affected {
     }
 }
 
-/// The instances that have the profile, each checked with `new` in its place; all that refuse are told.
-fn affected(store: &Store, project: &ProjectName, name: &ProfileName, new: &Profile) -> Result<Vec<Affected>> {
-    let (mut all, mut errors) = (Vec::new(), Vec::new());
+/// The instances of a project that have the profile, each checked with `new` in its place.
+fn affected(store: &Store, project: &ProjectName, name: &ProfileName, new: &Profile) -> Result<Vec<Result<Affected>>> {
+    let mut all = Vec::new();
     for (instance_name, instance) in store.instances(project)? {
         let Ok(instance) = instance else { continue };
         if !instance.profiles.iter().any(|p| p == name.as_str()) {
             continue;
         }
-        match affect(store, project, &instance_name, &instance, (name, new)) {
-            Ok(one) => all.push(one),
-            Err(e) => errors.push(e.context(format!("Instance \"{instance_name}\""))),
-        }
+        let one = affect(store, project, &instance_name, &instance, (name, new));
+        all.push(one.with_context(|| format!("Instance \"{instance_name}\"")));
     }
+    Ok(all)
+}
+
+/// All of them, or what all that refuse say.
+fn checked(all: Vec<Result<Affected>>, name: &ProfileName) -> Result<Vec<Affected>> {
+    let (mut good, mut errors) = (Vec::new(), Vec::new());
+    all.into_iter().for_each(|one| match one {
+        Ok(one) => good.push(one),
+        Err(e) => errors.push(e),
+    });
     match Error::join(errors) {
         Some(e) => Err(e.context(format!("Failed to update profile {:?}, nothing was changed", name.as_str()))),
-        None => Ok(all),
+        None => Ok(good),
     }
 }
 
@@ -206,10 +220,12 @@ fn affect(
     let changes = update::check(store, checked)?;
     let owner = Owner { project, name, devices: &new.devices };
     taken::check(store, owner, &changes.devices.incoming())?;
+    restrict::check(store, Wanted { project, name, kind: instance.kind, expanded: &new })?;
     if load::running(store, project, name)?.is_some() {
         live::check(store, &changes, &new)?;
     }
-    Ok(Affected { name: name.clone(), changes, new })
+    let key = InstanceKey { project: project.clone(), name: name.clone() };
+    Ok(Affected { key, changes, new })
 }
 
 /// A changed profile, the instances it reaches, and those of them whose own records follow.
@@ -220,29 +236,29 @@ struct Saved<'a> {
     new: &'a Profile,
     affected: &'a [Affected],
     held: &'a [InstanceLock],
-    chosen: &'a BTreeMap<InstanceName, Loaded>,
+    chosen: &'a BTreeMap<String, Loaded>,
 }
 
 /// Writes the profile, and the volatile records of instances that follow from it, all of it undone by the journal.
-fn save(store: &Store, lock: &ProjectLock, saved: Saved<'_>, journal: Option<&mut Journal<'_>>) -> Result<()> {
+fn save(store: &Store, lock: &Locked, saved: Saved<'_>, journal: Option<&mut Journal<'_>>) -> Result<()> {
     let Some(journal) = journal else {
         fault::point("profile.update")?;
-        return record(store, lock, saved.name, saved.new);
+        return record(store, lock.own()?, saved.name, saved.new);
     };
-    let path = store.layout().profile_record(&lock.key().0, saved.name);
+    let path = store.layout().profile_record(&lock.owner, saved.name);
     journal.undo(Action::RestoreFile { path, content: store_record::render(saved.old)? })?;
     for one in saved.held {
         save_volatile(store, one, saved, journal)?;
         fault::point("profile.volatile")?;
     }
-    record(store, lock, saved.name, saved.new)?;
+    record(store, lock.own()?, saved.name, saved.new)?;
     fault::point("profile.record")
 }
 
 fn save_volatile(store: &Store, held: &InstanceLock, saved: Saved<'_>, journal: &mut Journal<'_>) -> Result<()> {
     let InstanceKey { project, name } = held.key();
-    let Some(affected) = saved.affected.iter().find(|a| a.name == *name) else { return Ok(()) };
-    let Some(chosen) = saved.chosen.get(name) else { return Ok(()) };
+    let Some(affected) = saved.affected.iter().find(|a| a.key == *held.key()) else { return Ok(()) };
+    let Some(chosen) = saved.chosen.get(&held.key().file_key()) else { return Ok(()) };
     let old = load::load(store, project, name)?;
     let mut new = chosen.clone();
     let _ids = update::refresh_volatile(store, &affected.changes, &mut new)?;

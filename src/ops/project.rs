@@ -13,7 +13,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Addresses of what is in a project: images (they are the default project's), instances, profiles, volumes.
-fn used_by(store: &Store, name: &ProjectName) -> Result<Vec<String>> {
+pub(super) fn used_by(store: &Store, name: &ProjectName) -> Result<Vec<String>> {
     let mut all = Vec::new();
     if name.is_default() {
         all.extend(store.images()?.iter().map(|(f, _)| url::image(name, f)));
@@ -24,6 +24,11 @@ fn used_by(store: &Store, name: &ProjectName) -> Result<Vec<String>> {
         all.extend(store.volumes(&owner, &pool)?.iter().map(|(n, _)| url::volume(name, &pool, n)));
     }
     Ok(all)
+}
+
+/// Is this the address of the profile that every project has?
+pub(super) fn is_first_profile(name: &ProjectName, address: &str) -> bool {
+    address == url::profile(name, "default")
 }
 
 /// All projects; what is wrong with a damaged one stands in its description.

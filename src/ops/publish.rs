@@ -6,7 +6,7 @@
 
 use super::image::{check_property, superseded};
 use super::image_import::{self, Arrival, Wanted, arrive, delete_others, home};
-use super::{halted, lifecycle, load, pool, snapshot};
+use super::{halted, lifecycle, load, pool, restrict, snapshot};
 use crate::base::idmap::IdMap;
 use crate::base::names::{AliasName, Fingerprint, InstanceName, ProjectName, SnapshotName};
 use crate::base::time;
@@ -21,7 +21,7 @@ use crate::image::pack::{self, Packing};
 use crate::image::tarread::Entry;
 use crate::image::{Limits, METADATA_MAX, OnProgress, Progress};
 use crate::model::instance::InstanceType;
-use crate::model::keys::server::IMAGE_COMPRESSION;
+use crate::model::keys::project::IMAGE_COMPRESSION;
 use crate::storage::Ids;
 use crate::store::Store;
 use crate::store::lock::{Exclusive, Held, InstanceKey};
@@ -113,9 +113,12 @@ fn check(store: &Store, request: &Request) -> Result<Packing> {
             Error::exists(format!("Aliases already exists: {}", taken.join(", "))).hint("move them with --reuse")
         );
     }
-    let packing = match (request.packing, store.server()?.config.get(IMAGE_COMPRESSION)) {
+    let configured = restrict::compression(store, &request.project, &IMAGE_COMPRESSION)?;
+    let packing = match (request.packing, configured) {
         (Some(packing), _) => packing,
-        (None, Some(configured)) => configured.parse().with_context(|| format!("Bad value of {IMAGE_COMPRESSION}"))?,
+        (None, Some(configured)) => {
+            configured.parse().with_context(|| format!("Bad value of {}", IMAGE_COMPRESSION.name))?
+        }
         (None, None) => Packing::Archive(Algorithm::Gzip.into()),
     };
     if packing == Packing::Squashfs && !request.split {

@@ -20,7 +20,7 @@ use crate::store::{Action, Journal, Store, journal};
 /// # Errors
 /// Not found: one of the two, the snapshot; Conflict: the copy runs; no room. All is as it was then.
 pub fn refresh(store: &Store, request: &Request, target: &InstanceName, exclude_older: bool) -> Result<()> {
-    let _projects = copy::projects(store, [&request.project, &request.target_project])?;
+    let _projects = copy::projects(store, &request.project, &request.target_project)?;
     let pools = |store| -> Result<_> {
         let source = load::load(store, &request.project, &request.name)?.pool()?;
         Ok((source, load::load(store, &request.target_project, target)?.pool()?))

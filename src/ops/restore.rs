@@ -6,6 +6,7 @@
 //! other, each whole; nothing was reported then.
 
 use super::network::taken::{self, Owner};
+use super::restrict::{self, Wanted};
 use super::update::{restore_instance, restore_volatile};
 use super::{halted, lifecycle, load, pool, snapshot, volume};
 use crate::base::names::{InstanceName, PoolName, ProjectName, SnapshotName};
@@ -33,7 +34,7 @@ pub struct Request {
 /// Not found: the instance, the snapshot, a profile it had; no room. All is as it was then, and what ran runs.
 pub fn restore(store: &Store, who: (&ProjectName, &InstanceName), request: &Request) -> Result<()> {
     let (project, name) = who;
-    let _project = store.lock_project_shared(project)?;
+    let _project = restrict::hold(store, project, "restore")?;
     // What can be said before anything is stopped.
     let before = load::load(store, project, name)?;
     prepare(store, &before, request)?;
@@ -84,6 +85,8 @@ fn prepare(store: &Store, loaded: &load::Loaded, request: &Request) -> Result<Ne
     volume::check_devices(store, &loaded.project, &expanded.devices)?;
     let owner = Owner { project: &loaded.project, name: &loaded.name, devices: &expanded.devices };
     taken::check(store, owner, &expanded.devices)?;
+    let kind = instance.kind;
+    restrict::check(store, Wanted { project: &loaded.project, name: &loaded.name, kind, expanded: &expanded })?;
     let mut config = volatile_of(&loaded.volatile.config, volatile);
     // Of a copy's snapshots nobody knows an address: it has its own.
     for device in expanded.devices.keys() {

@@ -7,6 +7,7 @@
 use super::exec::{self, Process, Session};
 use super::load::{self, Loaded};
 use super::relay::Ended;
+use super::restrict::{self, Hold};
 use super::{
     application, confine, create, idmap, image_import, lifecycle, network, nics, pool, proxies, run_network, settings,
     start, templates,
@@ -56,7 +57,7 @@ pub fn run(store: &Store, mut request: Request, signals: Option<&SignalFd>) -> R
         Some(name) => name.clone(),
         None => create::free_name(store, &project)?,
     };
-    let _project = store.lock_project_shared(&project)?;
+    let mut held_project = Some(restrict::hold(store, &project, "run")?);
     let new = create::prepare(store, &request.create, &name)?;
     let _pool = store.lock_pool_shared(&new.pool)?;
     let image = request.create.image.clone();
@@ -72,6 +73,8 @@ pub fn run(store: &Store, mut request: Request, signals: Option<&SignalFd>) -> R
         }
         fault::point("run.begin")?;
         create::make_parts(store, &held, new, image.as_ref())?;
+        // It counts from here on; others of a project with limits need not wait for the command to end.
+        held_project.take_if(|held| matches!(held, Hold::Alone(_)));
         // The volume keeps the image alive from here on.
         drop(shared);
         execute(store, &held, request, signals)

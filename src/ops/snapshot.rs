@@ -4,7 +4,7 @@
 //! are all of one moment; a kill in between leaves the journal, which thaws it. The record comes last: with it the snapshot
 //! is there. Both are on disk before anybody is told so.
 
-use super::{lifecycle, load, pool};
+use super::{lifecycle, load, pool, restrict};
 use crate::base::names::{InstanceName, PoolName, ProjectName, SnapshotName};
 use crate::base::time;
 use crate::error::{Context, Error, Kind, Result};
@@ -74,6 +74,7 @@ pub struct Request {
 pub fn create(store: &Store, who: (&ProjectName, &InstanceName), request: &Request) -> Result<SnapshotName> {
     let (project, name) = who;
     let _project = store.lock_project_shared(project)?;
+    restrict::snapshots(store, project)?;
     let pool = load::load(store, project, name)?.pool()?;
     let _pool = store.lock_pool_shared(&pool)?;
     let held = store.lock_instance(project, name, "snapshot")?;

@@ -5,6 +5,7 @@
 
 use super::load::{self, Loaded};
 use super::network::taken::{self, Owner};
+use super::restrict::{self, Wanted};
 use super::{cpus, disk_live, idmap, lifecycle, live, network, nic_live, nics, pool, proxy_live, volume};
 use crate::base::names::{InstanceName, PoolName, ProjectName};
 use crate::error::{Context, Error, Result};
@@ -54,7 +55,7 @@ pub fn update(
     name: &InstanceName,
     edit: &mut dyn FnMut(&mut Edit<'_>) -> Result<()>,
 ) -> Result<()> {
-    let _project = store.lock_project_shared(project)?;
+    let _project = restrict::hold(store, project, "update")?;
     let held = store.lock_instance(project, name, "update")?;
     lifecycle::settle(store, &held)?;
     let loaded = load::load(store, project, name)?;
@@ -79,6 +80,8 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, old: &Loaded, put:
         check(store, Checked { old: &old.expanded, new: &expanded, local: &instance.devices, kind: instance.kind })?;
     let owner = Owner { project: &old.project, name: &old.name, devices: &expanded.devices };
     taken::check(store, owner, &changes.devices.incoming())?;
+    let wanted = Wanted { project: &old.project, name: &old.name, kind: instance.kind, expanded: &expanded };
+    restrict::check(store, wanted)?;
     let running = load::running(store, &old.project, &old.name)?;
     if running.is_some() {
         live::check(store, &changes, &expanded)?;

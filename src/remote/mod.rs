@@ -35,6 +35,18 @@ impl Folders {
         Ok(Remotes::merged(user, read(&self.global.join(FILE))?))
     }
 
+    /// The project that the user has switched to. Every command asks, so most files are not parsed for it.
+    ///
+    /// # Errors
+    /// As [`Folders::load`].
+    pub fn project(&self) -> Result<Option<String>> {
+        let file = self.user.as_deref().map(|folder| text(&folder.join(FILE))).transpose()?.flatten();
+        match file.is_some_and(|text| text.contains("project")) {
+            true => Ok(self.load()?.project().map(str::to_string)),
+            false => Ok(None),
+        }
+    }
+
     /// Writes the user's part of it.
     ///
     /// # Errors

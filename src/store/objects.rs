@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::pool::Pool;
 use crate::model::profile::Profile;
-use crate::model::project::Project;
+use crate::model::project::{Feature, Project};
 use std::path::Path;
 
 /// A name of one of these objects: how it is parsed.
@@ -78,7 +78,7 @@ impl Store {
         }
     }
 
-    /// Creates or replaces a project; a new one gets an empty default profile.
+    /// Creates or replaces a project; one that has profiles of its own gets an empty default profile, if it has none.
     ///
     /// # Errors
     /// An I/O error.
@@ -89,6 +89,8 @@ impl Store {
             let fail = || format!("Failed creating project \"{p}\"");
             state.make_all(rel::profiles(p), 0o700).with_context(fail)?;
             state.make(rel::instances(p), 0o700).with_context(fail)?;
+        }
+        if project.has(Feature::Profiles) && !state.exists(&default).context("Failed opening the profiles")? {
             let mut profile = first_profile();
             profile.description = format!("Default Incus profile for project {p}");
             record::write(state, default, &profile, Durability::Whole)?;

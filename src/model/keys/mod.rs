@@ -37,6 +37,7 @@ mod nvidia;
 mod oci;
 pub mod parse;
 pub mod pool;
+pub mod project;
 mod raw;
 mod security;
 pub mod server;

@@ -135,7 +135,7 @@ fn check(name: &str, value: &str) -> Result<()> {
     }
 }
 
-fn compression(value: &str) -> Result<()> {
+pub(super) fn compression(value: &str) -> Result<()> {
     let name = value.split(' ').next().unwrap_or_default();
     match ["bzip2", "gzip", "lz4", "lzma", "none", "squashfs", "xz", "zstd"].contains(&name) {
         true => Ok(()),

@@ -3,6 +3,9 @@
 use super::key::{Key, Live::Record, Scope};
 use super::value::Value;
 
+/// Of the options that have system calls handled here.
+pub const SYSCALLS_INTERCEPT_PREFIX: &str = "security.syscalls.intercept.";
+
 key_table! {
     SYSCALLS_ALLOW: "security.syscalls.allow", Container, Value::Text, "System calls to allow, one a line; all others are denied"
         => legacy("security.syscalls.whitelist"), long("Not together with raw.seccomp or security.syscalls.deny keys.");

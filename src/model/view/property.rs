@@ -2,7 +2,7 @@
 //!
 //! Incus finds the field by the name it has in the object, in any case, and prints it as Go's `%v` does.
 
-use super::{InstancePut, NetworkPut, PoolPut, ProfilePut};
+use super::{InstancePut, NetworkPut, PoolPut, ProfilePut, ProjectPut};
 use crate::error::{Error, Result};
 use crate::model::instance::{Config, Devices};
 
@@ -66,6 +66,16 @@ impl Properties for NetworkPut {
 }
 
 impl Properties for PoolPut {
+    fn field(&mut self, name: &str) -> Option<Field<'_>> {
+        Some(match name.to_ascii_lowercase().as_str() {
+            "config" => Field::Config(&mut self.config),
+            "description" => Field::Text(&mut self.description),
+            _ => return None,
+        })
+    }
+}
+
+impl Properties for ProjectPut {
     fn field(&mut self, name: &str) -> Option<Field<'_>> {
         Some(match name.to_ascii_lowercase().as_str() {
             "config" => Field::Config(&mut self.config),

@@ -12,10 +12,10 @@ use crate::image::tarread::Entry;
 use crate::image::{METADATA_MAX, OnProgress, Progress};
 use crate::model::backup::{CONTAINER, INDEX, Index, Records, SNAPSHOTS, VolumeSnapshotView, VolumeView};
 use crate::model::instance::{Config, InstanceType};
-use crate::model::keys::server::BACKUP_COMPRESSION;
+use crate::model::keys::project::BACKUP_COMPRESSION;
 use crate::model::view::{LOCATION, PoolView, ProfileView, SnapshotView};
 use crate::ops::publish::{change_owner, optional, small};
-use crate::ops::{config, lifecycle, list, load, pool, snapshot};
+use crate::ops::{config, lifecycle, list, load, pool, restrict, snapshot};
 use crate::storage::{Driver, Ids, Volume};
 use crate::store::lock::{Exclusive, Held, InstanceKey};
 use crate::store::{Action, Store, journal};
@@ -42,12 +42,12 @@ pub struct Request {
 /// # Errors
 /// The server's configuration is wrong.
 pub fn compression(store: &Store, request: &Request) -> Result<Compression> {
-    match (request.compression, store.server()?.config.get(BACKUP_COMPRESSION)) {
-        (Some(how), _) => Ok(how),
-        (None, Some(text)) if !text.is_empty() => {
-            text.parse().with_context(|| format!("Bad value of {BACKUP_COMPRESSION}"))
-        }
-        _ => Ok(Algorithm::Gzip.into()),
+    if let Some(how) = request.compression {
+        return Ok(how);
+    }
+    match restrict::compression(store, &request.project, &BACKUP_COMPRESSION)? {
+        Some(text) => text.parse().with_context(|| format!("Bad value of {}", BACKUP_COMPRESSION.name)),
+        None => Ok(Algorithm::Gzip.into()),
     }
 }
 
@@ -58,6 +58,7 @@ pub fn compression(store: &Store, request: &Request) -> Result<Compression> {
 pub fn export<W: Write>(store: &Store, request: &Request, sink: W, on_progress: OnProgress<'_>) -> Result<W> {
     let Request { project, name, instance_only, .. } = request;
     let how = compression(store, request)?;
+    restrict::backups(store, project)?;
     let pool_name = load::load(store, project, name)?.pool()?;
     let _pool = store.lock_pool_shared(&pool_name)?;
     let held = store.lock_instance(project, name, "export")?;

@@ -16,6 +16,7 @@ use crate::model::backup::{Found, FoundInstance, INDEX};
 use crate::model::expand::{Expanded, split_volatile};
 use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
 use crate::model::keys::{self, volatile_value};
+use crate::ops::restrict::{self, Wanted};
 use crate::ops::{create, idmap, lifecycle, load, network, nics, pool, snapshot, volume};
 use crate::storage::Volume;
 use crate::store::atomic::Durability;
@@ -62,7 +63,7 @@ pub fn import(
     on_progress: OnProgress<'_>,
 ) -> Result<InstanceName> {
     pool::ensure_default(store)?;
-    let _project = store.lock_project_shared(&request.project)?;
+    let _project = restrict::hold(store, &request.project, "import")?;
     // It is the administrator's own: how well it compresses says nothing. What it holds must fit in the pool.
     let limits = Limits { ratio: u64::MAX, bytes: u64::MAX, ..Limits::default() };
     let name = stream::read(source, total, &limits, on_progress, |bytes| {
@@ -126,6 +127,7 @@ fn prepare(store: &Store, request: &Request, found: &Found) -> Result<New> {
     }
     expanded = load::expanded(store, project, &instance)?;
     check(store, project, &instance, &expanded)?;
+    restrict::check(store, Wanted { project, name: &name, kind: instance.kind, expanded: &expanded })?;
     let volatile = new_volatile(store, project, &expanded, &old)?;
     let none = Vec::new();
     let snapshots = snapshots(found, records.snapshots.as_ref().unwrap_or(&none), (&pool, &expanded))?;

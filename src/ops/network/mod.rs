@@ -35,14 +35,12 @@ use crate::model::instance::{Device, Devices, InstanceType};
 use crate::model::keys::device::{self, nic};
 use crate::model::network::Network;
 use crate::model::network::nic::{check_on, check_unmanaged_bridge};
+use crate::model::project::Feature;
 use crate::model::view::url;
-use crate::ops::load;
+use crate::ops::{features, load};
 use crate::store::Store;
 use crate::store::lock::{Exclusive, Held, NetworkRunKey};
 use std::collections::BTreeSet;
-
-/// The feature of a project that has networks of its own.
-const FEATURE: &str = "networks";
 
 /// Incus's words for a network that is not there.
 pub fn not_found() -> Error {
@@ -54,8 +52,7 @@ pub fn not_found() -> Error {
 /// # Errors
 /// Its record is damaged.
 pub fn project_of(store: &Store, project: &ProjectName) -> Result<ProjectName> {
-    let own = store.project(project)?.is_some_and(|p| p.has(FEATURE));
-    Ok(if own { project.clone() } else { ProjectName::default() })
+    features::owner(store, project, Feature::Networks)
 }
 
 /// The project that a managed network belongs to; a name stands for one interface of the host, so there is one.

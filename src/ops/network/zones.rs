@@ -11,13 +11,12 @@ use crate::fault;
 use crate::model::instance::Config;
 use crate::model::keys::network::bridge as keys;
 use crate::model::network::zone::{Zone, ZoneKind, ZoneRecord, kind};
+use crate::model::project::Feature;
 use crate::model::view::{ZonePut, ZoneRecordPut, ZoneRecordView, ZoneView, url};
 use crate::network::dnsmasq::zone as server;
+use crate::ops::features;
 use crate::store::Store;
 use crate::store::events::{self, Event};
-
-/// The feature of a project that has zones of its own.
-const FEATURE: &str = "networks.zones";
 
 /// Incus's words for a zone that is not there.
 pub fn not_found() -> Error {
@@ -34,8 +33,7 @@ pub fn no_record() -> Error {
 /// # Errors
 /// Its record is damaged.
 pub fn project_of(store: &Store, project: &ProjectName) -> Result<ProjectName> {
-    let own = store.project(project)?.is_some_and(|p| p.has(FEATURE));
-    Ok(if own { project.clone() } else { ProjectName::default() })
+    features::owner(store, project, Feature::Zones)
 }
 
 /// Zones that a network's configuration names.

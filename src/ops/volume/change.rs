@@ -8,7 +8,7 @@ use crate::model::instance::Config;
 use crate::model::keys::volume as keys;
 use crate::model::view::VolumePut;
 use crate::model::volume::{ContentType, CustomVolume};
-use crate::ops::pool;
+use crate::ops::{pool, restrict};
 use crate::store::lock::VolumeKey;
 use crate::store::{Action, Journal, Store, journal};
 use crate::sys::path;
@@ -25,7 +25,7 @@ pub fn create(store: &Store, of: Of<'_>, put: VolumePut) -> Result<()> {
         pool::ensure_default(store)?;
     }
     let owner = project_of(store, of.project)?;
-    let _project = store.lock_project_shared(&owner)?;
+    let _project = restrict::hold(store, &owner, "create")?;
     let _pool = store.lock_pool_shared(of.pool)?;
     need_pool(store, of.pool)?;
     let key = of.key(store)?;
@@ -36,6 +36,7 @@ pub fn create(store: &Store, of: Of<'_>, put: VolumePut) -> Result<()> {
     keys::apply_defaults(&store.pool(of.pool)?.map(|p| p.config).unwrap_or_default(), &mut config);
     keys::check(&key.name, &config).context("Invalid defaults of the storage pool")?;
     let initial = keys::initial(&config)?;
+    restrict::check_volume(store, &key, None, &config)?;
     let record = CustomVolume {
         format: 1,
         description: put.description,
@@ -85,6 +86,7 @@ fn own(folder: &Path, (uid, gid, mode): (u32, u32, u32)) -> Result<()> {
 /// Not found; what `edit` says; an option is wrong.
 pub fn update(store: &Store, of: Of<'_>, edit: &mut dyn FnMut(&mut VolumePut) -> Result<()>) -> Result<()> {
     let key = of.key(store)?;
+    let _project = restrict::hold(store, &key.project, "update")?;
     let lock = store.lock_volume(key.clone(), "update")?;
     let old = need(store, &key)?;
     let mut put = VolumePut { config: old.config.clone(), description: old.description.clone() };
@@ -92,6 +94,7 @@ pub fn update(store: &Store, of: Of<'_>, edit: &mut dyn FnMut(&mut VolumePut) ->
     put.config.retain(|_, value| !value.is_empty());
     keys::check(&key.name, &put.config)?;
     keys::check_change(&old.config, &put.config)?;
+    restrict::check_volume(store, &key, Some(&old.config), &put.config)?;
     let new = CustomVolume { description: put.description, config: put.config, ..old.clone() };
     if new != old {
         fault::point("volume.update")?;

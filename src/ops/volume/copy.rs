@@ -9,7 +9,7 @@ use crate::base::time;
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::volume::CustomVolume;
-use crate::ops::pool;
+use crate::ops::{pool, restrict};
 use crate::storage::{Driver, Ids, Volume, copy_tree};
 use crate::store::lock::{Exclusive, Held, VolumeKey};
 use crate::store::{Action, Journal, Store, journal};
@@ -33,12 +33,13 @@ pub struct Source<'a> {
 /// # Errors
 /// Not found; Exists: `to`; no room. Nothing is left then.
 pub fn copy(store: &Store, source: Source<'_>, to: Of<'_>) -> Result<()> {
+    let (old, new) = (source.of.key(store)?, to.key(store)?);
+    let _project = restrict::hold(store, &new.project, "copy")?;
     let mut pools = [source.of.pool, to.pool];
     pools.sort();
     let _first = store.lock_pool_shared(pools[0])?;
     let _second = (pools[0] != pools[1]).then(|| store.lock_pool_shared(pools[1])).transpose()?;
     need_pool(store, to.pool)?;
-    let (old, new) = (source.of.key(store)?, to.key(store)?);
     if old == new {
         return Err(super::taken());
     }
@@ -53,6 +54,7 @@ pub fn copy(store: &Store, source: Source<'_>, to: Of<'_>) -> Result<()> {
         None => volume,
     };
     let record = CustomVolume { created_at: time::now(), ..record };
+    restrict::check_volume(store, &new, None, &record.config)?;
     let snapshots: Vec<SnapshotName> = match source.snapshot.is_some() || source.volume_only {
         true => Vec::new(),
         false => store.volume_snapshots(&old)?.into_iter().map(|(name, _)| name).collect(),

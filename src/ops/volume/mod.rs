@@ -16,7 +16,7 @@ mod users;
 pub use users::{User, all_users, users};
 
 use super::file::Files;
-use super::{load, pool};
+use super::{features, load, pool};
 use crate::base::names::{PoolName, ProjectName, SnapshotName, VolumeName};
 use crate::error::{Context, Error, Result};
 use crate::model::attach::{Need, Rootfs, Supply};
@@ -26,15 +26,13 @@ use crate::model::keys::device::{
     disk::{self, Source},
 };
 use crate::model::keys::volume as keys;
+use crate::model::project::Feature;
 use crate::model::volume::CustomVolume;
 use crate::storage::{Driver, Volume};
 use crate::store::Store;
 use crate::store::events::{self, Event};
 use crate::store::lock::{Held, Key, Shared, VolumeKey};
 use crate::store::undo::{Volume as Named, VolumeKind};
-
-/// The feature of a project that has volumes of its own.
-const FEATURE: &str = "storage.volumes";
 
 /// A volume as a user names it: the project in use, the pool, the volume's name.
 #[derive(Debug, Clone, Copy)]
@@ -61,21 +59,7 @@ fn taken() -> Error {
 /// # Errors
 /// Its record is damaged.
 pub fn project_of(store: &Store, project: &ProjectName) -> Result<ProjectName> {
-    let own = store.project(project)?.is_some_and(|p| p.has(FEATURE));
-    Ok(if own { project.clone() } else { ProjectName::default() })
-}
-
-/// The projects whose instances use the volumes of `owner`, sorted by name.
-fn sharing(store: &Store, owner: &ProjectName) -> Result<Vec<ProjectName>> {
-    let mut all = Vec::new();
-    for (project, _) in store.projects()? {
-        // One whose record is damaged has no commands.
-        if project_of(store, &project).is_ok_and(|p| p == *owner) {
-            all.push(project);
-        }
-    }
-    all.sort();
-    Ok(all)
+    features::owner(store, project, Feature::Volumes)
 }
 
 impl Of<'_> {

@@ -1,12 +1,13 @@
 //! Renaming a volume: data, snapshots, records, and the devices of instances and profiles that name it, all or none.
 
-use super::{Of, User, change, data, named, named_snapshot, need, note, project_of, refuse_running, sharing, users};
+use super::{Of, User, change, data, named, named_snapshot, need, note, project_of, refuse_running, users};
 use crate::base::names::{ProjectName, SnapshotName, VolumeName};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::model::instance::Devices;
 use crate::model::keys::device::disk::{self, Source};
-use crate::ops::pool;
+use crate::model::project::Feature;
+use crate::ops::{features, pool};
 use crate::store::lock::{Exclusive, Held, InstanceKey, Key, ProjectKey, Proof, VolumeKey};
 use crate::store::{Action, Journal, Store, journal, record};
 
@@ -29,8 +30,7 @@ pub fn rename(store: &Store, of: Of<'_>, to: &VolumeName) -> Result<()> {
         return Err(super::taken());
     }
     // Nobody of these starts or changes an instance meanwhile.
-    let locks = sharing(store, &owner)?;
-    let projects = locks.iter().map(|p| store.lock_project_exclusive(p, "rename")).collect::<Result<Vec<_>>>()?;
+    let projects = features::lock_sharing(store, &owner, Feature::Volumes, "rename")?;
     let _pool = store.lock_pool_shared(of.pool)?;
     need(store, &old)?;
     let users = users(store, &old)?;

@@ -11,8 +11,8 @@ use crate::fault;
 use crate::model::keys;
 use crate::model::snapshot_name;
 use crate::model::volume::{CustomVolume, VolumeSnapshot};
-use crate::ops::pool;
 use crate::ops::snapshot::{Expiry, Request};
+use crate::ops::{pool, restrict};
 use crate::store::lock::{Exclusive, Held, VolumeKey};
 use crate::store::{Action, Journal, Store, journal};
 use jiff::Timestamp;
@@ -29,6 +29,7 @@ pub fn not_found() -> Error {
 /// # Errors
 /// Not found: the volume; Exists: the name is taken; no room. Nothing is left then.
 pub fn create(store: &Store, of: Of<'_>, request: &Request, description: &str) -> Result<SnapshotName> {
+    restrict::snapshots(store, of.project)?;
     let _pool = store.lock_pool_shared(of.pool)?;
     let lock = store.lock_volume(of.key(store)?, "snapshot")?;
     let volume = need(store, lock.key())?;

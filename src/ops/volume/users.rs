@@ -1,11 +1,12 @@
 //! Who uses a volume: the instances that have it among their devices or get it from a profile, and the profiles.
 
-use super::{of_device, sharing};
+use super::of_device;
 use crate::base::names::{InstanceName, ProfileName, ProjectName};
 use crate::error::Result;
 use crate::model::instance::Devices;
+use crate::model::project::Feature;
 use crate::model::view::url;
-use crate::ops::load;
+use crate::ops::{features, load};
 use crate::store::Store;
 use crate::store::lock::{Key, VolumeKey};
 use std::collections::BTreeMap;
@@ -39,7 +40,7 @@ impl User {
 /// The state folder cannot be read.
 pub fn all_users(store: &Store, owner: &ProjectName) -> Result<BTreeMap<String, Vec<User>>> {
     let mut all: BTreeMap<String, Vec<User>> = BTreeMap::new();
-    for project in sharing(store, owner)? {
+    for project in features::sharing(store, owner, Feature::Volumes)? {
         let mut add = |devices: &Devices, instance: Option<&InstanceName>, profile: Option<&ProfileName>| {
             let keys = devices.values().filter_map(|d| of_device(store, &project, d).ok().flatten());
             let mut keys: Vec<String> = keys.map(|key| key.file_key()).collect();

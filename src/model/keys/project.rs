@@ -1,0 +1,200 @@
+//! Options of projects: what they have for themselves, what their instances may use together, and what is forbidden to them.
+//!
+//! A key of Incus that this version could only store without heeding it is refused, so that nobody believes in it.
+
+use super::key::{Key, Scope, Suffix};
+use super::server;
+use super::value::Value;
+use crate::error::{Error, Result};
+use crate::model::instance::Config;
+
+const COMPRESSION: Value = Value::Checked("compression algorithm", server::compression);
+const BLOCK: Value = Value::OneOf(&["block", "allow"]);
+
+keys! {
+    IMAGES: "features.images", Both, Value::Bool, "Images and aliases of its own";
+    NETWORKS: "features.networks", Both, Value::Bool, "Networks of its own";
+    ZONES: "features.networks.zones", Both, Value::Bool, "Network zones of its own";
+    PROFILES: "features.profiles", Both, Value::Bool, "Profiles of its own";
+    BUCKETS: "features.storage.buckets", Both, Value::Bool, "Storage buckets of its own";
+    VOLUMES: "features.storage.volumes", Both, Value::Bool, "Custom volumes of its own";
+    LIMITS_INSTANCES: "limits.instances", Both, Value::Uint32, "Number of instances";
+    LIMITS_CONTAINERS: "limits.containers", Both, Value::Uint32, "Number of containers";
+    LIMITS_MACHINES: "limits.virtual-machines", Both, Value::Uint32, "Number of virtual machines";
+    LIMITS_CPU: "limits.cpu", Both, Value::Uint32, "CPUs of all instances together";
+    LIMITS_PROCESSES: "limits.processes", Both, Value::Uint32, "Processes of all instances together";
+    LIMITS_MEMORY: "limits.memory", Both, Value::Size, "Memory of all instances together";
+    LIMITS_DISK: "limits.disk", Both, Value::Size, "Sizes of all root disks and custom volumes together";
+    LIMITS_POOL: "limits.disk.pool.", Both, Value::Size, "Sizes of root disks and custom volumes in one storage pool"
+        => prefix(Suffix::Any);
+    RESTRICTED: "restricted", Both, Value::Bool, "Whether what the keys below it name is forbidden" => default("false");
+    BACKUPS: "restricted.backups", Both, BLOCK, "Exports of instances and volumes" => default("block");
+    SNAPSHOTS: "restricted.snapshots", Both, BLOCK, "Snapshots of instances and volumes" => default("block");
+    INTERCEPTION: "restricted.containers.interception", Both, Value::OneOf(&["block", "allow", "full"]),
+        "Interception of system calls" => default("block");
+    LOWLEVEL: "restricted.containers.lowlevel", Both, BLOCK, "Low-level options of containers" => default("block");
+    NESTING: "restricted.containers.nesting", Both, BLOCK, "Containers in containers" => default("block");
+    PRIVILEGE: "restricted.containers.privilege", Both, Value::OneOf(&["unprivileged", "isolated", "allow"]),
+        "Privileges of containers" => default("unprivileged");
+    DISK: "restricted.devices.disk", Both, Value::OneOf(&["block", "managed", "allow"]), "Disk devices besides the root"
+        => default("managed");
+    DISK_PATHS: "restricted.devices.disk.paths", Both, Value::Line, "Folders of the host that disk devices may name";
+    NIC: "restricted.devices.nic", Both, Value::OneOf(&["block", "managed", "allow"]), "Network interfaces"
+        => default("managed");
+    GPU: "restricted.devices.gpu", Both, BLOCK, "Devices of type gpu" => default("block");
+    INFINIBAND: "restricted.devices.infiniband", Both, BLOCK, "Devices of type infiniband" => default("block");
+    PCI: "restricted.devices.pci", Both, BLOCK, "Devices of type pci" => default("block");
+    PROXY: "restricted.devices.proxy", Both, BLOCK, "Devices of type proxy" => default("block");
+    UNIX_BLOCK: "restricted.devices.unix-block", Both, BLOCK, "Devices of type unix-block" => default("block");
+    UNIX_CHAR: "restricted.devices.unix-char", Both, BLOCK, "Devices of type unix-char" => default("block");
+    UNIX_HOTPLUG: "restricted.devices.unix-hotplug", Both, BLOCK, "Devices of type unix-hotplug" => default("block");
+    USB: "restricted.devices.usb", Both, BLOCK, "Devices of type usb" => default("block");
+    VM_LOWLEVEL: "restricted.virtual-machines.lowlevel", Both, BLOCK, "Low-level options of virtual machines"
+        => default("block");
+    NETWORKS_ACCESS: "restricted.networks.access", Both, Value::Line, "Networks that may be used";
+    POOLS_ACCESS: "restricted.storage-pools.access", Both, Value::Line, "Storage pools that may be used";
+    BACKUP_COMPRESSION: "backups.compression_algorithm", Both, COMPRESSION, "How backups are compressed";
+    IMAGE_COMPRESSION: "images.compression_algorithm", Both, COMPRESSION, "How published images are compressed";
+    USER: "user.", Both, Value::Text, "Anything, without effect" => prefix(Suffix::Any);
+}
+
+/// What a project can have for itself; its instances must be none when that changes.
+pub static FEATURES: [&Key; 6] = [&IMAGES, &NETWORKS, &ZONES, &PROFILES, &BUCKETS, &VOLUMES];
+
+/// What a new project has for itself where it says nothing. Images are shared by all projects so far.
+static USUAL: [&Key; 3] = [&BUCKETS, &PROFILES, &VOLUMES];
+
+/// All options.
+pub static TABLE: &[&Key] = &[
+    &IMAGES,
+    &NETWORKS,
+    &ZONES,
+    &PROFILES,
+    &BUCKETS,
+    &VOLUMES,
+    &LIMITS_INSTANCES,
+    &LIMITS_CONTAINERS,
+    &LIMITS_MACHINES,
+    &LIMITS_CPU,
+    &LIMITS_PROCESSES,
+    &LIMITS_MEMORY,
+    &LIMITS_DISK,
+    &LIMITS_POOL,
+    &RESTRICTED,
+    &BACKUPS,
+    &SNAPSHOTS,
+    &INTERCEPTION,
+    &LOWLEVEL,
+    &NESTING,
+    &PRIVILEGE,
+    &DISK,
+    &DISK_PATHS,
+    &NIC,
+    &GPU,
+    &INFINIBAND,
+    &PCI,
+    &PROXY,
+    &UNIX_BLOCK,
+    &UNIX_CHAR,
+    &UNIX_HOTPLUG,
+    &USB,
+    &VM_LOWLEVEL,
+    &NETWORKS_ACCESS,
+    &POOLS_ACCESS,
+    &BACKUP_COMPRESSION,
+    &IMAGE_COMPRESSION,
+    &USER,
+];
+
+/// What Incus has besides, by prefix.
+const REFUSED: [&str; 4] = ["images.", "network.", "restricted.", "limits."];
+
+/// Checks the options of a project; the messages are Incus's.
+///
+/// # Errors
+/// [`crate::error::Kind::Invalid`], or Unsupported for a key of Incus that this version has not.
+pub fn check(config: &Config) -> Result<()> {
+    for (name, value) in config {
+        let shown: String = name.chars().filter(|c| !c.is_control()).collect();
+        let Some(key) = TABLE.iter().find(|k| k.matches(name)) else {
+            return match REFUSED.iter().any(|prefix| name.starts_with(prefix)) {
+                true => Err(Error::unsupported(format!(
+                    "Project configuration key {shown:?} is not supported by this version"
+                ))),
+                false => Err(Error::invalid(format!("Invalid project configuration key {shown:?}"))),
+            };
+        };
+        let wrong = |e: Error| e.context(format!("Invalid project configuration key {shown:?} value"));
+        key.value.check(value).map_err(wrong)?;
+    }
+    let paths = DISK_PATHS.list(config);
+    match paths.iter().find(|path| !path.starts_with('/')) {
+        Some(path) => Err(Error::invalid(format!("Invalid path {path:?} in {:?}", DISK_PATHS.name))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses what a project besides the default one cannot have for itself.
+///
+/// # Errors
+/// Unsupported.
+pub fn check_features(config: &Config) -> Result<()> {
+    for (key, what) in [(&IMAGES, "images"), (&NETWORKS, "networks")] {
+        if key.get(config).is_some_and(crate::base::boolean::is_true) {
+            return Err(Error::unsupported(format!(
+                "Projects with {what} of their own are not supported by this version"
+            ))
+            .hint(format!("leave out {:?}: the {what} of the project \"default\" are used", key.name)));
+        }
+    }
+    Ok(())
+}
+
+/// Gives a project to be made what it has for itself unless it says otherwise.
+pub fn apply_defaults(config: &mut Config) {
+    for key in FEATURES {
+        let usual = USUAL.iter().any(|k| k.name == key.name);
+        config.entry(key.name.to_string()).or_insert_with(|| usual.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(pairs: &[(&str, &str)]) -> String {
+        let config = pairs.iter().map(|(k, v)| ((*k).to_string(), (*v).to_string())).collect();
+        check(&config).map_or_else(|e| e.to_string(), |()| "ok".into())
+    }
+
+    #[test]
+    fn declarations_are_whole() {
+        let mut seen = std::collections::BTreeSet::new();
+        for key in TABLE {
+            assert!(seen.insert(key.display_name()), "{} twice", key.display_name());
+            assert!(!key.short.is_empty() && !key.short.ends_with('.'), "{}", key.name);
+            assert!(key.default.is_empty() || key.value.check(key.default).is_ok(), "default of {}", key.name);
+        }
+    }
+
+    #[test]
+    fn speaks_as_incus() {
+        assert_eq!(said(&[("foo", "1")]), "Invalid project configuration key \"foo\"");
+        assert_eq!(said(&[("features.profiles", "false"), ("user.a", "b"), ("limits.disk.pool.p", "1GiB")]), "ok");
+        assert!(said(&[("limits.cpu", "-1")]).starts_with("Invalid project configuration key \"limits.cpu\" value: "));
+        assert!(said(&[("restricted.devices.disk", "some")]) != "ok");
+        assert!(said(&[("restricted.devices.disk.paths", "/srv,data")]).contains("Invalid path \"data\""));
+        let networks = Config::from([("features.networks".into(), "true".into())]);
+        assert!(check_features(&networks).is_err_and(|e| e.to_string().contains("networks of their own")));
+        assert!(said(&[("images.default_architecture", "x")]).contains("is not supported by this version"));
+    }
+
+    #[test]
+    fn a_new_project_has_its_own() {
+        let mut config = Config::from([("features.profiles".into(), "false".into())]);
+        apply_defaults(&mut config);
+        assert_eq!(config.len(), FEATURES.len());
+        assert_eq!(config["features.profiles"], "false");
+        assert_eq!(config["features.storage.volumes"], "true");
+    }
+}
