@@ -25,6 +25,8 @@ mod nics;
 mod oci_common;
 #[path = "root_crash_matrix/pools.rs"]
 mod pools;
+#[path = "root_crash_matrix/projects.rs"]
+mod projects;
 #[path = "root_crash_matrix/proxies.rs"]
 mod proxies;
 #[path = "root_crash_matrix/runner.rs"]
@@ -49,8 +51,13 @@ fn crash_matrix() {
         return common_root::skip(NAME, "no busybox (apt-get install busybox-static)");
     }
     let matrix = runner::Matrix::new(&bin);
-    let bad =
-        [matrix.run(scenarios::ALL), matrix.run(snapshots::ALL), matrix.run(volumes::ALL), matrix.run(pools::ALL)]
-            .concat();
+    let bad = [
+        matrix.run(scenarios::ALL),
+        matrix.run(snapshots::ALL),
+        matrix.run(volumes::ALL),
+        matrix.run(pools::ALL),
+        matrix.run(projects::ALL),
+    ]
+    .concat();
     assert!(bad.is_empty(), "{} bad cases:\n{}", bad.len(), bad.join("\n"));
 }

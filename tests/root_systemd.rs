@@ -275,6 +275,50 @@ fn shipped_units_are_clean_and_boot_and_stop_instances() {
     state.finish();
 }
 
+/// The shipped timer, made to elapse every two seconds, takes the snapshot that a schedule asks for, once, and what it did stands in
+/// the journal.
+#[test]
+fn the_shipped_timer_takes_what_is_due() {
+    let Some(state) = state("the_shipped_timer_takes_what_is_due") else { return };
+    let text = include_str!("../examples/systemd/stapes-maintain.service");
+    let set = format!("[Service]\nEnvironment=STAPES_DIR={}\n", state.dir.display());
+    let text = text.replace("/usr/local/bin/stapes", &state.bin.to_string_lossy()).replace("[Service]\n", &set);
+    let _service = Unit::new("stapes-maintain.service", &text);
+    let text = include_str!("../examples/systemd/stapes-maintain.timer");
+    assert!(text.contains("OnCalendar=*:0/5\n") && text.contains("AccuracySec=30s\n"), "{text}");
+    let often =
+        text.replace("OnCalendar=*:0/5\n", "OnCalendar=*:*:0/2\n").replace("AccuracySec=30s", "AccuracySec=100ms");
+    let _timer = Unit::new("stapes-maintain.timer", &often);
+    for unit in ["stapes-maintain.service", "stapes-maintain.timer"] {
+        let verified = tool("systemd-analyze", &["verify", &format!("{UNITS}/{unit}")]);
+        let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+        assert!(verified.status.success() && !said.contains("stapes"), "{unit}: {said}");
+    }
+    state.launch("c1", &["-c", "snapshots.schedule=@hourly", "-c", "snapshots.pattern=auto%d"]).good().unwrap();
+    // Made two hours ago, so one has been missed.
+    let record = state.dir.join("state/projects/default/instances/c1/instance.toml");
+    let text = std::fs::read_to_string(&record).unwrap();
+    let made = text.lines().find(|line| line.starts_with("created_at")).unwrap();
+    let then = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(2);
+    std::fs::write(&record, text.replace(made, &format!("created_at = \"{then}\""))).unwrap();
+    systemctl(&["start", "stapes-maintain.timer"]);
+    let names = || state.good(&["snapshot", "list", "c1", "-f", "csv", "-c", "n"]);
+    until("the snapshot", || !names().is_empty());
+    let runs = || {
+        let journal = tool("journalctl", &["--no-pager", "-u", "stapes-maintain.service"]).stdout;
+        String::from_utf8_lossy(&journal).matches("Finished").count()
+    };
+    let before = runs();
+    until("two more runs", || runs() > before + 1);
+    assert_eq!(names(), "auto0\n", "once");
+    let journal = tool("journalctl", &["--no-pager", "-u", "stapes-maintain.service"]).stdout;
+    assert!(String::from_utf8_lossy(&journal).contains("Snapshot \"c1/auto0\" taken"));
+    systemctl(&["stop", "stapes-maintain.timer"]);
+    until("the last run to end", || show("stapes-maintain.service", "ActiveState") == "inactive");
+    assert_eq!(state.status("c1").as_deref(), Some("RUNNING"), "the end of the unit ended nothing");
+    state.finish();
+}
+
 /// CVE-2024-3154 with systemd's own parser: a folder whose name has all that means something to it.
 #[test]
 fn cve_2024_3154_a_generated_unit_means_what_it_says() {

@@ -261,6 +261,10 @@ impl State {
         for (name, _) in self.instances()? {
             self.run(&["delete", "-f", &name]).good()?;
         }
+        let projects = self.run(&["project", "list", "-f", "csv", "-c", "n"]).good()?;
+        for name in projects.lines().filter(|l| !l.ends_with("(current)")) {
+            self.run(&["project", "delete", "-f", name]).good()?;
+        }
         // The one of first use, if there is one.
         self.run(&["profile", "device", "remove", "default", "eth0"]);
         for image in self.images()? {

@@ -1,0 +1,108 @@
+//! Limits and restrictions.
+
+use super::support::{Ask, state};
+use super::{good, make, refused};
+
+#[test]
+fn numbers_are_limited() {
+    let Some(state) = state("numbers_are_limited") else { return };
+    make(&state, "p1", &["limits.instances=2", "limits.containers=5", "limits.virtual-machines=0"]);
+    good(&state, "p1", &["create", "test", "c1"]);
+    good(&state, "p1", &["create", "test", "c2"]);
+    let full = "Reached maximum number of instances in project \"p1\"";
+    refused(&state, &["--project", "p1", "create", "test", "c3"], full);
+    refused(&state, &["--project", "p1", "copy", "c1", "c3"], full);
+    refused(&state, &["--project", "p1", "run", "test", "--", "true"], full);
+    state.good(&["create", "test", "c4"]);
+    refused(&state, &["copy", "c4", "c4", "--target-project", "p1"], full);
+    refused(&state, &["move", "c4", "c4", "--target-project", "p1"], full);
+    good(&state, "p1", &["export", "c1", "out.tar"]);
+    refused(&state, &["--project", "p1", "import", "out.tar", "c5"], full);
+    refused(
+        &state,
+        &["project", "set", "p1", "limits.instances=1"],
+        "is too low: there currently are 2 total instances",
+    );
+    refused(&state, &["project", "set", "p1", "limits.containers=1"], "2 instances of type container");
+    good(&state, "p1", &["delete", "c1"]);
+    good(&state, "p1", &["run", "test", "--", "true"]);
+    good(&state, "p1", &["create", "test", "c3"]);
+    // Many at once take no more than there is.
+    good(&state, "p1", &["delete", "c3"]);
+    let racers: Vec<_> = (0..6)
+        .map(|n| {
+            let mut command = state.command(&["--project", "p1", "create", "-q", "test", &format!("r{n}")]);
+            command.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    let won = racers.into_iter().map(|mut child| child.wait().unwrap().success()).filter(|won| *won).count();
+    assert_eq!(won, 1, "winners of one place");
+    state.good(&["delete", "c4"]);
+    state.good(&["project", "delete", "-f", "p1"]);
+    state.finish();
+}
+
+#[test]
+fn sums_are_limited() {
+    let Some(state) = state("sums_are_limited") else { return };
+    make(&state, "p1", &["limits.memory=1GiB", "limits.processes=100"]);
+    refused(&state, &["--project", "p1", "create", "test", "c1"], "has no 'limits.");
+    let with = |name: &'static str, memory: &'static str| {
+        ["--project", "p1", "create", "test", name, "-c", memory, "-c", "limits.processes=50"]
+    };
+    state.good(&with("c1", "limits.memory=512MiB"));
+    refused(&state, &with("c2", "limits.memory=50%"), "can't be a percentage");
+    let much = "Reached maximum aggregate value \"1GiB\" for \"limits.memory\" in project \"p1\"";
+    refused(&state, &with("c2", "limits.memory=513MiB"), much);
+    state.good(&with("c2", "limits.memory=512MiB"));
+    refused(&state, &["--project", "p1", "config", "set", "c1", "limits.memory=600MiB"], much);
+    refused(&state, &["--project", "p1", "config", "unset", "c1", "limits.memory"], "has no 'limits.memory' config");
+    refused(
+        &state,
+        &["--project", "p1", "profile", "set", "default", "limits.cpu=1", "limits.memory=2GiB", "raw.lxc=x"],
+        "",
+    );
+    refused(&state, &["project", "set", "p1", "limits.memory=1000MiB"], "Reached maximum aggregate value");
+    refused(&state, &["project", "set", "p1", "limits.cpu=4"], "has no 'limits.cpu' config");
+    let info = state.good(&["project", "info", "p1", "-f", "csv"]);
+    for row in ["INSTANCES,UNLIMITED,2", "MEMORY,1.00GiB,1.00GiB", "PROCESSES,100,100"] {
+        assert!(info.contains(row), "{row} is not in {info}");
+    }
+    state.good(&["project", "delete", "-f", "p1"]);
+    state.finish();
+}
+
+#[test]
+fn what_is_restricted_stays_out() {
+    let Some(state) = state("what_is_restricted_stays_out") else { return };
+    make(&state, "p1", &["restricted=true"]);
+    let p1 = |words: &[&'static str]| [&["--project", "p1"], words].concat();
+    good(&state, "p1", &["create", "test", "c1"]);
+    for (option, why) in [
+        ("security.nesting=true", "Container nesting is forbidden"),
+        ("security.privileged=true", "Privileged containers are forbidden"),
+        ("raw.idmap=both 0 0", "low-level config options on containers is forbidden"),
+        ("security.syscalls.deny_default=false", "low-level config options on containers is forbidden"),
+    ] {
+        refused(&state, &p1(&["create", "test", "c2", "-c", option]), why);
+        refused(&state, &p1(&["config", "set", "c1", option]), why);
+        refused(&state, &p1(&["profile", "set", "default", option]), why);
+    }
+    let path = "not backed by a pool is forbidden";
+    refused(&state, &p1(&["config", "device", "add", "c1", "d", "disk", "source=/srv", "path=/srv"]), path);
+    refused(&state, &p1(&["run", "--mount", "/etc:/etc2", "test", "--", "true"]), path);
+    refused(&state, &p1(&["snapshot", "create", "c1"]), "doesn't allow for snapshot creation");
+    refused(&state, &p1(&["export", "c1", "out.tar"]), "doesn't allow for backup creation");
+    // From outside it comes in no other way.
+    state.good(&["create", "test", "big", "-c", "security.nesting=true"]);
+    refused(&state, &["copy", "big", "big", "--target-project", "p1"], "Container nesting is forbidden");
+    refused(&state, &["move", "big", "big", "--target-project", "p1"], "Container nesting is forbidden");
+    state.good(&["export", "big", "big.tar"]);
+    refused(&state, &p1(&["import", "big.tar"]), "Container nesting is forbidden");
+    state.good(&["project", "set", "p1", "restricted.containers.nesting=allow"]);
+    state.good(&["copy", "big", "big", "--target-project", "p1"]);
+    refused(&state, &["project", "unset", "p1", "restricted.containers.nesting"], "Container nesting is forbidden");
+    state.good(&["delete", "big"]);
+    state.good(&["project", "delete", "-f", "p1"]);
+    state.finish();
+}
