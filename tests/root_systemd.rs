@@ -295,12 +295,16 @@ fn the_shipped_timer_takes_what_is_due() {
         assert!(verified.status.success() && !said.contains("stapes"), "{unit}: {said}");
     }
     state.launch("c1", &["-c", "snapshots.schedule=@hourly", "-c", "snapshots.pattern=auto%d"]).good().unwrap();
-    // Made two hours ago, so one has been missed.
-    let record = state.dir.join("state/projects/default/instances/c1/instance.toml");
-    let text = std::fs::read_to_string(&record).unwrap();
-    let made = text.lines().find(|line| line.starts_with("created_at")).unwrap();
+    // Made two hours ago, when maintenance was last done, so one has been missed.
+    state.good(&["admin", "maintain"]);
     let then = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(2);
-    std::fs::write(&record, text.replace(made, &format!("created_at = \"{then}\""))).unwrap();
+    for (file, key) in [("projects/default/instances/c1/instance.toml", "created_at"), ("maintenance.toml", "last_run")]
+    {
+        let record = state.dir.join("state").join(file);
+        let text = std::fs::read_to_string(&record).unwrap();
+        let line = text.lines().find(|line| line.starts_with(key)).unwrap();
+        std::fs::write(&record, text.replace(line, &format!("{key} = \"{then}\""))).unwrap();
+    }
     systemctl(&["start", "stapes-maintain.timer"]);
     let names = || state.good(&["snapshot", "list", "c1", "-f", "csv", "-c", "n"]);
     until("the snapshot", || !names().is_empty());

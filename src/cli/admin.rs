@@ -22,6 +22,7 @@ pub enum Admin {
     Boot(Boot),
     Init(Init),
     Maintain(Maintain),
+    Recover(super::recover::Recover),
     Shutdown(Shutdown),
     Waitready(Waitready),
 }
@@ -115,6 +116,7 @@ impl Admin {
                 let mut refresh = |store: &Store, image: &Fingerprint| image_copy::refresh(cx, store, image);
                 told(cx, maintain::maintain(&cx.store()?, time::now(), &mut refresh)?)?;
             }
+            Self::Recover(recover) => return recover.run(cx),
             Self::Shutdown(options) => {
                 let how = How { force: options.force, timeout: options.timeout.map(Duration::from_secs) };
                 conclude(cx, "stop", power::shutdown(&cx.store()?, how)?)?;

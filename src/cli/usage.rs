@@ -10,6 +10,7 @@ const GRAMMAR: &[(&str, &str)] = &[
     ("admin boot", ""),
     ("admin init", "[<preseed.yaml>]"),
     ("admin maintain", ""),
+    ("admin recover", ""),
     ("admin shutdown", ""),
     ("admin waitready", ""),
     ("config device add", "[<remote>:]<instance> <new device name> <type> [<key>=<value>...]"),

@@ -17,6 +17,7 @@ use crate::fault;
 use crate::model::expand::Expanded;
 use crate::model::instance::{Config, Devices, Instance, Volatile};
 use crate::model::keys::{self, volatile_value};
+use crate::ops::record_copy;
 use crate::storage::Volume;
 use crate::store::atomic::Durability;
 use crate::store::lock::{Exclusive, Held, InstanceKey};
@@ -91,6 +92,7 @@ pub fn copy(store: &Store, request: &Request) -> Result<InstanceName> {
     let then = if request.moving { delete::actions(store, &from)? } else { Vec::new() };
     let ends = Ends { from: &from, to: &to, source: &again, snapshot: request.snapshot.as_ref() };
     make(store, ends, new, then)?;
+    record_copy::instance(store, (&request.target_project, &target), true);
     lifecycle::note(store, &request.target_project, &target, "instance-created");
     Ok(target)
 }

@@ -16,6 +16,7 @@ use crate::model::expand::{Expanded, image_config};
 use crate::model::image::Image;
 use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
 use crate::model::keys::{self, volatile_value};
+use crate::ops::record_copy;
 use crate::storage::Driver;
 use crate::store::atomic::Durability;
 use crate::store::journal;
@@ -315,6 +316,7 @@ pub fn make_parts(
     let config = &mut new.volatile.config;
     let _ids = isolated.then(|| idmap::assign(store, (project, name), &new.expanded.config, config)).transpose()?;
     let _networks = network::keep(store, project, new.instance.devices.values())?;
+    record_copy::of_new(driver.as_ref(), (project, name), &new.instance, &new.volatile);
     store.publish_instance(held, &new.instance, &new.volatile, new.sync)?;
     fault::point("create.record")
 }

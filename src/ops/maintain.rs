@@ -13,6 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fault;
 use crate::model::instance::Config;
 use crate::model::keys::{self, server};
+use crate::ops::record_copy;
 use crate::store::Store;
 use crate::store::lock::{Exclusive, Held, MaintenanceKey};
 use crate::store::types::Snapshot;
@@ -63,6 +64,7 @@ pub fn maintain(store: &Store, now: Timestamp, refresh: Refresh<'_>) -> Result<O
     }
     maintain_volumes::maintain(store, (since, now), &mut outcome)?;
     images(store, &mut outcome, (&mut record.images_at, now), refresh)?;
+    record_copy::all(store)?;
     fault::point("maintain.done")?;
     (record.format, record.last_run) = (1, Some(now));
     store.save_maintenance(&held, &record)?;

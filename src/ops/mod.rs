@@ -63,6 +63,8 @@ pub mod proxies;
 mod proxy_live;
 pub mod publish;
 pub mod rebuild;
+mod record_copy;
+pub mod recover;
 pub mod refresh;
 pub mod relay;
 pub mod relocate;

@@ -244,6 +244,44 @@ pub fn make(store: &Store, name: &PoolName, place: &Place, config: &mut Config) 
     }
 }
 
+/// Takes a pool that lost its record into use where it lies: links or mounts it, makes nothing and takes nothing away. Repeated:
+/// nothing happens. Lock: the pool.
+///
+/// # Errors
+/// It cannot be linked or mounted.
+pub fn attach(store: &Store, name: &PoolName, place: &Place, config: &Config) -> Result<PathBuf> {
+    let layout = store.layout();
+    let data = layout.pool_data(name);
+    let id = keys::ID.text(config);
+    let fail = || format!("Failed creating \"{}\"", data.display());
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o711);
+    match place {
+        Place::Own => Ok(data),
+        Place::Folder(path) => {
+            builder.create(layout.pool_dir(name)).with_context(fail)?;
+            // A folder there may hold what no record is left of.
+            match data.symlink_metadata() {
+                Ok(found) if !found.is_symlink() => {
+                    let what = Error::conflict(format!("\"{}\" is in the way", data.display()));
+                    return Err(what.hint("recover the pool that lies there without a source, or move it away"));
+                }
+                Ok(_) => trash::remove(&data)?,
+                Err(_) => {}
+            }
+            std::os::unix::fs::symlink(path, &data).with_context(fail)?;
+            Ok(path.clone())
+        }
+        Place::Disk(disk) => {
+            if !is_mounted(store, name, id)? {
+                builder.create(&data).with_context(fail)?;
+                disk::mount(disk, id, &data, keys::BTRFS_MOUNT_OPTIONS.text(config))?;
+            }
+            Ok(data)
+        }
+    }
+}
+
 /// Takes away what a pool that has no record has: see `Action::ReleasePool`. Repeated: nothing happens.
 ///
 /// # Errors

@@ -14,6 +14,7 @@ use crate::model::keys::{self, device};
 use crate::model::profile::Profile;
 use crate::model::project::Feature;
 use crate::model::view::{ProfilePut, ProfileView, url};
+use crate::ops::record_copy;
 use crate::store::events::{self, Event};
 use crate::store::lock::{Exclusive, Held, InstanceKey, ProjectKey, Proof};
 use crate::store::{Action, Journal, Store};
@@ -214,6 +215,7 @@ pub fn rename(store: &Store, project: &ProjectName, from: &ProfileName, to: &Pro
     let action =
         |p: &ProjectName| Action::RenameProfile { project: p.to_string(), from: from.to_string(), to: to.to_string() };
     Journal::forward(store, "rename", &proofs, lock.projects().map(action).collect())?.finish()?;
+    held.iter().for_each(|one| record_copy::instance(store, (&one.key().project, &one.key().name), false));
     note(store, project, to, "profile-renamed");
     Ok(())
 }

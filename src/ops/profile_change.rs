@@ -18,6 +18,7 @@ use crate::model::instance::{Devices, Instance};
 use crate::model::keys::device;
 use crate::model::profile::Profile;
 use crate::model::view::ProfilePut;
+use crate::ops::record_copy;
 use crate::store::lock::{Exclusive, Held, InstanceKey, Key, Proof};
 use crate::store::{Action, Journal, Store, journal, record as store_record};
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,6 +68,7 @@ pub fn update(
             act(Some(journal))
         })?,
     }
+    held.iter().for_each(|one| record_copy::instance(store, (&one.key().project, &one.key().name), false));
     note(store, project, name, "profile-updated");
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::fault;
 use crate::model::expand::image_config;
 use crate::model::instance::InstanceType;
 use crate::model::keys::{self, volatile_value};
+use crate::ops::record_copy;
 use crate::store::lock::{Exclusive, Held, InstanceKey};
 use crate::store::undo::{Volume as Named, VolumeKind};
 use crate::store::{Action, Store, journal};
@@ -44,6 +45,7 @@ pub fn rebuild(
         }
         check(store, who, image)?;
         locked(store, &held, &pool, image)?;
+        record_copy::instance(store, who, false);
         lifecycle::note(store, project, name, "instance-updated");
         halted::resume(store, &held, &mut halted)
     });

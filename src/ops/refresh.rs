@@ -9,6 +9,7 @@ use super::{lifecycle, load, pool, snapshot};
 use crate::base::names::{InstanceName, SnapshotName};
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::ops::record_copy;
 use crate::storage::Volume;
 use crate::store::lock::InstanceKey;
 use crate::store::types::Snapshot;
@@ -52,6 +53,7 @@ pub fn refresh(store: &Store, request: &Request, target: &InstanceName, exclude_
         snapshots(store, journal, ends, (&copy, &changes))?;
         root(store, journal, ends, &copy)
     })?;
+    record_copy::instance(store, (&request.target_project, target), true);
     lifecycle::note(store, &request.target_project, target, "instance-updated");
     Ok(())
 }

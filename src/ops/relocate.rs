@@ -8,6 +8,7 @@ use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName, Snaps
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::model::keys;
+use crate::ops::record_copy;
 use crate::store::lock::{Exclusive, Held, InstanceKey};
 use crate::store::types::Snapshot;
 use crate::store::undo::{Volume as Named, VolumeKind};
@@ -43,6 +44,7 @@ pub fn relocate(store: &Store, who: (&ProjectName, &InstanceName), to: &PoolName
         let image = keys::VOLATILE_BASE_IMAGE.get(&loaded.volatile.config).and_then(|i| Fingerprint::parse(i).ok());
         image.map_or(Ok(()), |image| journal.then(image_import::volume(&from, image.as_str())))
     })?;
+    record_copy::instance(store, (project, name), true);
     lifecycle::note(store, project, name, "instance-updated");
     Ok(())
 }

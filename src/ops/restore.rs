@@ -14,6 +14,7 @@ use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::instance::{Config, Devices, Instance, Volatile};
 use crate::model::keys;
+use crate::ops::record_copy;
 use crate::store::lock::{Exclusive, Held, InstanceKey};
 use crate::store::types::Snapshot;
 use crate::store::undo::{Volume as Named, VolumeKind};
@@ -47,6 +48,7 @@ pub fn restore(store: &Store, who: (&ProjectName, &InstanceName), request: &Requ
             return Err(Error::conflict("The instance was started again meanwhile"));
         }
         locked(store, &held, &pool, request)?;
+        record_copy::instance(store, who, false);
         snapshot::note(store, who, &request.snapshot, "instance-restored");
         halted::resume(store, &held, &mut halted)
     });

@@ -12,6 +12,7 @@ use crate::fault;
 use crate::host::cgroup::Group;
 use crate::model::keys;
 use crate::model::snapshot_name;
+use crate::ops::record_copy;
 use crate::storage::Volume;
 use crate::store::events::{self, Event};
 use crate::store::lock::{Exclusive, Held, InstanceKey};
@@ -160,6 +161,9 @@ fn take(
         fault::point("snapshot.begin")?;
         frozen(store, held, journal, || driver.copy(&volume, &copy))?;
         fault::point("snapshot.thawed")?;
+        if !loaded.instance.ephemeral {
+            record_copy::of_snapshot(driver.as_ref(), &volume, snapshot, record);
+        }
         store.save_snapshot(held, snapshot, record)?;
         fault::point("snapshot.record")
     })
@@ -314,6 +318,7 @@ pub fn set_expiry(
     record.expires_at = expires_at;
     fault::point("snapshot.expiry")?;
     store.save_snapshot(&held, snapshot, &record)?;
+    record_copy::instance(store, who, true);
     note(store, who, snapshot, "instance-snapshot-updated");
     Ok(())
 }

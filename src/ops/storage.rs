@@ -178,7 +178,7 @@ fn volumes(store: &Store, name: &PoolName) -> Vec<String> {
 }
 
 /// Appends a lifecycle event; a log that cannot be written stops nothing.
-fn note(store: &Store, name: &PoolName, action: &str) {
+pub(super) fn note(store: &Store, name: &PoolName, action: &str) {
     let event = Event::lifecycle(action, &format!("/1.0/storage-pools/{name}"), "", serde_json::Value::Null);
     let _ = events::append(store, &event);
 }

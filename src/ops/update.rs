@@ -15,6 +15,7 @@ use crate::model::expand::{Expanded, split_volatile};
 use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
 use crate::model::keys::{self, device};
 use crate::model::view::InstancePut;
+use crate::ops::record_copy;
 use crate::store::lock::{Allocator, Exclusive, Held, InstanceKey};
 use crate::store::{Action, Journal, Store, journal, record};
 use std::collections::BTreeSet;
@@ -63,6 +64,7 @@ pub fn update(
     edit(&mut change)?;
     let put = change.put;
     locked(store, &held, &loaded, put)?;
+    record_copy::instance(store, (project, name), false);
     lifecycle::note(store, project, name, "instance-updated");
     Ok(())
 }

@@ -234,6 +234,14 @@ impl Driver for Btrfs {
             .hint("Its volumes are mounted with an id map, which btrfs supports since Linux 5.15"))
     }
 
+    fn keep_record(&self, volume: &Volume, text: &str) -> Result<()> {
+        self.pool.keep_record(volume, text)
+    }
+
+    fn kept_record(&self, volume: &Volume) -> Result<Option<String>> {
+        self.pool.kept_record(volume)
+    }
+
     fn trash(&self) -> Result<Vec<Trash>> {
         self.pool.trash()
     }

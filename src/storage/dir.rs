@@ -240,6 +240,14 @@ impl Driver for Dir {
         Ok(old)
     }
 
+    fn keep_record(&self, volume: &Volume, text: &str) -> Result<()> {
+        self.pool.keep_record(volume, text)
+    }
+
+    fn kept_record(&self, volume: &Volume) -> Result<Option<String>> {
+        self.pool.kept_record(volume)
+    }
+
     fn trash(&self) -> Result<Vec<Trash>> {
         self.pool.trash()
     }

@@ -13,6 +13,7 @@
 mod btrfs;
 mod dir;
 pub mod disk;
+mod kept;
 mod overlay;
 mod pool;
 pub mod probe;
@@ -254,6 +255,19 @@ pub trait Driver: Images {
     /// # Errors
     /// NotFound; Unsupported by the driver; no space for a second copy.
     fn shift(&self, volume: &Volume, to: &IdMap) -> Result<Option<Trash>>;
+
+    /// Keeps a copy of a volume's record beside it, for [`Driver::kept_record`]. It is renamed and goes with the volume. Not
+    /// synced: it is for the day when nothing else is left. Lock: the volume's.
+    ///
+    /// # Errors
+    /// The pool cannot be written.
+    fn keep_record(&self, volume: &Volume, text: &str) -> Result<()>;
+
+    /// That copy; None if there is none. As hostile as all that comes from a disk.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn kept_record(&self, volume: &Volume) -> Result<Option<String>>;
 
     /// What waits in the trash, of this command or of earlier ones.
     ///

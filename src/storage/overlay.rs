@@ -326,6 +326,14 @@ impl Driver for Overlay {
             .hint("Use a storage pool of the \"dir\" driver, or a file system with id-mapped mounts"))
     }
 
+    fn keep_record(&self, volume: &Volume, text: &str) -> Result<()> {
+        self.pool.keep_record(volume, text)
+    }
+
+    fn kept_record(&self, volume: &Volume) -> Result<Option<String>> {
+        self.pool.kept_record(volume)
+    }
+
     fn trash(&self) -> Result<Vec<Trash>> {
         self.pool.trash()
     }

@@ -3,21 +3,30 @@
 //! Used by `dir` and `overlay`. The pool's folder is opened once; everything is named relative to that descriptor. Names
 //! down to a volume are ours alone; what lies inside a volume is only ever walked by `tree`.
 
+use super::kept;
 use super::volume::{Staging, Trash, Volume, VolumeKind};
 use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Kind, Result};
 use crate::fault;
 use crate::store::trash;
 use crate::sys::mount::fs_magic;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// What a pool's folder holds.
-pub const POOL_FOLDERS: [&str; 7] =
-    ["containers", "containers-snapshots", "custom", "custom-snapshots", "images", "trash", "virtual-machines"];
+pub const POOL_FOLDERS: [&str; 8] = [
+    "containers",
+    "containers-snapshots",
+    "custom",
+    "custom-snapshots",
+    "images",
+    kept::FOLDER,
+    "trash",
+    "virtual-machines",
+];
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -73,6 +82,11 @@ impl Pool {
             );
         }
         Ok(Self { path, fd })
+    }
+
+    /// The folder, open.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     /// Absolute path of `rel`.
@@ -292,14 +306,15 @@ impl Pool {
     /// Renames a volume; done already is fine.
     pub fn rename_volume(&self, from: &Volume, to: &Volume) -> Result<()> {
         match (self.has(&from.path())?, self.has(&to.path())?) {
-            (true, true) => self.absent(to),
-            (false, true) => Ok(()),
+            (true, true) => self.absent(to)?,
+            (false, true) => {}
             (_, false) => {
                 self.present(from)?;
                 self.rename(&from.path(), &to.path())?;
-                fault::point("storage.volume.renamed")
+                fault::point("storage.volume.renamed")?;
             }
         }
+        self.rename_record(from, to)
     }
 
     /// Moves `rel` into the trash; None if it is not there.
@@ -331,6 +346,7 @@ impl Pool {
         self.remove(&volume.staged())?;
         let trash = self.discard(&volume.path())?;
         fault::point("storage.volume.trashed")?;
+        self.drop_record(volume)?;
         Ok(trash)
     }
 

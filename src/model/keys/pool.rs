@@ -43,6 +43,7 @@ keys! {
     ID: "volatile.id", Both, Value::Line, "Identity of the pool, in the mark of its folder and of its file system";
     IDMAP: "volatile.idmap", Both, Value::Bool, "Whether the file system can be mounted with an id map";
     DEFAULT_NETWORK: "volatile.default_network", Both, Value::Line, "Whether the default profile waits for its interface";
+    RECOVERED: "volatile.recovered", Both, Value::Bool, "Whether volumes that have no record wait in it to be recovered";
     VOLATILE: "volatile.", Both, Value::Line, "What the program keeps for itself" => prefix(Suffix::Any);
 }
 

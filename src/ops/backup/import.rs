@@ -16,6 +16,7 @@ use crate::model::backup::{Found, FoundInstance, INDEX};
 use crate::model::expand::{Expanded, split_volatile};
 use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
 use crate::model::keys::{self, volatile_value};
+use crate::ops::record_copy;
 use crate::ops::restrict::{self, Wanted};
 use crate::ops::{create, idmap, lifecycle, load, network, nics, pool, snapshot, volume};
 use crate::storage::Volume;
@@ -76,6 +77,7 @@ pub fn import(
         make(store, &held, new, tar, &limits)?;
         Ok(name)
     })?;
+    record_copy::instance(store, (&request.project, &name), true);
     lifecycle::note(store, &request.project, &name, "instance-created");
     Ok(name)
 }

@@ -2,6 +2,7 @@
 
 use super::Report;
 use super::images::unless_busy;
+use super::pools::waits;
 use crate::base::names::{InstanceName, ProjectName};
 use crate::error::{Context, Result};
 use crate::host::cgroup::Tree;
@@ -162,6 +163,9 @@ impl One<'_> {
                 continue;
             }
             let message = format!("has a volume in pool \"{pool_name}\" and no record");
+            if waits(self.store, &pool_name, report, (label, &message)) {
+                continue;
+            }
             report.disagreement(label, message, self.fix, || match driver.delete(&volume)? {
                 Some(trash) => driver.empty(&trash),
                 None => Ok(()),

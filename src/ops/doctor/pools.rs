@@ -80,7 +80,11 @@ fn leftovers(store: &Store, fix: bool, report: &mut Report) -> Result<()> {
         let check = format!("pool {name}");
         if found {
             // Instances may be in it: nothing to be thrown away by the way.
-            let fix = format!("if nothing in it is needed: rm -rf {} {}", folder.display(), image.display());
+            let fix = format!(
+                "run: stapes admin recover; if nothing in it is needed: rm -rf {} {}",
+                folder.display(),
+                image.display()
+            );
             report.add(&check, Level::Error, "it has no record, and volumes of it are left", fix);
         } else if name.as_str() != pool::DEFAULT || image.exists() {
             // The first use goes on with an empty folder of its own.
@@ -92,6 +96,16 @@ fn leftovers(store: &Store, fix: bool, report: &mut Report) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Does what bears no record in a pool wait there to be recovered? Then that is told, and nothing of it goes.
+pub(super) fn waits(store: &Store, pool: &PoolName, report: &mut Report, (check, message): (&str, &str)) -> bool {
+    let marked = |found: Record| keys::RECOVERED.get(&found.config).is_some();
+    let waits = store.pool(pool).ok().flatten().is_some_and(marked);
+    if waits {
+        report.add(check, Level::Error, message, "run: stapes admin recover".to_string());
+    }
+    waits
 }
 
 /// Some volume is in the folder of a pool.

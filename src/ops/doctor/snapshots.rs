@@ -3,6 +3,7 @@
 use super::Report;
 use super::images::unless_busy;
 use super::instances::of_volume;
+use super::pools::waits;
 use crate::base::names::{PoolName, SnapshotName};
 use crate::error::{Error, Result};
 use crate::ops::{load, pool};
@@ -51,11 +52,13 @@ fn recorded(
     if (found.is_some() && here) || !driver.exists(volume)? {
         return Ok(());
     }
-    report.disagreement(&label, format!("has a volume in pool \"{pool_name}\" and no record"), fix, || {
-        match driver.delete(volume)? {
-            Some(trash) => driver.empty(&trash),
-            None => Ok(()),
-        }
+    let message = format!("has a volume in pool \"{pool_name}\" and no record");
+    if waits(store, pool_name, report, (&label, &message)) {
+        return Ok(());
+    }
+    report.disagreement(&label, message, fix, || match driver.delete(volume)? {
+        Some(trash) => driver.empty(&trash),
+        None => Ok(()),
     });
     Ok(())
 }

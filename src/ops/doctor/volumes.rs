@@ -2,6 +2,7 @@
 
 use super::Report;
 use super::images::unless_busy;
+use super::pools::waits;
 use crate::base::names::{PoolName, ProjectName, SnapshotName, VolumeName};
 use crate::error::{Error, Result};
 use crate::ops::pool;
@@ -95,7 +96,11 @@ fn data(
         return Ok(());
     }
     let what = snapshot.map_or_else(|| "it has".to_string(), |s| format!("its snapshot \"{s}\" has"));
-    report.disagreement(&label, format!("{what} data and no record"), fix, || match driver.delete(volume)? {
+    let message = format!("{what} data and no record");
+    if waits(store, pool, report, (&label, &message)) {
+        return Ok(());
+    }
+    report.disagreement(&label, message, fix, || match driver.delete(volume)? {
         Some(trash) => driver.empty(&trash),
         None => Ok(()),
     });

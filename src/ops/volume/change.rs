@@ -8,6 +8,7 @@ use crate::model::instance::Config;
 use crate::model::keys::volume as keys;
 use crate::model::view::VolumePut;
 use crate::model::volume::{ContentType, CustomVolume};
+use crate::ops::record_copy;
 use crate::ops::{pool, restrict};
 use crate::store::lock::VolumeKey;
 use crate::store::{Action, Journal, Store, journal};
@@ -56,6 +57,7 @@ pub fn create(store: &Store, of: Of<'_>, put: VolumePut) -> Result<()> {
         store.save_volume(&lock, &record)?;
         fault::point("volume.create.record")
     })?;
+    record_copy::volume(store, &key);
     note(store, &key, "storage-volume-created");
     Ok(())
 }
@@ -100,6 +102,7 @@ pub fn update(store: &Store, of: Of<'_>, edit: &mut dyn FnMut(&mut VolumePut) ->
         fault::point("volume.update")?;
         store.save_volume(&lock, &new)?;
     }
+    record_copy::volume(store, &key);
     note(store, &key, "storage-volume-updated");
     Ok(())
 }

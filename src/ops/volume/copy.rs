@@ -9,6 +9,7 @@ use crate::base::time;
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::volume::CustomVolume;
+use crate::ops::record_copy;
 use crate::ops::{pool, restrict};
 use crate::storage::{Driver, Ids, Volume, copy_tree};
 use crate::store::lock::{Exclusive, Held, VolumeKey};
@@ -62,6 +63,7 @@ pub fn copy(store: &Store, source: Source<'_>, to: Of<'_>) -> Result<()> {
     let ends = Ends { from: &from, to: &held, snapshot: source.snapshot, snapshots: &snapshots };
     journal::run(store, "copy", &[&from, &held], |journal| steps(store, journal, &ends, &record))
         .with_context(|| format!("Failed copying storage volume \"{}\"", old.name))?;
+    record_copy::volume(store, &new);
     note(store, &new, "storage-volume-created");
     Ok(())
 }

@@ -7,6 +7,7 @@ use crate::fault;
 use crate::model::instance::Devices;
 use crate::model::keys::device::disk::{self, Source};
 use crate::model::project::Feature;
+use crate::ops::record_copy;
 use crate::ops::{features, pool};
 use crate::store::lock::{Exclusive, Held, InstanceKey, Key, ProjectKey, Proof, VolumeKey};
 use crate::store::{Action, Journal, Store, journal, record};
@@ -46,6 +47,8 @@ pub fn rename(store: &Store, of: Of<'_>, to: &VolumeName) -> Result<()> {
     proofs.extend(locked.projects.iter().map(|h| h as &dyn Proof));
     proofs.extend(locked.instances.iter().map(|h| h as &dyn Proof));
     journal::run(store, "rename", &proofs, |journal| steps(store, journal, &locked, &users))?;
+    let users = locked.instances.iter().map(Held::key);
+    users.for_each(|one| record_copy::instance(store, (&one.project, &one.name), false));
     note(store, &new, "storage-volume-renamed");
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::fault;
 use crate::model::keys;
 use crate::model::snapshot_name;
 use crate::model::volume::{CustomVolume, VolumeSnapshot};
+use crate::ops::record_copy;
 use crate::ops::snapshot::{Expiry, Request};
 use crate::ops::{pool, restrict};
 use crate::store::lock::{Exclusive, Held, VolumeKey};
@@ -61,6 +62,7 @@ pub fn create(store: &Store, of: Of<'_>, request: &Request, description: &str) -
         fault::point("volume.snapshot.record")
     })
     .with_context(|| format!("Failed creating volume snapshot \"{snapshot}\""))?;
+    record_copy::volume(store, key);
     note(store, key, "storage-volume-snapshot-created");
     Ok(snapshot)
 }
