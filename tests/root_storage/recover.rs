@@ -243,6 +243,28 @@ fn the_copy_of_a_record_is_never_behind() {
     state.finish(&[]);
 }
 
+/// The command with the binary that has faults.
+fn armed(state: &State, faults: &Path, spec: &str, answers: &str) -> Out {
+    let usual = state.command(&["admin", "recover"]);
+    let mut command = std::process::Command::new(faults);
+    command.args(usual.get_args()).env_clear().current_dir(state.path("."));
+    usual.get_envs().for_each(|(key, value)| {
+        command.env(key, value.unwrap_or_default());
+    });
+    command.env("STAPES_FAULT", spec);
+    common_root::run(command, Some(answers), common_root::PATIENCE)
+}
+
+/// The points of a trace, each with which passage of it it is.
+fn numbered(passed: &str) -> Vec<(&str, usize)> {
+    let mut points: Vec<(&str, usize)> = Vec::new();
+    for point in passed.lines() {
+        let nth = points.iter().filter(|(p, _)| *p == point).count() + 1;
+        points.push((point, nth));
+    }
+    points
+}
+
 /// Killed, or out of room, at each of its steps: doing it again brings back all of it, once.
 #[test]
 fn a_recovery_that_was_cut_off_goes_on() {
@@ -274,25 +296,12 @@ fn a_recovery_that_was_cut_off_goes_on() {
             copy(&prepared.path(from), &prepared.path(to));
         }
     };
-    let run = |spec: &str| {
-        let mut command = prepared.command(&["admin", "recover"]);
-        command.env("STAPES_FAULT", spec);
-        let mut armed = std::process::Command::new(&faults);
-        armed.args(command.get_args()).env_clear().current_dir(prepared.path("."));
-        command.get_envs().for_each(|(key, value)| {
-            armed.env(key, value.unwrap_or_default());
-        });
-        common_root::run(armed, Some(&all), common_root::PATIENCE)
-    };
+    let run = |spec: &str| armed(&prepared, &faults, spec, &all);
     let trace = prepared.path("trace");
     run(&format!("trace:{}", trace.display())).good().unwrap();
     assert_eq!(told(&prepared, "p2"), before);
     let passed = fs::read_to_string(&trace).unwrap();
-    let mut points: Vec<(&str, usize)> = Vec::new();
-    for point in passed.lines() {
-        let nth = points.iter().filter(|(p, _)| *p == point).count() + 1;
-        points.push((point, nth));
-    }
+    let points = numbered(&passed);
     assert!(points.iter().any(|(p, _)| *p == "recover.record"), "{points:?}");
     for (at, (point, nth)) in points.iter().filter(|(_, nth)| *nth <= 2).enumerate() {
         fresh();
