@@ -15,6 +15,8 @@ mod mounts;
 mod recover;
 #[path = "root_storage/refused.rs"]
 mod refused;
+#[path = "root_storage/sizes.rs"]
+mod sizes;
 #[path = "root_storage/sources.rs"]
 mod sources;
 #[path = "root_storage/support.rs"]

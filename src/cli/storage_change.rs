@@ -11,7 +11,7 @@ use crate::model::keys::pool::SOURCE;
 use crate::model::view::{PoolPut, PoolView, property};
 use crate::ops::config::{Change, change_properties, document_of};
 use crate::ops::storage::{self as ops, Request};
-use crate::ops::storage_info;
+use crate::ops::{quota, storage_info};
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 
@@ -146,7 +146,9 @@ impl Create {
         }
         let name = PoolName::parse(&kv::local(&self.name)?)?;
         let request = Request { name, driver: self.driver, description: put.description, config: put.config };
-        ops::create(&cx.store()?, &request)?;
+        let store = cx.store()?;
+        ops::create(&store, &request)?;
+        quota::warning(&store, &request.name)?.iter().for_each(|text| cx.warn(text));
         cx.notice(format_args!("Storage pool {} created", request.name))?;
         Ok(DONE)
     }
@@ -251,7 +253,8 @@ impl Unset {
 }
 
 fn changed(cx: &Context, word: &str, property: bool, change: &Change) -> Outcome {
-    ops::update(&cx.store()?, &pool(word)?, &mut |put| match (property, change) {
+    let (store, name) = (cx.store()?, pool(word)?);
+    ops::update(&store, &name, &mut |put| match (property, change) {
         (true, change) => change_properties(put, change),
         (false, Change::Set(pairs)) => {
             put.config.extend(pairs.iter().cloned());
@@ -262,5 +265,6 @@ fn changed(cx: &Context, word: &str, property: bool, change: &Change) -> Outcome
             Ok(())
         }
     })?;
+    quota::warning(&store, &name)?.iter().for_each(|text| cx.warn(text));
     Ok(DONE)
 }

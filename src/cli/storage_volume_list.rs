@@ -98,7 +98,9 @@ impl List {
         all.retain(|view| filters.iter().all(|f| f.passes(&|field| field_of(view, field))));
         let shown = |view: &VolumeView, wanted: Cell| match wanted {
             // One that vanishes meanwhile is no reason to fail.
-            Cell::Usage => list::usage(&store, view, &pool).ok().flatten().map(size::format_iec).unwrap_or_default(),
+            Cell::Usage => {
+                list::usage(&store, view, &pool).ok().flatten().map(|s| size::format_iec(s.used)).unwrap_or_default()
+            }
             other => cell(view, other),
         };
         let mut rows: Vec<Vec<String>> =
@@ -144,7 +146,10 @@ impl Info {
         }
         lines.push(format!("Type: {}", view.kind));
         lines.push(format!("Content type: {}", view.content_type));
-        lines.extend(list::usage(&store, &view, &pool)?.map(|bytes| format!("Usage: {}", size::format_iec(bytes))));
+        if let Some(space) = list::usage(&store, &view, &pool)? {
+            lines.push(format!("Usage: {}", size::format_iec(space.used)));
+            lines.extend((space.total > 0).then(|| format!("Total: {}", size::format_iec(space.total))));
+        }
         lines.extend(view.created_at.0.map(|t| format!("Created: {}", time::format_table(t))));
         let mut out = lines.join("\n") + "\n";
         let project = cx.project(&store)?;

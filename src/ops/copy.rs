@@ -9,7 +9,7 @@ use super::network::{
 };
 use super::restrict::{self, Hold, Wanted};
 use super::transfer::{self, End};
-use super::{create, delete, idmap, lifecycle, load, nics, pool, snapshot, volume};
+use super::{create, delete, idmap, lifecycle, load, nics, pool, quota, snapshot, volume};
 use crate::base::names::{InstanceName, PoolName, ProjectName, SnapshotName};
 use crate::base::time;
 use crate::error::{Error, Result};
@@ -283,6 +283,7 @@ fn volumes(store: &Store, journal: &mut Journal<'_>, ends: Ends<'_>, new: &New) 
         Some(snapshot) => one(&old.snapshot(snapshot)?, &target)?,
         None => snapshot::frozen(store, ends.from, journal, || one(&old, &target))?,
     }
+    quota::new_root(store, to.as_ref(), &target, &new.expanded.devices)?;
     fault::point("copy.volume")
 }
 

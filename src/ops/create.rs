@@ -7,7 +7,7 @@ use super::network::{
 };
 use super::restrict::{self, Wanted};
 use super::spawn::Waiting;
-use super::{application, idmap, image, lifecycle, load, nics, pool, start};
+use super::{application, idmap, image, lifecycle, load, nics, pool, quota, start};
 use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName};
 use crate::base::{petname, time};
 use crate::error::{Context, Error, Result};
@@ -311,6 +311,7 @@ pub fn make_parts(
     let InstanceKey { project, name } = held.key();
     let _volumes = super::volume::keep(store, project, new.expanded.devices.values())?;
     volume(driver.as_ref(), held, image)?;
+    quota::new_root(store, driver.as_ref(), &crate::storage::Volume::container(project, name)?, &new.expanded.devices)?;
     fault::point("create.volume")?;
     let isolated = keys::SECURITY_IDMAP_ISOLATED.bool(&new.expanded.config)?;
     let config = &mut new.volatile.config;

@@ -3,7 +3,7 @@
 //! Called by `update` and `profile` before anything is saved: a change that the kernel refuses is not recorded either. What
 //! the registry of keys says about a key decides; see `model::diff`.
 
-use super::{confine, cpus, disk_live, limits, load, nic_live, proxy_live, settings, start, state};
+use super::{confine, cpus, disk_live, limits, load, nic_live, pool, proxy_live, settings, start, state};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::container::resources;
 use crate::error::{Context, Error, Result};
@@ -46,7 +46,8 @@ fn is_fixed(options: &Device) -> bool {
 
 fn differ(old: &Device, new: &Device) -> bool {
     let counts = |d: &Device| -> Device {
-        let kept = d.iter().filter(|(k, v)| !device::USER.matches(k) && !v.is_empty());
+        let sized = |k: &str| device::disk::SIZE.matches(k) && pool::is_root(d);
+        let kept = d.iter().filter(|(k, v)| !device::USER.matches(k) && !sized(k) && !v.is_empty());
         kept.map(|(k, v)| (k.clone(), v.clone())).collect()
     };
     counts(old) != counts(new)
@@ -54,7 +55,7 @@ fn differ(old: &Device, new: &Device) -> bool {
 
 fn hotplug(what: &str) -> Error {
     Error::unsupported(
-        "The root disk of a running instance, and devices that are no disks, network interfaces or proxies, can't be changed by this version yet",
+        "The root disk of a running instance but for its size, and devices that are no disks, network interfaces or proxies, can't be changed by this version yet",
     )
     .context(what)
     .hint("stop it first: stapes stop <instance>")

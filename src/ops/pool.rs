@@ -71,7 +71,9 @@ pub fn is_root(device: &Device) -> bool {
 
 /// Has the root disk of an instance be on that pool: its device, or what the profiles say, becomes a local one.
 pub fn put_root(instance: &mut Instance, expanded: &Expanded, pool: &PoolName) {
-    let root = expanded.devices.iter().find(|(_, d)| is_root(d));
+    // What it says itself may be newer than `expanded`.
+    let own = instance.devices.iter().find(|(_, d)| is_root(d));
+    let root = own.or_else(|| expanded.devices.iter().find(|(_, d)| is_root(d)));
     let (name, mut device) = root.map_or_else(
         || {
             let pairs = [("type", "disk"), ("path", "/")];

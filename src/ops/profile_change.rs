@@ -8,7 +8,7 @@ use super::network::taken::{self, Owner};
 use super::profile::{Locked, lock, not_found, note, record, record_of, validate};
 use super::restrict::{self, Wanted};
 use super::update::{self, Checked};
-use super::{disk_live, lifecycle, live, nic_live, nics, proxy_live, volume};
+use super::{disk_live, lifecycle, live, nic_live, nics, proxy_live, quota, volume};
 use crate::base::names::{InstanceName, ProfileName, ProjectName};
 use crate::error::{Context, Error, Kind, Result};
 use crate::fault;
@@ -54,7 +54,8 @@ pub fn update(
     let mut proofs: Vec<&dyn Proof> = held.iter().map(|h| h as &dyn Proof).collect();
     proofs.extend(lock.held.iter().map(|h| h as &dyn Proof));
     let mut chosen = choose(store, &held, &affected)?;
-    let undo: Vec<Action> = affected.iter().flat_map(Affected::undo).collect();
+    let sizes = affected.iter().filter(|a| a.resized).map(|a| quota::renewal(&a.key.project, &a.key.name));
+    let undo: Vec<Action> = sizes.chain(affected.iter().flat_map(Affected::undo)).collect();
     let mut act = |journal: Option<&mut Journal<'_>>| {
         apply(store, &affected, &mut chosen)?;
         let saved = Saved { name, old: &old, new: &new, affected: &affected, held: &held, chosen: &chosen };
@@ -105,6 +106,11 @@ fn choose(store: &Store, held: &[InstanceLock], affected: &[Affected]) -> Result
 fn apply(store: &Store, affected: &[Affected], chosen: &mut BTreeMap<String, Loaded>) -> Result<()> {
     for one in affected {
         let InstanceKey { project, name } = &one.key;
+        // One that was deleted meanwhile has no size.
+        if one.resized && chosen.contains_key(&one.key.file_key()) {
+            quota::resize_root(store, (project, name), &one.new.devices)
+                .with_context(|| format!("Instance \"{name}\""))?;
+        }
         let Some(running) = load::running(store, project, name)? else { continue };
         let target = live::Target { store, project, name, running: &running };
         let mut act = || {
@@ -150,6 +156,8 @@ struct Affected {
     key: InstanceKey,
     changes: Changes,
     new: Expanded,
+    /// Its root gets another size.
+    resized: bool,
 }
 
 impl Affected {
@@ -162,7 +170,7 @@ impl Affected {
     fn has_own(&self) -> bool {
         let disks = !disk_live::touched(&self.changes.devices).is_empty();
         let devices = disks || !self.nics().is_empty() || !self.proxies().is_empty();
-        self.changes.idmap || self.changes.cloud_init || devices
+        self.changes.idmap || self.changes.cloud_init || devices || self.resized
     }
 
     /// Its interfaces that the change reaches.
@@ -226,8 +234,9 @@ fn affect(
     if load::running(store, project, name)?.is_some() {
         live::check(store, &changes, &new)?;
     }
+    let resized = quota::changes(store, &old.devices, &new.devices)?;
     let key = InstanceKey { project: project.clone(), name: name.clone() };
-    Ok(Affected { key, changes, new })
+    Ok(Affected { key, changes, new, resized })
 }
 
 /// A changed profile, the instances it reaches, and those of them whose own records follow.

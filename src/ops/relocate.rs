@@ -3,11 +3,11 @@
 
 use super::transfer::{self, End};
 use super::update::restore_instance;
-use super::{copy, image_import, lifecycle, load, pool, snapshot};
+use super::{copy, image_import, lifecycle, load, pool, quota, snapshot};
 use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName, SnapshotName};
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::model::keys;
+use crate::model::keys::{self, device::disk};
 use crate::ops::record_copy;
 use crate::store::lock::{Exclusive, Held, InstanceKey};
 use crate::store::types::Snapshot;
@@ -91,7 +91,9 @@ fn volumes(
         journal.then(Action::RemoveVolume(old))?;
         fault::point("move.volume")?;
     }
-    Ok(())
+    let mut devices = moved.loaded.expanded.devices.clone();
+    devices.values_mut().filter(|d| pool::is_root(d)).for_each(|d| disk::POOL.set(d, moved.to.as_str()));
+    quota::new_root(store, to.as_ref(), &root, &devices)
 }
 
 fn records(

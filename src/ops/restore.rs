@@ -8,7 +8,7 @@
 use super::network::taken::{self, Owner};
 use super::restrict::{self, Wanted};
 use super::update::{restore_instance, restore_volatile};
-use super::{halted, lifecycle, load, pool, snapshot, volume};
+use super::{halted, lifecycle, load, pool, quota, snapshot, volume};
 use crate::base::names::{InstanceName, PoolName, ProjectName, SnapshotName};
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -131,6 +131,7 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, pool: &PoolName, r
     let new = prepare(store, &loaded, request)?;
     let (driver, volume) = (pool::need(store, pool)?, loaded.volume()?);
     let from = snapshot::volume(store, &loaded, &request.snapshot)?;
+    let resized = !request.disk_only && quota::changes(store, &loaded.expanded.devices, &new.devices)?;
     let target = Named {
         pool: pool.to_string(),
         kind: VolumeKind::Container,
@@ -149,6 +150,10 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, pool: &PoolName, r
         fault::point("restore.volatile")?;
         store.save_instance(held, &new.instance)?;
         fault::point("restore.record")?;
-        journal.then(Action::FinishRestore(target))
+        journal.then(Action::FinishRestore(target))?;
+        match resized {
+            true => journal.then(quota::renewal(project, name)),
+            false => Ok(()),
+        }
     })
 }

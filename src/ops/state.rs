@@ -2,8 +2,8 @@
 //!
 //! Called by `list` and `info`. What the host does not account for stays zero, as in Incus.
 
-use super::pool;
 use super::status::Found;
+use super::{pool, quota};
 use crate::base::names::{InstanceName, PoolName, ProjectName};
 use crate::host::cgroup::Group;
 use crate::model::instance::Devices;
@@ -29,20 +29,20 @@ pub fn of(found: &Found) -> InstanceState {
     state
 }
 
-/// Usage of the root disk by the device's name; it takes a walk over the instance's files.
+/// Usage of the root disk by the device's name; without a size it takes a walk over the instance's files.
 pub fn disks(store: &Store, who: (&ProjectName, &InstanceName), devices: &Devices) -> BTreeMap<String, DiskState> {
     let one = || {
         let (device, pool) = pool::of_root(devices).ok()?;
-        let usage = usage(store, who, &pool)?;
-        Some((device, DiskState { usage, total: 0 }))
+        Some((device, disk(store, who, &pool)?))
     };
     one().into_iter().collect()
 }
 
-fn usage(store: &Store, who: (&ProjectName, &InstanceName), pool: &PoolName) -> Option<i64> {
+fn disk(store: &Store, who: (&ProjectName, &InstanceName), pool: &PoolName) -> Option<DiskState> {
     let volume = Volume::container(who.0, who.1).ok()?;
-    let usage = pool::open(store, pool).ok()??.usage(&volume).ok()?;
-    i64::try_from(usage.bytes).ok()
+    let found = quota::in_use(pool::open(store, pool).ok()??.as_ref(), &volume).ok()?;
+    let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    Some(DiskState { usage: bytes(found.used), total: bytes(found.total) })
 }
 
 fn number(group: &Group, file: &str, field: Option<&str>) -> Option<i64> {

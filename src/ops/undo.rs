@@ -1,7 +1,7 @@
 //! What recovery cannot do in the store, because it takes storage: see `store::undo`. Every action is idempotent and takes
 //! no lock of the store but an allocator's.
 
-use super::{cpus, disk_live, live, network, nic_live, nics, pool, pool_place, proxy_live};
+use super::{cpus, disk_live, live, network, nic_live, nics, pool, pool_place, proxy_live, quota};
 use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName, SnapshotName, VolumeName};
 use crate::error::{Error, Result};
 use crate::storage::{Driver, ImageFate, Staging, Trash, Volume, VolumeKind};
@@ -27,6 +27,7 @@ impl Undoer for OpsUndoer {
             Action::RemoveVolume(v) | Action::FinishRestore(v) | Action::AbortRestore(v) => in_pool(store, v, action),
             Action::RenameVolume { volume, .. } => in_pool(store, volume, action),
             Action::ReleasePool { pool, source, id } => pool_place::release(store, &PoolName::parse(pool)?, source, id),
+            Action::RenewSize(v) => quota::renew(store, v),
             Action::GrowPool { pool } => pool_place::grow(store, &PoolName::parse(pool)?),
             Action::FreeCpus { project, name } => {
                 cpus::release(store, (&ProjectName::parse(project)?, &InstanceName::parse(name)?))

@@ -6,7 +6,7 @@
 use super::load::{self, Loaded};
 use super::network::taken::{self, Owner};
 use super::restrict::{self, Wanted};
-use super::{cpus, disk_live, idmap, lifecycle, live, network, nic_live, nics, pool, proxy_live, volume};
+use super::{cpus, disk_live, idmap, lifecycle, live, network, nic_live, nics, pool, proxy_live, quota, volume};
 use crate::base::names::{InstanceName, PoolName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -95,19 +95,27 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, old: &Loaded, put:
     nics::refresh(store, &changes.devices, &mut new)?;
     fault::point("config.live")?;
     let undone = new.expanded.clone();
-    let Some(running) = running else { return save(store, held, Saved { old, new: &new, changes: &changes }, None) };
     let (project, name) = (&old.project, &old.name);
-    let target = live::Target { store, project, name, running: &running };
+    let resized = quota::changes(store, &old.expanded.devices, &undone.devices)?;
+    let mut undo: Vec<Action> = resized.then(|| quota::renewal(project, name)).into_iter().collect();
+    if running.is_some() {
+        undo.extend(live::undo(project, name, &changes, &undone));
+    }
     let mut act = |journal: Option<&mut Journal<'_>>| {
+        if resized {
+            quota::resize_root(store, (project, name), &undone.devices)?;
+        }
+        let saved = |new: &Loaded, journal| save(store, held, Saved { old, new, changes: &changes }, journal);
+        let Some(running) = &running else { return saved(&new, journal) };
+        let target = live::Target { store, project, name, running };
         live::apply(target, &changes.actions, &new.expanded)?;
         note_node(store, &changes, &mut new)?;
         let reached = nic_live::touched(&changes.devices, &new.expanded.devices);
         disk_live::apply(target, &new, &disk_live::touched(&changes.devices))?;
         nic_live::apply(target, &mut new, &reached)?;
         proxy_live::apply(target, &new, &proxy_live::touched(&changes.devices, &new.expanded.devices))?;
-        save(store, held, Saved { old, new: &new, changes: &changes }, journal)
+        saved(&new, journal)
     };
-    let undo = live::undo(project, name, &changes, &undone);
     if undo.is_empty() {
         return act(None);
     }

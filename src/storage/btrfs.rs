@@ -5,17 +5,20 @@
 //! need their image any more: blocks are shared, not names. Subvolumes that a guest has made in its own are copied and removed
 //! with it, as Incus does. Nothing is marked read-only: a read-only subvolume cannot be moved to the trash, and nobody but us
 //! gets at an image.
+//!
+//! A size is a limit on what the volume's subvolume refers to, its image's blocks too, as in Incus. Quotas are turned on for
+//! the file system when the first volume gets a size. What a guest puts into subvolumes that it makes itself is not counted.
 
 use super::pool::Pool;
 use super::tree;
 use super::volume::{Staging, Trash, Volume, VolumeKind};
-use super::{Caps, Driver, ImageFate, Images, Usage};
+use super::{Caps, Driver, ImageFate, Images, Quotas, Space, Usage};
 use crate::base::idmap::IdMap;
 use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::attach::Rootfs;
-use crate::sys::btrfs;
+use crate::sys::{btrfs, qgroup};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::Mode;
 use std::ffi::CString;
@@ -65,6 +68,30 @@ impl Btrfs {
         self.pool.remove(&to.staged())?;
         fault::point("storage.copy.begun")?;
         self.snapshot(&from.path(), &to.staged(), true)
+    }
+
+    fn bound(&self, rel: &str, size: Option<u64>) -> Result<()> {
+        let folder = self.pool.open_dir(rel)?;
+        let folder = folder.as_fd();
+        let Some(size) = size else {
+            let bounded = qgroup::read(folder)?.is_some_and(|group| group.most != 0);
+            return if bounded { Ok(qgroup::limit(folder, 0)?) } else { Ok(()) };
+        };
+        if qgroup::read(folder)?.is_none() {
+            qgroup::enable(folder)?;
+            fault::point("storage.size.enabled")?;
+        }
+        qgroup::limit(folder, size)?;
+        // What was written lately is counted with this.
+        Ok(btrfs::free_now(folder)?)
+    }
+
+    /// What is staged to take the place of a volume gets its size.
+    fn carry(&self, volume: &Volume) -> Result<()> {
+        if !self.pool.has(&volume.path())? {
+            return Ok(());
+        }
+        self.space(volume)?.map_or(Ok(()), |space| self.bound(&volume.staged(), Some(space.total)))
     }
 
     fn appear(&self, volume: &Volume) -> Result<()> {
@@ -128,6 +155,24 @@ impl Images for Btrfs {
     }
 }
 
+impl Quotas for Btrfs {
+    fn can_bound(&self) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn set_size(&self, volume: &Volume, size: Option<u64>) -> Result<()> {
+        self.pool.present(volume)?;
+        self.bound(&volume.path(), size)
+            .with_context(|| format!("Failed setting the size of volume \"{}\"", volume.name()))
+    }
+
+    fn space(&self, volume: &Volume) -> Result<Option<Space>> {
+        let folder = self.pool.open_dir(&volume.path())?;
+        let group = qgroup::read(folder.as_fd())?.filter(|group| group.most != 0);
+        Ok(group.map(|group| Space { used: group.used, total: group.most }))
+    }
+}
+
 impl Driver for Btrfs {
     fn name(&self) -> &'static str {
         "btrfs"
@@ -161,7 +206,8 @@ impl Driver for Btrfs {
 
     fn begin_restore(&self, from: &Volume, to: &Volume) -> Result<()> {
         self.pool.present(to)?;
-        self.stage_copy(from, to)
+        self.stage_copy(from, to)?;
+        self.carry(to)
     }
 
     fn begin_rebuild(&self, volume: &Volume, image: &Fingerprint) -> Result<()> {
@@ -169,7 +215,8 @@ impl Driver for Btrfs {
         self.pool.need_image(image)?;
         self.pool.remove(&volume.staged())?;
         fault::point("storage.volume.begun")?;
-        self.snapshot(&Pool::image(image), &volume.staged(), false)
+        self.snapshot(&Pool::image(image), &volume.staged(), false)?;
+        self.carry(volume)
     }
 
     fn finish_restore(&self, to: &Volume) -> Result<Option<Trash>> {
@@ -190,6 +237,7 @@ impl Driver for Btrfs {
             self.pool.make_dir(&rootfs)?;
             rustix::fs::fchmod(self.pool.open_dir(&rootfs)?, Mode::from_raw_mode(0o755))?;
         }
+        self.carry(volume)?;
         Ok(self.pool.path(&staged))
     }
 
@@ -247,6 +295,9 @@ impl Driver for Btrfs {
     }
 
     fn empty(&self, trash: &Trash) -> Result<()> {
+        if let Ok(folder) = self.pool.open_dir(&trash.path()) {
+            qgroup::forget(folder.as_fd());
+        }
         self.pool.empty(trash)?;
         // Where there is little room, whoever makes some wants it now.
         let folder = self.pool.open_dir("trash")?;

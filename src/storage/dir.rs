@@ -12,7 +12,7 @@
 use super::pool::Pool;
 use super::tree::{self, Ids};
 use super::volume::{Staging, Trash, Volume, VolumeKind};
-use super::{Caps, Driver, ImageFate, Images, Usage};
+use super::{Caps, Driver, ImageFate, Images, Quotas, Space, Usage, quota};
 use crate::base::idmap::IdMap;
 use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Result};
@@ -111,6 +111,20 @@ impl Images for Dir {
     }
 }
 
+impl Quotas for Dir {
+    fn can_bound(&self) -> Result<bool> {
+        quota::can_bound(&self.pool)
+    }
+
+    fn set_size(&self, volume: &Volume, size: Option<u64>) -> Result<()> {
+        quota::set_size(&self.pool, volume, size)
+    }
+
+    fn space(&self, volume: &Volume) -> Result<Option<Space>> {
+        quota::space(&self.pool, volume)
+    }
+}
+
 impl Driver for Dir {
     fn name(&self) -> &'static str {
         "dir"
@@ -143,13 +157,15 @@ impl Driver for Dir {
         self.pool.present(from)?;
         self.pool.present(to)?;
         self.fill(&from.path(), to, &Ids::none(), &[])?;
+        quota::carry(&self.pool, to)?;
         self.pool.sync()
     }
 
     fn begin_rebuild(&self, volume: &Volume, image: &Fingerprint) -> Result<()> {
         self.pool.present(volume)?;
         self.pool.need_image(image)?;
-        self.fill(&Pool::image(image), volume, &Ids::none(), &[])
+        self.fill(&Pool::image(image), volume, &Ids::none(), &[])?;
+        quota::carry(&self.pool, volume)
     }
 
     fn finish_restore(&self, to: &Volume) -> Result<Option<Trash>> {
@@ -161,7 +177,9 @@ impl Driver for Dir {
     }
 
     fn begin_volume(&self, volume: &Volume) -> Result<PathBuf> {
-        self.pool.begin_volume(volume)
+        let folder = self.pool.begin_volume(volume)?;
+        quota::carry(&self.pool, volume)?;
+        Ok(folder)
     }
 
     fn commit_volume(&self, volume: &Volume) -> Result<()> {
@@ -227,6 +245,7 @@ impl Driver for Dir {
             Owner { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw(), mode: 0o600 };
         let folder = self.pool.open_dir(&staged)?;
         path::write_replace(folder.as_fd(), Path::new(MAP_FILE), to.to_json().as_bytes(), owner, Links::Refuse)?;
+        quota::carry(&self.pool, volume)?;
         // The old tree goes after this: unlike a fresh volume it is not to be had again.
         self.pool.sync()?;
         fault::point("storage.shift.copied")?;
@@ -253,6 +272,7 @@ impl Driver for Dir {
     }
 
     fn empty(&self, trash: &Trash) -> Result<()> {
+        quota::give_back(&self.pool, trash);
         self.pool.empty(trash)
     }
 }

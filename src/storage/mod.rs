@@ -17,12 +17,13 @@ mod kept;
 mod overlay;
 mod pool;
 pub mod probe;
+mod quota;
 pub mod source;
 mod tree;
 mod volume;
 
 pub use pool::{POOL_FOLDERS, setup};
-pub use tree::{Ids, Stats, Usage, copy_tree, usage};
+pub use tree::{Ids, Stats, Usage, copy_tree};
 pub use volume::{Staging, Trash, Volume, VolumeKind};
 
 use crate::base::idmap::IdMap;
@@ -127,8 +128,46 @@ pub trait Images: std::fmt::Debug + Send + Sync {
     }
 }
 
+/// A size and what counts against it, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// In use.
+    pub used: u64,
+    /// Most that can be.
+    pub total: u64,
+}
+
+/// Sizes of volumes. What has none is bounded by its file system alone.
+pub trait Quotas {
+    /// The file system below the pool keeps sizes.
+    ///
+    /// # Errors
+    /// The pool cannot be read.
+    fn can_bound(&self) -> Result<bool>;
+
+    /// Gives a volume another size, or none, whatever it holds and whether it is in use. What takes its place by
+    /// [`Driver::finish_restore`] has the same; a copy has none. Repeated: nothing happens. Lock: as for [`Driver::delete`].
+    ///
+    /// # Errors
+    /// NotFound; Unsupported: the file system keeps no sizes.
+    fn set_size(&self, volume: &Volume, size: Option<u64>) -> Result<()>;
+
+    /// The size of a volume and what counts against it; none if it has none.
+    ///
+    /// # Errors
+    /// NotFound.
+    fn space(&self, volume: &Volume) -> Result<Option<Space>>;
+}
+
+/// What is said where sizes cannot be kept.
+fn not_bounded() -> Error {
+    Error::unsupported("The file system of the storage pool doesn't keep sizes").hint(
+        "mount it with prjquota (ext4 with the features quota and project, or xfs), or use a pool of the driver \"btrfs\"",
+    )
+}
+
 /// A storage driver. All methods work on one pool, and can be repeated as those of [`Images`].
-pub trait Driver: Images {
+pub trait Driver: Images + Quotas {
     /// Name, as in `storage create <pool> <driver>`.
     fn name(&self) -> &'static str;
 

@@ -11,7 +11,7 @@
 use super::pool::Pool;
 use super::tree::{self, Ids};
 use super::volume::{Staging, Trash, Volume, VolumeKind};
-use super::{Caps, Driver, ImageFate, Images, Usage};
+use super::{Caps, Driver, ImageFate, Images, Quotas, Space, Usage, quota};
 use crate::base::idmap::IdMap;
 use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Result};
@@ -195,6 +195,20 @@ impl Images for Overlay {
     }
 }
 
+impl Quotas for Overlay {
+    fn can_bound(&self) -> Result<bool> {
+        quota::can_bound(&self.pool)
+    }
+
+    fn set_size(&self, volume: &Volume, size: Option<u64>) -> Result<()> {
+        quota::set_size(&self.pool, volume, size)
+    }
+
+    fn space(&self, volume: &Volume) -> Result<Option<Space>> {
+        quota::space(&self.pool, volume)
+    }
+}
+
 impl Driver for Overlay {
     fn name(&self) -> &'static str {
         "overlay"
@@ -224,12 +238,14 @@ impl Driver for Overlay {
 
     fn begin_restore(&self, from: &Volume, to: &Volume) -> Result<()> {
         self.pool.present(to)?;
-        self.stage_copy(from, to).map(drop)
+        self.stage_copy(from, to)?;
+        quota::carry(&self.pool, to)
     }
 
     fn begin_rebuild(&self, volume: &Volume, image: &Fingerprint) -> Result<()> {
         self.pool.present(volume)?;
-        self.stage_layers(volume, image)
+        self.stage_layers(volume, image)?;
+        quota::carry(&self.pool, volume)
     }
 
     fn finish_restore(&self, to: &Volume) -> Result<Option<Trash>> {
@@ -255,7 +271,9 @@ impl Driver for Overlay {
     }
 
     fn begin_volume(&self, volume: &Volume) -> Result<PathBuf> {
-        self.pool.begin_volume(volume)
+        let folder = self.pool.begin_volume(volume)?;
+        quota::carry(&self.pool, volume)?;
+        Ok(folder)
     }
 
     fn commit_volume(&self, volume: &Volume) -> Result<()> {
@@ -339,6 +357,7 @@ impl Driver for Overlay {
     }
 
     fn empty(&self, trash: &Trash) -> Result<()> {
+        quota::give_back(&self.pool, trash);
         self.pool.empty(trash)
     }
 }

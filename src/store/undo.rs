@@ -168,6 +168,9 @@ pub enum Action {
         /// Pool.
         pool: String,
     },
+    /// Has the size of a volume be what its record says: of a custom one, or of the root of an instance, which says its pool
+    /// itself. For the [`Undoer`].
+    RenewSize(Volume),
     /// Takes the devices of an instance that is not running off the host. For the [`Undoer`].
     StopDevices {
         /// Project.

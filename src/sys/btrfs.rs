@@ -83,7 +83,7 @@ fn text(bytes: &[u8]) -> CString {
 }
 
 /// Runs an ioctl on a structure of ours that has the kernel's layout.
-fn ioctl<T>(call: &'static str, fd: BorrowedFd<'_>, request: libc::Ioctl, args: &mut T) -> Result<()> {
+pub(super) fn ioctl<T>(call: &'static str, fd: BorrowedFd<'_>, request: libc::Ioctl, args: &mut T) -> Result<()> {
     // SAFETY: every caller hands in the structure that belongs to the request; it lives across the call.
     let n = unsafe { libc::ioctl(fd.as_raw_fd(), request, std::ptr::from_mut(args)) };
     if n < 0 { Err(SysError::last(call)) } else { Ok(()) }

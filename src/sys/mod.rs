@@ -23,6 +23,8 @@ pub mod path;
 pub mod pidfd;
 pub mod process;
 pub mod pty;
+pub mod qgroup;
+pub mod quota;
 pub mod seccomp;
 pub mod selfexe;
 pub mod socket;

@@ -12,6 +12,8 @@ const BTRFS: &str = "btrfs";
 const LOOP: &[&str] = &["storage create p2 btrfs size=256MiB"];
 const FOLDER: &[&str] = &["storage create p2 dir source=source"];
 
+const RESIZE: &str = "config device set c1 root size=80MiB";
+
 /// The rows of pools.
 pub const ALL: &[Scenario] = &[
     Scenario { prepare, ..scenario("storage create, folder", FOLDER[0], made) },
@@ -40,6 +42,31 @@ pub const ALL: &[Scenario] = &[
         needs: BTRFS,
         before: &[LOOP[0], "create img c1 -s p2"],
         ..scenario("delete, btrfs", "delete c1", deleted_there)
+    },
+    Scenario {
+        needs: BTRFS,
+        before: LOOP,
+        ..scenario("create, size", "create img c1 -s p2 -d root,size=60MiB", sized_instance)
+    },
+    Scenario {
+        needs: BTRFS,
+        before: &[LOOP[0], "launch img c1 -s p2"],
+        ..scenario("device set size, running", "config device set c1 root size=60MiB", sized_instance)
+    },
+    Scenario {
+        needs: BTRFS,
+        before: &[LOOP[0], "create img c1 -s p2 -d root,size=60MiB", "snapshot create c1 s1", RESIZE],
+        ..scenario("snapshot restore, size", "snapshot restore c1 s1", sized_instance)
+    },
+    Scenario {
+        needs: BTRFS,
+        before: LOOP,
+        ..scenario("volume create, size", "storage volume create p2 v1 size=60MiB", sized_volume)
+    },
+    Scenario {
+        needs: BTRFS,
+        before: &[LOOP[0], "storage volume create p2 v1 size=60MiB"],
+        ..scenario("volume set size", "storage volume set p2 v1 size=80MiB", sized_volume)
     },
 ];
 
@@ -128,6 +155,47 @@ fn kept_there(state: &State, _done: bool) -> Result<(), String> {
 
 fn deleted_there(state: &State, done: bool) -> Result<(), String> {
     super::checks::deleted(state, done)?;
+    want(whole_or_absent(state)?, "the pool is lost")?;
+    free(state)
+}
+
+/// A volume has the size that its record says.
+fn sized(state: &State, record: &[&str], volume: &str) -> Result<(), String> {
+    // Settles what the killed command left.
+    run(state, "create c2 --empty -s p2")?;
+    run(state, "delete c2")?;
+    let said = state.run(record).good()?;
+    let info = state.run(&["storage", "volume", "info", "p2", volume]).good()?;
+    let total = info.lines().find_map(|l| l.strip_prefix("Total: ")).unwrap_or_default();
+    want(total.replace(".00", "") == said.trim(), &format!("{volume}: on record {said:?}, kept {total:?}"))
+}
+
+fn sized_instance(state: &State, done: bool) -> Result<(), String> {
+    let there = state.run(&["list", "-f", "csv", "-c", "n"]).good()?.lines().any(|l| l == "c1");
+    want(there || !done, "it was reported made and is not there")?;
+    if there {
+        sized(state, &["config", "device", "get", "c1", "root", "size"], "container/c1")?;
+        created_there(state, done)
+    } else {
+        kept_there_not(state)
+    }
+}
+
+fn sized_volume(state: &State, done: bool) -> Result<(), String> {
+    let listed = || state.run(&["storage", "volume", "list", "p2", "-f", "csv", "-c", "n"]).good();
+    run(state, "create c2 --empty -s p2")?;
+    run(state, "delete c2")?;
+    let there = listed()?.lines().any(|l| l == "v1");
+    want(there || !done, "it was reported made and is not there")?;
+    if there {
+        sized(state, &["storage", "volume", "get", "p2", "v1", "size"], "v1")?;
+        run(state, "storage volume delete p2 v1")?;
+    }
+    kept_there_not(state)
+}
+
+/// Nothing but the pool is there, whole.
+fn kept_there_not(state: &State) -> Result<(), String> {
     want(whole_or_absent(state)?, "the pool is lost")?;
     free(state)
 }

@@ -9,7 +9,7 @@ use crate::model::instance::Config;
 
 keys! {
     SIZE: "size", Both, Value::Size, "Size of the volume"
-        => long("Kept; the file systems of pools of folders have no bounds below their own.");
+        => long("Kept by ext4 and xfs if they are mounted with prjquota, and by btrfs.");
     SHIFTED: "security.shifted", Both, Value::Bool, "Let instances with different ID maps have the volume"
         => default("false"), long("Volumes are mounted with the ID map of each instance, so they can always.");
     UNMAPPED: "security.unmapped", Both, Value::Bool, "Mount the volume with the IDs on disk" => default("false");

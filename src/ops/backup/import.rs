@@ -18,7 +18,7 @@ use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
 use crate::model::keys::{self, volatile_value};
 use crate::ops::record_copy;
 use crate::ops::restrict::{self, Wanted};
-use crate::ops::{create, idmap, lifecycle, load, network, nics, pool, snapshot, volume};
+use crate::ops::{create, idmap, lifecycle, load, network, nics, pool, quota, snapshot, volume};
 use crate::storage::Volume;
 use crate::store::atomic::Durability;
 use crate::store::lock::{Exclusive, Held, InstanceKey};
@@ -278,6 +278,7 @@ fn make(
         volumes.unpack(tar)?;
         fault::point("backup.unpacked")?;
         volumes.commit(driver.as_ref())?;
+        quota::new_root(store, driver.as_ref(), &Volume::container(project, name)?, &new.expanded.devices)?;
         fault::point("backup.volumes")?;
         records(store, held, new)
     })

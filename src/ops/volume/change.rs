@@ -9,7 +9,7 @@ use crate::model::keys::volume as keys;
 use crate::model::view::VolumePut;
 use crate::model::volume::{ContentType, CustomVolume};
 use crate::ops::record_copy;
-use crate::ops::{pool, restrict};
+use crate::ops::{pool, quota, restrict};
 use crate::store::lock::VolumeKey;
 use crate::store::{Action, Journal, Store, journal};
 use crate::sys::path;
@@ -32,10 +32,13 @@ pub fn create(store: &Store, of: Of<'_>, put: VolumePut) -> Result<()> {
     let key = of.key(store)?;
     let lock = store.lock_volume(key.clone(), "create")?;
     free(store, &key)?;
-    let mut config: Config = put.config.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-    keys::check(&key.name, &config)?;
+    let driver = pool::need(store, of.pool)?;
+    let given: Config = put.config.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    keys::check(&key.name, &given)?;
+    let mut config = given.clone();
     keys::apply_defaults(&store.pool(of.pool)?.map(|p| p.config).unwrap_or_default(), &mut config);
     keys::check(&key.name, &config).context("Invalid defaults of the storage pool")?;
+    quota::drop_default(driver.as_ref(), &given, &mut config)?;
     let initial = keys::initial(&config)?;
     restrict::check_volume(store, &key, None, &config)?;
     let record = CustomVolume {
@@ -45,14 +48,14 @@ pub fn create(store: &Store, of: Of<'_>, put: VolumePut) -> Result<()> {
         created_at: time::now(),
         config,
     };
-    let driver = pool::need(store, of.pool)?;
-    let volume = data(&key)?;
+    let (driver, volume) = (driver, data(&key)?);
     journal::run(store, "create", &[&lock], |journal| {
         journal.undo(Action::RemoveVolume(named(&key)))?;
         journal.commits_by(&store.layout().volume_record(&key))?;
         fault::point("volume.create.begin")?;
         own(&driver.begin_volume(&volume)?, initial)?;
         driver.commit_volume(&volume)?;
+        quota::new_volume(driver.as_ref(), &volume, &record.config)?;
         fault::point("volume.create.made")?;
         store.save_volume(&lock, &record)?;
         fault::point("volume.create.record")
@@ -98,9 +101,18 @@ pub fn update(store: &Store, of: Of<'_>, edit: &mut dyn FnMut(&mut VolumePut) ->
     keys::check_change(&old.config, &put.config)?;
     restrict::check_volume(store, &key, Some(&old.config), &put.config)?;
     let new = CustomVolume { description: put.description, config: put.config, ..old.clone() };
-    if new != old {
+    let save = || {
         fault::point("volume.update")?;
-        store.save_volume(&lock, &new)?;
+        store.save_volume(&lock, &new)
+    };
+    if keys::SIZE.size(&new.config)? != keys::SIZE.size(&old.config)? {
+        journal::run(store, "update", &[&lock], |journal| {
+            journal.undo(Action::RenewSize(named(&key)))?;
+            quota::resize_volume(store, &key, &new.config)?;
+            save()
+        })?;
+    } else if new != old {
+        save()?;
     }
     record_copy::volume(store, &key);
     note(store, &key, "storage-volume-updated");

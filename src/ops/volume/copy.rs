@@ -10,7 +10,7 @@ use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::volume::CustomVolume;
 use crate::ops::record_copy;
-use crate::ops::{pool, restrict};
+use crate::ops::{pool, quota, restrict};
 use crate::storage::{Driver, Ids, Volume, copy_tree};
 use crate::store::lock::{Exclusive, Held, VolumeKey};
 use crate::store::{Action, Journal, Store, journal};
@@ -102,6 +102,7 @@ fn steps(store: &Store, journal: &mut Journal<'_>, ends: &Ends<'_>, record: &Cus
         Some(snapshot) => one(&a.snapshot(snapshot)?, &b)?,
         None => one(&a, &b)?,
     }
+    quota::new_volume(drivers.1.as_ref(), &b, &record.config)?;
     fault::point("volume.copy.data")?;
     store.save_volume(ends.to, record)?;
     fault::point("volume.copy.record")

@@ -1,16 +1,15 @@
 //! `storage volume list`, `show` and `info`: all volumes of a pool as users see them, those of instances and images too.
 
-use super::{Of, all_users, folder, need, need_pool, not_found, project_of};
+use super::{Of, all_users, need, need_pool, not_found, project_of};
 use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName, SnapshotName, VolumeName};
 use crate::error::{Error, Kind, Result};
 use crate::model::instance::InstanceType;
 use crate::model::view::{VolumeSnapshotView, VolumeView, url};
 use crate::model::volume::{ContentType, CustomVolume};
-use crate::ops::{load, pool};
-use crate::storage::{self, Usage, Volume};
+use crate::ops::{load, pool, quota};
+use crate::storage::{Space, Volume};
 use crate::store::Store;
 use crate::store::lock::{Key, VolumeKey};
-use std::os::fd::AsFd;
 
 /// What a volume is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,26 +218,18 @@ fn name_of(name: &SnapshotName) -> String {
     name.to_string()
 }
 
-/// What a volume takes up; none if that is not known of its type.
+/// What a volume takes up and its size, 0 if it has none; none if that is not known of its type.
 ///
 /// # Errors
 /// Not found; a folder cannot be read.
-pub fn usage(store: &Store, view: &VolumeView, pool: &PoolName) -> Result<Option<u64>> {
+pub fn usage(store: &Store, view: &VolumeView, pool: &PoolName) -> Result<Option<Space>> {
     let project = ProjectName::parse(&view.project)?;
-    let driver = pool::need(store, pool)?;
-    let bytes = |u: Usage| Some(u.bytes);
-    match Type::parse(&view.kind) {
-        Some(Type::Custom) if !view.name.contains('/') => {
-            let name = VolumeName::parse(&view.name)?;
-            let folder = folder(store, &VolumeKey { project, pool: pool.clone(), name })?;
-            let fd = crate::sys::path::open_root(&folder)?;
-            let fd =
-                crate::sys::path::open_dir(fd.as_fd(), std::path::Path::new("."), crate::sys::path::Links::Refuse)?;
-            storage::usage(fd.as_fd()).map(bytes)
-        }
+    let volume = match Type::parse(&view.kind) {
+        Some(Type::Custom) if !view.name.contains('/') => Volume::custom(&project, &VolumeName::parse(&view.name)?)?,
         Some(Type::Container) if !view.name.contains('/') => {
-            driver.usage(&Volume::container(&project, &InstanceName::parse(&view.name)?)?).map(bytes)
+            Volume::container(&project, &InstanceName::parse(&view.name)?)?
         }
-        _ => Ok(None),
-    }
+        _ => return Ok(None),
+    };
+    quota::in_use(pool::need(store, pool)?.as_ref(), &volume).map(Some)
 }

@@ -18,7 +18,8 @@ key_table! {
                  or `tmpfs-overlay:`; none for the root disk.");
     PATH: "path", Both, Value::Line, "Where it appears in the instance; `/` for the root disk";
     POOL: "pool", Both, Value::Line, "Storage pool of the volume";
-    SIZE: "size", Both, Value::Size, "Size of a root disk or tmpfs";
+    SIZE: "size", Both, Value::Size, "Size of a root disk or tmpfs"
+        => long("That of a root disk is kept by ext4 and xfs if they are mounted with prjquota, and by btrfs.");
     SIZE_STATE: "size.state", Both, Value::Size, "Size of the root disk's volume for saved states";
     READONLY: "readonly", Both, Value::Bool, "Make it read-only" => default("false");
     RECURSIVE: "recursive", Both, Value::Bool, "Bring the mounts below the source along" => default("false");

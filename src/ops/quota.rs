@@ -1,0 +1,203 @@
+//! Sizes: of the roots of instances, by the option of their disk, and of custom volumes; a pool's `volume.size` where they say
+//! nothing.
+//!
+//! Called by the verbs that make or change one, under its lock, and by recovery: what stands in the record is what counts. A
+//! size that the pool cannot keep is refused where somebody asked for it, and passed over where it is the pool's default, which
+//! is told when that is set.
+
+use super::{load, pool};
+use crate::base::names::{InstanceName, PoolName, ProjectName, VolumeName};
+use crate::base::size;
+use crate::error::{Error, Result};
+use crate::fault;
+use crate::model::instance::{Config, Devices};
+use crate::model::keys::{device::disk, pool as pool_keys, volume as volume_keys};
+use crate::storage::{Driver, Space, Volume};
+use crate::store::lock::VolumeKey;
+use crate::store::undo::{Volume as Named, VolumeKind};
+use crate::store::{Action, Store};
+
+/// A size that is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wanted {
+    bytes: u64,
+    /// Nobody asked for it: the pool says so.
+    default: bool,
+}
+
+/// What an option and the default of the pool come to; 0 is no size.
+fn wanted(own: Option<u64>, pool: &Config) -> Result<Option<Wanted>> {
+    let (bytes, default) = match own {
+        Some(bytes) => (bytes, false),
+        None => (pool_keys::VOLUME_SIZE.size(pool)?.unwrap_or(0), true),
+    };
+    Ok((bytes != 0).then_some(Wanted { bytes, default }))
+}
+
+/// The size that the root disk among these (expanded) devices is to have.
+fn of_root(store: &Store, devices: &Devices) -> Result<Option<Wanted>> {
+    let Some((_, device)) = devices.iter().find(|(_, d)| pool::is_root(d)) else { return Ok(None) };
+    let own = disk::SIZE.size(device)?;
+    // Whoever says a size needs no default.
+    let config = match own {
+        Some(_) => None,
+        None => store.pool(&pool::of_root(devices)?.1)?.map(|pool| pool.config),
+    };
+    wanted(own, &config.unwrap_or_default())
+}
+
+/// Gives a volume a size, which what it holds must fit in. What is done before an error is for the caller's journal to undo.
+fn set(driver: &dyn Driver, volume: &Volume, wanted: Option<Wanted>) -> Result<()> {
+    let Some(Wanted { bytes, default }) = wanted else { return driver.set_size(volume, None) };
+    if default && !driver.can_bound()? {
+        return Ok(());
+    }
+    let fits = || match driver.space(volume)? {
+        Some(space) if space.used > bytes => Err(Error::conflict(format!(
+            "Volume \"{}\" holds {}, more than {}",
+            volume.name(),
+            size::format_iec(space.used),
+            size::format_iec(bytes)
+        ))
+        .hint("remove files in it first")),
+        _ => Ok(()),
+    };
+    // What is counted already need not be tried: something may be writing.
+    fits()?;
+    driver.set_size(volume, Some(bytes))?;
+    fault::point("size.set")?;
+    fits()
+}
+
+/// Gives the new root volume of an instance with these (expanded) devices its size. The caller's journal removes the volume
+/// after an error.
+///
+/// # Errors
+/// Unsupported: the pool cannot keep it; Conflict: it holds more.
+pub(super) fn new_root(store: &Store, driver: &dyn Driver, volume: &Volume, devices: &Devices) -> Result<()> {
+    match of_root(store, devices)? {
+        None => Ok(()),
+        some => set(driver, volume, some),
+    }
+}
+
+/// Gives a new custom volume its size; the same.
+///
+/// # Errors
+/// As [`new_root`].
+pub(super) fn new_volume(driver: &dyn Driver, volume: &Volume, config: &Config) -> Result<()> {
+    match wanted(volume_keys::SIZE.size(config)?, &Config::new())? {
+        None => Ok(()),
+        some => set(driver, volume, some),
+    }
+}
+
+/// The size a new custom volume has by its pool goes if the pool cannot keep it.
+///
+/// # Errors
+/// The pool cannot be read.
+pub(super) fn drop_default(driver: &dyn Driver, given: &Config, config: &mut Config) -> Result<()> {
+    let default = volume_keys::SIZE.get(given).is_none() && volume_keys::SIZE.get(config).is_some();
+    if default && !driver.can_bound()? {
+        volume_keys::SIZE.remove(config);
+    }
+    Ok(())
+}
+
+/// The sizes of the root before and after a change, if they differ.
+///
+/// # Errors
+/// A value is wrong.
+pub(super) fn changes(store: &Store, old: &Devices, new: &Devices) -> Result<bool> {
+    let root = |devices: &Devices| {
+        devices.values().find(|d| pool::is_root(d)).and_then(|d| disk::SIZE.get(d).map(String::from))
+    };
+    // Without an option nothing is read.
+    Ok(root(old) != root(new) && of_root(store, old)? != of_root(store, new)?)
+}
+
+/// Gives the root of an instance the size that its (expanded) devices say.
+///
+/// # Errors
+/// Unsupported: the pool cannot keep it; Conflict: it holds more. [`renew`] takes it back.
+pub(super) fn resize_root(store: &Store, who: (&ProjectName, &InstanceName), devices: &Devices) -> Result<()> {
+    let driver = pool::need(store, &pool::of_root(devices)?.1)?;
+    set(driver.as_ref(), &Volume::container(who.0, who.1)?, of_root(store, devices)?)
+}
+
+/// Gives a custom volume the size that its configuration says.
+///
+/// # Errors
+/// As [`resize_root`].
+pub(super) fn resize_volume(store: &Store, key: &VolumeKey, config: &Config) -> Result<()> {
+    let driver = pool::need(store, &key.pool)?;
+    let volume = Volume::custom(&key.project, &key.name)?;
+    set(driver.as_ref(), &volume, wanted(volume_keys::SIZE.size(config)?, &Config::new())?)
+}
+
+/// The action that has the size of an instance's root be what its record says.
+pub(super) fn renewal(project: &ProjectName, name: &InstanceName) -> Action {
+    Action::RenewSize(Named {
+        // That of its record.
+        pool: String::new(),
+        kind: VolumeKind::Container,
+        project: project.to_string(),
+        name: name.to_string(),
+    })
+}
+
+/// Has the size of a volume be what its record says, as far as it is there and its pool can keep it. Takes no lock.
+///
+/// # Errors
+/// The record is damaged; the kernel refuses.
+pub(super) fn renew(store: &Store, named: &Named) -> Result<()> {
+    let project = ProjectName::parse(&named.project)?;
+    let (pool, volume, wanted) = match named.kind {
+        VolumeKind::Custom => {
+            let (pool, name) = (PoolName::parse(&named.pool)?, VolumeName::parse(&named.name)?);
+            let key = VolumeKey { project, pool, name };
+            let Some(record) = store.volume(&key)? else { return Ok(()) };
+            let size = wanted(volume_keys::SIZE.size(&record.config)?, &Config::new())?;
+            (key.pool, Volume::custom(&key.project, &key.name)?, size)
+        }
+        _ => {
+            let name = InstanceName::parse(&named.name)?;
+            if !store.instance_exists(&project, &name)? {
+                return Ok(());
+            }
+            let loaded = load::load(store, &project, &name)?;
+            (loaded.pool()?, loaded.volume()?, of_root(store, &loaded.expanded.devices)?)
+        }
+    };
+    let Some(driver) = pool::open(store, &pool)? else { return Ok(()) };
+    match driver.exists(&volume)? && driver.can_bound()? {
+        true => driver.set_size(&volume, wanted.map(|w| w.bytes)),
+        false => Ok(()),
+    }
+}
+
+/// What a volume takes up, and its size, 0 if it has none. Without one it takes a walk over its files.
+///
+/// # Errors
+/// NotFound; a folder could not be read.
+pub(super) fn in_use(driver: &dyn Driver, volume: &Volume) -> Result<Space> {
+    match driver.space(volume)? {
+        Some(space) => Ok(space),
+        None => Ok(Space { used: driver.usage(volume)?.bytes, total: 0 }),
+    }
+}
+
+/// What is wrong with the default size of a pool: that it has no effect.
+///
+/// # Errors
+/// The pool is not there.
+pub fn warning(store: &Store, name: &PoolName) -> Result<Option<String>> {
+    let sized = store.pool(name)?.is_some_and(|pool| pool_keys::VOLUME_SIZE.get(&pool.config).is_some());
+    if !sized || pool::need(store, name)?.can_bound()? {
+        return Ok(None);
+    }
+    let key = pool_keys::VOLUME_SIZE.name;
+    Ok(Some(format!(
+        "{key:?} has no effect: the file system of storage pool \"{name}\" doesn't keep sizes (it isn't mounted with prjquota)"
+    )))
+}
