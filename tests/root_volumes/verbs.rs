@@ -26,12 +26,12 @@ fn a_volume_through_its_life() {
                  description: \"\"\nname: v1\ntype: custom\nused_by: []\nlocation: none\ncontent_type: filesystem\n\
                  project: default\ncreated_at: ";
     assert!(shown.starts_with(start), "{shown}");
-    good(&state, &["set", "default", "v1", "user.a=c", "size=1GiB"]);
+    good(&state, &["set", "default", "v1", "user.a=c", "snapshots.expiry=1d"]);
     good(&state, &["set", "-p", "default", "v1", "description=hello"]);
     assert_eq!(good(&state, &["get", "default", "v1", "user.a"]), "c\n");
     assert_eq!(good(&state, &["get", "-p", "default", "v1", "description"]), "hello\n");
-    good(&state, &["unset", "default", "v1", "size"]);
-    assert_eq!(good(&state, &["get", "default", "v1", "size"]), "\n");
+    good(&state, &["unset", "default", "v1", "snapshots.expiry"]);
+    assert_eq!(good(&state, &["get", "default", "v1", "snapshots.expiry"]), "\n");
     let info = good(&state, &["info", "default", "v1"]);
     assert!(
         info.starts_with("Name: v1\nDescription: hello\nType: custom\nContent type: filesystem\nUsage: "),
