@@ -6,9 +6,12 @@
     reason = "a test: its files are no records"
 )]
 
+#[path = "root_volumes/backups.rs"]
+mod backups;
 mod common_root;
 #[path = "root_volumes/files.rs"]
 mod files;
+mod image_common;
 #[path = "root_volumes/live.rs"]
 mod live;
 #[path = "root_volumes/mounted.rs"]
@@ -18,6 +21,8 @@ mod snapshots;
 #[allow(dead_code, reason = "shared with the tests of instances")]
 #[path = "root_lifecycle/support.rs"]
 mod support;
+#[path = "root_snapshots/tree.rs"]
+mod tree;
 #[path = "root_volumes/verbs.rs"]
 mod verbs;
 

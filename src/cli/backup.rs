@@ -5,13 +5,14 @@ use super::image_import::reporter;
 use super::{Context, DONE, Outcome, config, kv, refuse_option};
 use crate::base::names::{InstanceName, PoolName};
 use crate::error::{Context as _, Error, Result};
+use crate::image::OnProgress;
 use crate::image::import::extension;
 use crate::ops::backup::export::{self as exporting, Request as Wanted};
 use crate::ops::backup::import::{self as importing, Request};
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -82,27 +83,44 @@ impl Export {
         let store = cx.store()?;
         let (project, name) = config::instance(cx, &store, &word)?;
         let wanted = Wanted { project, name, instance_only: self.instance_only, compression };
-        let progress = cx.progress("Exporting the backup: %s");
-        if self.file.as_deref() == Some(STANDARD) {
-            let out = BufWriter::with_capacity(1 << 20, std::io::stdout());
-            let mut out = exporting::export(&store, &wanted, out, &mut |_| Ok(()))?;
+        let ending = extension(exporting::compression(&store, &wanted.project, wanted.compression)?.algorithm);
+        let target =
+            Target { file: self.file.as_deref(), usual: format!("{}{ending}", wanted.name), force: self.force };
+        target.write(cx, |sink, on_progress| exporting::export(&store, &wanted, sink, on_progress).map(drop))
+    }
+}
+
+/// Where an archive goes.
+pub(super) struct Target<'a> {
+    /// The file; `-` is standard output.
+    pub file: Option<&'a str>,
+    /// Its name if none is given.
+    pub usual: String,
+    /// It may be there already.
+    pub force: bool,
+}
+
+impl Target<'_> {
+    /// Has `body` write it; it is there as a whole, or not at all.
+    pub(super) fn write(
+        self,
+        cx: &Context,
+        body: impl FnOnce(&mut dyn Write, OnProgress<'_>) -> Result<()>,
+    ) -> Outcome {
+        if self.file == Some(STANDARD) {
+            let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout());
+            body(&mut out, &mut |_| Ok(()))?;
             out.flush().context("Failed writing the backup")?;
             return Ok(DONE);
         }
-        let target = match &self.file {
-            Some(file) => PathBuf::from(file),
-            None => {
-                let ending = extension(exporting::compression(&store, &wanted)?.algorithm);
-                PathBuf::from(format!("{}{ending}", wanted.name))
-            }
-        };
+        let target = self.file.map_or_else(|| PathBuf::from(&self.usual), PathBuf::from);
         if !self.force && std::fs::symlink_metadata(&target).is_ok() {
             let text = format!("Failed creating \"{}\": File already exists", target.display());
             return Err(Error::exists(text).hint("overwrite it with --force").into());
         }
-        let file = temporary(&target)?;
-        let out = BufWriter::with_capacity(1 << 20, file);
-        let out = exporting::export(&store, &wanted, out, &mut reporter(&progress))?;
+        let progress = cx.progress("Exporting the backup: %s");
+        let mut out = BufWriter::with_capacity(1 << 20, temporary(&target)?);
+        body(&mut out, &mut reporter(&progress))?;
         let file = out.into_inner().map_err(|e| Error::from(e.into_error()).context("Failed writing the backup"))?;
         file.as_file().sync_all().context("Failed writing the backup")?;
         file.persist(&target).map_err(|e| e.error).with_context(|| failed(&target))?;
@@ -110,6 +128,21 @@ impl Export {
         cx.notice(format_args!("Backup exported successfully!"))?;
         Ok(DONE)
     }
+}
+
+/// Hands `body` an archive, and its length if that is known; `-` is standard input.
+pub(super) fn read(file: &str, body: impl FnOnce((Box<dyn Read + Send>, Option<u64>)) -> Result<()>) -> Result<()> {
+    if file == STANDARD {
+        return body((Box::new(std::io::stdin()), None));
+    }
+    let fail = || format!("Failed opening \"{file}\"");
+    let opened = File::open(file).with_context(fail)?;
+    let size = opened.metadata().with_context(fail)?;
+    if size.is_dir() {
+        return Err(Error::invalid(format!("\"{file}\" is a folder")));
+    }
+    let total = size.is_file().then_some(size.len());
+    body((Box::new(opened), total)).with_context(|| format!("Failed importing \"{file}\""))
 }
 
 fn failed(path: &Path) -> String {
@@ -147,19 +180,7 @@ impl Import {
         let store = cx.store()?;
         request.project = cx.project(&store)?;
         let progress = cx.progress("Importing instance: %s");
-        if file == STANDARD {
-            importing::import(&store, &request, (std::io::stdin(), None), &mut reporter(&progress))?;
-        } else {
-            let fail = || format!("Failed opening \"{file}\"");
-            let opened = File::open(file).with_context(fail)?;
-            let size = opened.metadata().with_context(fail)?;
-            if size.is_dir() {
-                return Err(Error::invalid(format!("\"{file}\" is a folder")).into());
-            }
-            let total = size.is_file().then_some(size.len());
-            importing::import(&store, &request, (opened, total), &mut reporter(&progress))
-                .with_context(|| format!("Failed importing \"{file}\""))?;
-        }
+        read(file, |source| importing::import(&store, &request, source, &mut reporter(&progress)).map(drop))?;
         progress.clear();
         Ok(DONE)
     }

@@ -71,6 +71,7 @@ mod snapshot_config;
 pub mod storage;
 pub mod storage_change;
 mod storage_volume;
+mod storage_volume_backup;
 mod storage_volume_copy;
 mod storage_volume_file;
 mod storage_volume_list;

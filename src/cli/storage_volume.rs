@@ -3,6 +3,7 @@
 use super::complete;
 use super::edit::edit;
 use super::output::yaml;
+use super::storage_volume_backup::{Export, Import};
 use super::storage_volume_copy::{Copy, Move};
 use super::storage_volume_file::File;
 use super::storage_volume_list::{Info, List};
@@ -37,9 +38,11 @@ pub enum Volume {
     DetachProfile(DetachProfile),
     /// Edit storage volume configurations as YAML
     Edit(One),
+    Export(Export),
     #[command(subcommand)]
     File(File),
     Get(Get),
+    Import(Import),
     Info(Info),
     #[command(visible_alias = "ls")]
     List(List),
@@ -260,8 +263,10 @@ impl Volume {
             Self::Detach(detach) => detach.run(cx),
             Self::DetachProfile(detach) => detach.run(cx),
             Self::Edit(one) => edited(cx, &one.place),
+            Self::Export(export) => export.run(cx),
             Self::File(file) => file.run(cx),
             Self::Get(get) => get.run(cx),
+            Self::Import(import) => import.run(cx),
             Self::Info(info) => info.run(cx),
             Self::List(list) => list.run(cx),
             Self::Move(moved) => moved.run(cx),

@@ -2,7 +2,7 @@
 //!
 //! Written for Incus as well as for us; read from anybody: nothing in it is believed that is not checked by whoever uses it.
 
-use super::view::{InstanceView, PoolView, ProfileView, SnapshotView};
+use super::view::{InstanceView, PoolView, ProfileView, SnapshotView, VolumeView as CustomView};
 use crate::base::time::GoTime;
 use crate::base::yaml;
 use crate::model::instance::{Config, Devices};
@@ -14,11 +14,17 @@ pub const INDEX: &str = "backup/index.yaml";
 pub const CONTAINER: &str = "backup/container";
 /// Folder of the folders of its snapshots.
 pub const SNAPSHOTS: &str = "backup/snapshots";
+/// Folder of a custom volume in the archive.
+pub const VOLUME: &str = "backup/volume";
+/// Folder of the folders of its snapshots.
+pub const VOLUME_SNAPSHOTS: &str = "backup/volume-snapshots";
+/// What the index of a custom volume says it is of.
+pub const CUSTOM: &str = "custom";
 
 /// The index, to be written.
 #[derive(Debug, Serialize)]
-pub struct Index<'a> {
-    /// Name of the instance.
+pub struct Index<'a, R> {
+    /// Name of the instance or volume.
     pub name: &'a str,
     /// Driver of its pool.
     pub backend: &'a str,
@@ -31,11 +37,21 @@ pub struct Index<'a> {
     pub optimized: bool,
     /// That form has a header of its own.
     pub optimized_header: bool,
-    /// `container`.
+    /// `container`, `custom`.
     #[serde(rename = "type")]
     pub kind: &'a str,
     /// All records.
-    pub config: &'a Records,
+    pub config: &'a R,
+}
+
+/// The records of a custom volume.
+#[derive(Debug, Serialize)]
+pub struct VolumeRecords {
+    /// The volume.
+    pub volume: CustomView,
+    /// Its snapshots.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volume_snapshots: Vec<VolumeSnapshotView>,
 }
 
 /// The records of an instance, as they also stand in its volume's `backup.yaml`.
@@ -129,6 +145,32 @@ pub struct FoundRecords {
     pub container: Option<FoundInstance>,
     /// Its snapshots.
     pub snapshots: Option<Vec<FoundInstance>>,
+    /// The custom volume, or the root volume of the instance.
+    pub volume: Option<FoundVolume>,
+    /// Its snapshots.
+    pub volume_snapshots: Option<Vec<FoundVolume>>,
+}
+
+/// A volume or a snapshot of one.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct FoundVolume {
+    /// Name; of a snapshot perhaps with the volume's before it.
+    #[serde(deserialize_with = "yaml::text")]
+    pub name: String,
+    /// Free text.
+    #[serde(deserialize_with = "yaml::text")]
+    pub description: String,
+    /// Keys, those of its driver and of its program included.
+    #[serde(deserialize_with = "yaml::config")]
+    pub config: Config,
+    /// `filesystem`, `block`, `iso`; nothing is files.
+    #[serde(deserialize_with = "yaml::text")]
+    pub content_type: String,
+    /// When it was made.
+    pub created_at: GoTime,
+    /// When it goes.
+    pub expires_at: GoTime,
 }
 
 /// An instance or a snapshot.

@@ -92,13 +92,12 @@ pub(super) fn new_volume(driver: &dyn Driver, volume: &Volume, config: &Config) 
     }
 }
 
-/// The size a new custom volume has by its pool goes if the pool cannot keep it.
+/// A size that nobody asked for goes from the configuration of a new custom volume if its pool cannot keep it.
 ///
 /// # Errors
 /// The pool cannot be read.
-pub(super) fn drop_default(driver: &dyn Driver, given: &Config, config: &mut Config) -> Result<()> {
-    let default = volume_keys::SIZE.get(given).is_none() && volume_keys::SIZE.get(config).is_some();
-    if default && !driver.can_bound()? {
+pub(super) fn drop_unkept(driver: &dyn Driver, config: &mut Config) -> Result<()> {
+    if volume_keys::SIZE.get(config).is_some() && !driver.can_bound()? {
         volume_keys::SIZE.remove(config);
     }
     Ok(())

@@ -10,7 +10,17 @@ const USED: &[&str] = &[SNAPSHOT[0], SNAPSHOT[1], "create img c1", "storage volu
 const RUNS: &[&str] = &[VOLUME[0], "launch img c1"];
 const RUNS_WITH: &[&str] = &[VOLUME[0], "launch img c1", "storage volume attach default v1 c1 data /data"];
 
+const EXPORT: &str = "storage volume export default v1 v1.tar --compression none";
+const EXPORTED: &[&str] = &[SNAPSHOT[0], SNAPSHOT[1], EXPORT, "storage volume delete default v1"];
+const RUNS_EXPORTED: &[&str] = &[
+    SNAPSHOT[0],
+    SNAPSHOT[1],
+    "launch img c1 -d data,type=disk -d data,pool=default -d data,source=v1 -d data,path=/data",
+];
+
 pub const ALL: &[Scenario] = &[
+    Scenario { before: EXPORTED, ..scenario("volume import", "storage volume import default v1.tar", imported) },
+    Scenario { before: RUNS_EXPORTED, ..scenario("volume export, running", EXPORT, exported) },
     scenario("volume create", "storage volume create default v1 user.x=old", made),
     Scenario { before: VOLUME, ..scenario("volume set", "storage volume set default v1 user.x=new", there) },
     Scenario { before: SNAPSHOT, ..scenario("volume delete", "storage volume delete default v1", gone) },
@@ -203,6 +213,25 @@ fn detached(state: &State, done: bool) -> Result<(), String> {
 
 fn moved(state: &State, done: bool) -> Result<(), String> {
     want(agreed(state)?, "its device is lost")?;
+    created(state, true)?;
+    there(state, done)
+}
+
+fn imported(state: &State, done: bool) -> Result<(), String> {
+    let all = names(state)?;
+    want(!done || has(&all, "v1"), "it was reported imported and is not there")?;
+    want(has(&all, "v1") == has(&all, "v1/s1"), &format!("half of it is there: {all:?}"))?;
+    if has(&all, "v1") {
+        return whole(state, "v1");
+    }
+    state.run(&["storage", "volume", "import", "default", "v1.tar"]).good()?;
+    whole(state, "v1")
+}
+
+fn exported(state: &State, done: bool) -> Result<(), String> {
+    let all = names(state)?;
+    want(all.len() == 2, &format!("its copy is left: {all:?}"))?;
+    want(!done || state.path("v1.tar").exists(), "it was reported exported and is not")?;
     created(state, true)?;
     there(state, done)
 }

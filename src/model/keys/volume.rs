@@ -56,6 +56,11 @@ pub fn check(volume: &str, config: &Config) -> Result<()> {
     Ok(())
 }
 
+/// Leaves the options that a volume can have: what comes from elsewhere has those of another driver, too.
+pub fn keep_known(config: &mut Config) {
+    config.retain(|name, value| !value.is_empty() && TABLE.iter().any(|k| k.matches(name)));
+}
+
 /// Checks what a change does to the options of a volume that is there.
 ///
 /// # Errors

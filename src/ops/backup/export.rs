@@ -37,15 +37,15 @@ pub struct Request {
     pub compression: Option<Compression>,
 }
 
-/// How a request is compressed.
+/// How a backup is compressed, as it is asked for or by the configuration.
 ///
 /// # Errors
 /// The server's configuration is wrong.
-pub fn compression(store: &Store, request: &Request) -> Result<Compression> {
-    if let Some(how) = request.compression {
+pub fn compression(store: &Store, project: &ProjectName, wanted: Option<Compression>) -> Result<Compression> {
+    if let Some(how) = wanted {
         return Ok(how);
     }
-    match restrict::compression(store, &request.project, &BACKUP_COMPRESSION)? {
+    match restrict::compression(store, project, &BACKUP_COMPRESSION)? {
         Some(text) => text.parse().with_context(|| format!("Bad value of {}", BACKUP_COMPRESSION.name)),
         None => Ok(Algorithm::Gzip.into()),
     }
@@ -57,7 +57,7 @@ pub fn compression(store: &Store, request: &Request) -> Result<Compression> {
 /// Not found; its records or files cannot be read; `sink` cannot be written. What ran runs.
 pub fn export<W: Write>(store: &Store, request: &Request, sink: W, on_progress: OnProgress<'_>) -> Result<W> {
     let Request { project, name, instance_only, .. } = request;
-    let how = compression(store, request)?;
+    let how = compression(store, project, request.compression)?;
     restrict::backups(store, project)?;
     let pool_name = load::load(store, project, name)?.pool()?;
     let _pool = store.lock_pool_shared(&pool_name)?;

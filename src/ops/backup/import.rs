@@ -65,8 +65,7 @@ pub fn import(
 ) -> Result<InstanceName> {
     pool::ensure_default(store)?;
     let _project = restrict::hold(store, &request.project, "import")?;
-    // It is the administrator's own: how well it compresses says nothing. What it holds must fit in the pool.
-    let limits = Limits { ratio: u64::MAX, bytes: u64::MAX, ..Limits::default() };
+    let limits = limits();
     let name = stream::read(source, total, &limits, on_progress, |bytes| {
         let mut tar = TarReader::new(bytes, &limits);
         let new = prepare(store, request, &index(&mut tar)?)?;
@@ -82,8 +81,16 @@ pub fn import(
     Ok(name)
 }
 
+/// It is the administrator's own: how well it compresses says nothing. What it holds must fit in the pool.
+pub(in crate::ops) fn limits() -> Limits {
+    Limits { ratio: u64::MAX, bytes: u64::MAX, ..Limits::default() }
+}
+
 /// The first entry.
-fn index(tar: &mut TarReader<&mut dyn BufRead>) -> Result<Found> {
+///
+/// # Errors
+/// Invalid: it is no index.
+pub(in crate::ops) fn index(tar: &mut TarReader<&mut dyn BufRead>) -> Result<Found> {
     let mut entry = tar.next_entry()?;
     // Other tools put the folder first.
     while entry.as_ref().is_some_and(|e| e.kind == EntryKind::Dir && e.path.starts_with(b"backup")) {
@@ -91,11 +98,25 @@ fn index(tar: &mut TarReader<&mut dyn BufRead>) -> Result<Found> {
     }
     let is_index = |path: &[u8]| path.strip_prefix(b"./").unwrap_or(path) == INDEX.as_bytes();
     if !entry.is_some_and(|e| e.kind == EntryKind::File && is_index(&e.path)) {
-        return Err(Error::invalid(format!("Backup is missing at {INDEX:?}")).hint("this is no backup of an instance"));
+        return Err(Error::invalid(format!("Backup is missing at {INDEX:?}")).hint("this is no backup"));
     }
     let text =
         String::from_utf8(tar.small_data(INDEX, INDEX_MAX)?).map_err(|_| Error::invalid("The index is no text"))?;
     yaml::from_str(&text).with_context(|| format!("Failed reading {INDEX:?}"))
+}
+
+/// The archive is of files, not of a driver's own making.
+///
+/// # Errors
+/// Unsupported.
+pub(in crate::ops) fn check_form(found: &Found) -> Result<()> {
+    match found.optimized {
+        Some(true) => {
+            Err(Error::unsupported("Backups in the form of a storage driver are not supported by this version")
+                .hint("export it without --optimized-storage"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The records that the index stands for, checked as a user's.
@@ -103,10 +124,7 @@ fn prepare(store: &Store, request: &Request, found: &Found) -> Result<New> {
     if !matches!(found.kind.as_str(), "" | "container") {
         return Err(Error::unsupported(format!("Backups of type {:?} are not supported by this version", found.kind)));
     }
-    if found.optimized == Some(true) {
-        return Err(Error::unsupported("Backups in the form of a storage driver are not supported by this version")
-            .hint("export it without --optimized-storage"));
-    }
+    check_form(found)?;
     let missing = || Error::invalid("No instance config in backup");
     let records = found.config.as_ref().ok_or_else(missing)?;
     let container = records.container.as_ref().ok_or_else(missing)?;

@@ -7,7 +7,7 @@ use crate::image::Limits;
 use crate::image::metadata;
 use crate::image::tarread::{Entry, EntryKind, TarReader};
 use crate::image::unpack::{Options, Unpacker, clean_path};
-use crate::model::backup::{CONTAINER, SNAPSHOTS};
+use crate::model::backup::{CONTAINER, INDEX, SNAPSHOTS, VOLUME, VOLUME_SNAPSHOTS};
 use crate::storage::{Driver, Volume};
 use crate::sys::path::{self, Links};
 use std::io::BufRead;
@@ -17,18 +17,32 @@ use std::path::Path;
 /// What of a volume lies beside its root file system; all else that a backup has there is left out.
 const BESIDE: [&[u8]; 3] = [b"metadata.yaml", b"config.json", b"templates"];
 
+/// Where what stands in an archive.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::ops) struct Form {
+    volume: &'static str,
+    snapshots: &'static str,
+}
+
+/// An instance's: each volume has a root file system and what lies beside it.
+pub(in crate::ops) const INSTANCE: Form = Form { volume: CONTAINER, snapshots: SNAPSHOTS };
+/// A custom volume's: each is the user's files.
+pub(in crate::ops) const CUSTOM: Form = Form { volume: VOLUME, snapshots: VOLUME_SNAPSHOTS };
+
 /// One of them.
 struct Unpacking {
     volume: Volume,
     folder: OwnedFd,
-    beside: Unpacker,
+    /// None beside a custom volume.
+    beside: Option<Unpacker>,
     root: Unpacker,
     /// Its root file system was in the archive.
     seen: bool,
 }
 
 /// All of them: the root volume first.
-pub(super) struct Volumes {
+pub(in crate::ops) struct Volumes {
+    form: Form,
     all: Vec<Unpacking>,
     names: Vec<SnapshotName>,
     depth: usize,
@@ -40,23 +54,24 @@ impl Volumes {
     /// # Errors
     /// The pool cannot be written.
     pub fn begin(driver: &dyn Driver, volume: &Volume, snapshots: &[SnapshotName], limits: &Limits) -> Result<Self> {
+        let custom = volume.kind().is_custom();
         let of_snapshots = snapshots.iter().map(|name| volume.snapshot(name));
         let volumes = std::iter::once(Ok(volume.clone())).chain(of_snapshots);
         let begin = |volume: Volume| -> Result<Unpacking> {
             let folder = path::open_root(&driver.begin_volume(&volume)?)?;
             fault::point("backup.volume")?;
-            let root = path::open_dir(folder.as_fd(), Path::new("rootfs"), Links::Refuse)?;
+            let root = if custom { "." } else { "rootfs" };
+            let root = path::open_dir(folder.as_fd(), Path::new(root), Links::Refuse)?;
             let options = |links| Options { limits: limits.clone(), links, ..Options::default() };
-            Ok(Unpacking {
-                volume,
-                beside: Unpacker::new(folder.try_clone()?, options(Links::Refuse)),
-                folder,
-                root: Unpacker::new(root, options(Links::InRoot)),
-                seen: false,
-            })
+            let beside = match custom {
+                true => None,
+                false => Some(Unpacker::new(folder.try_clone()?, options(Links::Refuse))),
+            };
+            Ok(Unpacking { volume, beside, folder, root: Unpacker::new(root, options(Links::InRoot)), seen: false })
         };
         let all = volumes.map(|v| v.and_then(begin)).collect::<Result<_>>()?;
-        Ok(Self { all, names: snapshots.to_vec(), depth: limits.depth })
+        let form = if custom { CUSTOM } else { INSTANCE };
+        Ok(Self { form, all, names: snapshots.to_vec(), depth: limits.depth })
     }
 
     /// Which of them, and the rest of the name; none: it belongs to none of them.
@@ -66,10 +81,10 @@ impl Volumes {
             Some([]) => Some(&path[path.len()..]),
             _ => None,
         };
-        if let Some(rest) = below(CONTAINER) {
+        if let Some(rest) = below(self.form.volume) {
             return Ok(Some((0, rest)));
         }
-        let Some(rest) = below(SNAPSHOTS).filter(|rest| !rest.is_empty()) else { return Ok(None) };
+        let Some(rest) = below(self.form.snapshots).filter(|rest| !rest.is_empty()) else { return Ok(None) };
         let (name, rest) = match rest.iter().position(|b| *b == b'/') {
             Some(at) => (&rest[..at], &rest[at + 1..]),
             None => (rest, &rest[rest.len()..]),
@@ -87,7 +102,7 @@ impl Volumes {
         while let Some(mut entry) = tar.next_entry()? {
             let path = clean_path(&entry.path, self.depth)?;
             let Some((at, rest)) = self.place(&path)? else {
-                if entry.kind == EntryKind::Dir || path == crate::model::backup::INDEX.as_bytes() {
+                if entry.kind == EntryKind::Dir || path == INDEX.as_bytes() {
                     continue;
                 }
                 return Err(Error::invalid(format!("{} belongs to nothing in a backup", entry.name())));
@@ -118,9 +133,11 @@ impl Volumes {
                 return Err(Error::invalid(format!("The files of volume \"{}\" are missing", volume.name())));
             }
             root.finish()?;
-            beside.finish()?;
-            metadata::check_layout(folder.as_fd())
-                .with_context(|| format!("Bad volume \"{}\" in the backup", volume.name()))?;
+            if let Some(beside) = beside {
+                beside.finish()?;
+                metadata::check_layout(folder.as_fd())
+                    .with_context(|| format!("Bad volume \"{}\" in the backup", volume.name()))?;
+            }
             driver.commit_volume(&volume)?;
         }
         Ok(())
@@ -129,6 +146,13 @@ impl Volumes {
 
 impl Unpacking {
     fn entry(&mut self, tar: &mut TarReader<&mut dyn BufRead>, mut entry: Entry) -> Result<()> {
+        let Some(beside) = &mut self.beside else {
+            if entry.path.is_empty() && entry.kind != EntryKind::Dir {
+                return Err(Error::invalid("The volume of a backup is no folder"));
+            }
+            self.seen = true;
+            return self.root.entry(tar, entry);
+        };
         let inside = |path: &[u8]| match path.strip_prefix(b"rootfs") {
             Some([]) => Some(Vec::new()),
             Some([b'/', rest @ ..]) => Some(rest.to_vec()),
@@ -155,7 +179,7 @@ impl Unpacking {
                 // They are the host's, as those of an image.
                 (entry.uid, entry.gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
                 entry.mode &= 0o755;
-                self.beside.entry(tar, entry)
+                beside.entry(tar, entry)
             }
             _ => Err(Error::invalid(format!("{} of a backup is neither a file nor a folder", entry.name()))),
         }

@@ -38,7 +38,9 @@ pub fn create(store: &Store, of: Of<'_>, put: VolumePut) -> Result<()> {
     let mut config = given.clone();
     keys::apply_defaults(&store.pool(of.pool)?.map(|p| p.config).unwrap_or_default(), &mut config);
     keys::check(&key.name, &config).context("Invalid defaults of the storage pool")?;
-    quota::drop_default(driver.as_ref(), &given, &mut config)?;
+    if keys::SIZE.get(&given).is_none() {
+        quota::drop_unkept(driver.as_ref(), &mut config)?;
+    }
     let initial = keys::initial(&config)?;
     restrict::check_volume(store, &key, None, &config)?;
     let record = CustomVolume {

@@ -8,6 +8,8 @@
 pub mod attach;
 pub mod change;
 pub mod copy;
+pub mod export;
+pub mod import;
 pub mod list;
 pub mod rename;
 pub mod snapshot;

@@ -1,0 +1,114 @@
+//! `storage volume export` and `import`: a custom volume as an archive.
+
+use super::backup::{self, Target};
+use super::image_import::reporter;
+use super::storage_volume::{Named, Place, pool};
+use super::{Context, DONE, Outcome, complete, kv, refuse_option, refuse_target};
+use crate::base::names::VolumeName;
+use crate::error::{Error, Result};
+use crate::image::import::extension;
+use crate::ops::backup::export::compression;
+use crate::ops::volume::{export, import};
+use clap::{Args, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
+
+/// Export custom storage volumes
+#[derive(Debug, Args)]
+#[command(after_help = "stapes storage volume export default data data.tar.gz
+    Write the volume \"data\" with its snapshots to an archive
+
+stapes storage volume export default data - --compression zstd | ssh host stapes storage volume import default -
+    Send the volume to another host")]
+pub struct Export {
+    #[command(flatten)]
+    pub place: Place,
+    /// File; - is standard output
+    #[arg(value_name = "backup file", value_hint = clap::ValueHint::FilePath)]
+    pub file: Option<String>,
+    /// Export the volume without its snapshots
+    #[arg(long)]
+    pub volume_only: bool,
+    /// Use storage driver optimized format (can only be restored on a similar pool)
+    #[arg(long)]
+    pub optimized_storage: bool,
+    /// Compression algorithm to use (none for uncompressed)
+    #[arg(long, value_name = "algorithm")]
+    pub compression: Option<String>,
+    /// Overwrite the target file if it exists
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+/// What an archive is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Archive {
+    /// That of `export`.
+    Backup,
+    /// An image of a disc.
+    Iso,
+}
+
+/// Import custom storage volumes
+///
+/// Import backups of custom volumes including their snapshots.
+#[derive(Debug, Args)]
+#[command(after_help = "stapes storage volume import default data.tar.gz
+    Make the volume that the archive is of
+
+stapes storage volume import default data.tar.gz copy
+    Make it under another name")]
+pub struct Import {
+    /// Pool
+    #[arg(value_name = "pool", add = ArgValueCompleter::new(complete::pools))]
+    pub pool: String,
+    /// File; - is standard input
+    #[arg(value_name = "backup file", value_hint = clap::ValueHint::FilePath)]
+    pub file: String,
+    /// New volume name
+    #[arg(value_name = "new volume name")]
+    pub name: Option<String>,
+    /// Import type, backup or iso; by the file's name if it is not given
+    #[arg(short = 't', long = "type", value_name = "type")]
+    pub kind: Option<Archive>,
+    /// Cluster member name
+    #[arg(long, value_name = "member", hide = true)]
+    pub target: Option<String>,
+}
+
+impl Export {
+    pub(super) fn run(self, cx: &Context) -> Outcome {
+        refuse_option("--optimized-storage", self.optimized_storage)?;
+        let wanted = self.compression.as_deref().map(str::parse).transpose()?;
+        let store = cx.store()?;
+        let named = Named::of_place(cx, &store, &self.place, "exported")?;
+        let how = compression(&store, &cx.project(&store)?, wanted)?;
+        let usual = format!("{}{}", named.name, extension(how.algorithm));
+        let target = Target { file: self.file.as_deref(), usual, force: self.force };
+        target.write(cx, |sink, on_progress| {
+            export::export(&store, named.get(), (self.volume_only, how), sink, on_progress)
+        })
+    }
+}
+
+impl Import {
+    pub(super) fn run(self, cx: &Context) -> Outcome {
+        refuse_target(self.target.as_deref())?;
+        let disc = self.kind.map_or_else(|| self.file.ends_with(".iso"), |kind| kind == Archive::Iso);
+        if disc {
+            return Err(Error::unsupported("Custom volumes of type iso are not supported by this version yet").into());
+        }
+        let name = |word: &String| -> Result<VolumeName> {
+            let word = kv::local(word)?;
+            VolumeName::parse(word.strip_prefix("custom/").unwrap_or(&word))
+        };
+        let name = self.name.as_ref().map(name).transpose()?;
+        let store = cx.store()?;
+        let request = import::Request { project: cx.project(&store)?, pool: pool(&self.pool)?, name };
+        let progress = cx.progress("Importing custom volume: %s");
+        backup::read(&self.file, |source| {
+            import::import(&store, &request, source, &mut reporter(&progress)).map(drop)
+        })?;
+        progress.clear();
+        Ok(DONE)
+    }
+}

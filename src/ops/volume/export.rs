@@ -1,0 +1,123 @@
+//! `storage volume export`: a custom volume with its snapshots as one archive, in the form Incus has for it. While something
+//! that runs uses the volume, the archive is made of a copy, as a snapshot would be.
+
+use super::{Of, data, list, named_snapshot, need, note, users};
+use crate::base::names::SnapshotName;
+use crate::base::{time, yaml};
+use crate::error::Result;
+use crate::fault;
+use crate::image::compress::{Compression, Encoder};
+use crate::image::export::Exporter;
+use crate::image::{OnProgress, Progress};
+use crate::model::backup::{CUSTOM, INDEX, Index, VOLUME, VOLUME_SNAPSHOTS, VolumeRecords, VolumeSnapshotView};
+use crate::model::view::{VolumeSnapshotView as Snapshot, VolumeView};
+use crate::ops::{load, pool, restrict};
+use crate::storage::{Driver, Volume};
+use crate::store::lock::{Exclusive, Held, VolumeKey};
+use crate::store::{Action, Store, journal};
+use crate::sys::path::{self, Links};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+/// Writes the archive of a volume to `sink`, with its snapshots unless it is `only` the volume.
+///
+/// # Errors
+/// Not found; busy; its files cannot be read; `sink` cannot be written.
+pub fn export(
+    store: &Store,
+    of: Of<'_>,
+    (only, how): (bool, Compression),
+    sink: &mut dyn Write,
+    on_progress: OnProgress<'_>,
+) -> Result<()> {
+    restrict::backups(store, of.project)?;
+    let _pool = store.lock_pool_shared(of.pool)?;
+    let lock = store.lock_volume(of.key(store)?, "export")?;
+    let key = lock.key();
+    let record = need(store, key)?;
+    let driver = pool::need(store, &key.pool)?;
+    let snapshots = if only { Vec::new() } else { list::snapshots(store, of)? };
+    let records = VolumeRecords {
+        volume: VolumeView::custom(&key.project, &key.name, &record, Vec::new()),
+        volume_snapshots: snapshots.iter().map(in_index).collect(),
+    };
+    at_rest(store, &lock, driver.as_ref(), |volume| {
+        let mut out = Exporter::new(Encoder::new(sink, how)?);
+        let index = Index {
+            name: key.name.as_str(),
+            backend: driver.name(),
+            pool: key.pool.as_str(),
+            snapshots: snapshots.iter().map(|s| s.name.as_str()).collect(),
+            optimized: false,
+            optimized_header: false,
+            kind: CUSTOM,
+            config: &records,
+        };
+        out.file(INDEX, yaml::to_string(&index)?.as_bytes(), time::now().as_second())?;
+        fault::point("export.index")?;
+        for found in &snapshots {
+            on_progress(Progress::Step(&format!("snapshot {}", found.name)))?;
+            let of = data(key)?.snapshot(&SnapshotName::parse(&found.name)?)?;
+            out = files(out, driver.as_ref(), &of, &format!("{VOLUME_SNAPSHOTS}/{}", found.name))?;
+        }
+        on_progress(Progress::Step("volume"))?;
+        files(out, driver.as_ref(), volume, VOLUME)?.finish()?.finish().map(drop)
+    })?;
+    note(store, key, "storage-volume-backup-created");
+    Ok(())
+}
+
+fn in_index(snapshot: &Snapshot) -> VolumeSnapshotView {
+    VolumeSnapshotView {
+        config: snapshot.config.clone(),
+        description: snapshot.put.description.clone(),
+        content_type: snapshot.content_type.clone(),
+        created_at: snapshot.created_at,
+        expires_at: snapshot.put.expires_at,
+        name: snapshot.name.clone(),
+    }
+}
+
+/// A volume as the folder `name`.
+fn files<W: Write>(
+    mut out: Exporter<'static, W>,
+    driver: &dyn Driver,
+    volume: &Volume,
+    name: &str,
+) -> Result<Exporter<'static, W>> {
+    let folder = path::open_root(&super::folder_of(driver, volume)?)?;
+    let folder = path::open_dir(folder.as_fd(), Path::new("."), Links::Refuse)?;
+    out.tree(folder.as_fd(), name)?;
+    // Files of another volume have nothing to do with these.
+    Ok(out.next_tree())
+}
+
+/// Hands `body` a volume that nothing that runs uses, or a copy of it, which goes afterwards.
+fn at_rest(
+    store: &Store,
+    lock: &Held<VolumeKey, Exclusive>,
+    driver: &dyn Driver,
+    body: impl FnOnce(&Volume) -> Result<()>,
+) -> Result<()> {
+    let key = lock.key();
+    let volume = data(key)?;
+    let runs = |user: &super::User| match &user.instance {
+        Some(name) => Ok(load::running(store, &user.project, name)?.is_some()),
+        None => Ok(false),
+    };
+    let running = users(store, key)?.iter().map(runs).collect::<Result<Vec<bool>>>()?;
+    if !running.contains(&true) {
+        return body(&volume);
+    }
+    // No snapshot has such a name: it would be one of the user's.
+    let name = SnapshotName::parse(&format!("export:{}", uuid::Uuid::new_v4().simple()))?;
+    let (copy, named) = (volume.snapshot(&name)?, named_snapshot(key, &name));
+    journal::run(store, "export", &[lock], |journal| {
+        journal.undo(Action::RemoveVolume(named.clone()))?;
+        journal.then(Action::RemoveVolume(named))?;
+        driver.copy(&volume, &copy)?;
+        fault::point("export.copied")?;
+        body(&copy)
+    })
+}

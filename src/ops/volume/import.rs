@@ -1,0 +1,173 @@
+//! `storage volume import`: a custom volume of an archive that `export` made, here or on an Incus.
+//!
+//! The archive is hostile, as that of an instance: its index is data like a user's, and its files go through the unpacker of
+//! images, each volume beneath a folder of its own. What is not told of in the index is refused. Options that volumes here do
+//! not have are left out, as Incus does. The volume is there with its record, which comes last.
+
+use super::{Of, change, data, named, named_snapshot, need_pool, note, project_of};
+use crate::base::names::{PoolName, ProjectName, SnapshotName, VolumeName};
+use crate::base::time;
+use crate::error::{Context, Error, Result};
+use crate::fault;
+use crate::image::tarread::TarReader;
+use crate::image::{Limits, OnProgress, stream};
+use crate::model::backup::{CUSTOM, Found, FoundVolume};
+use crate::model::keys::volume as keys;
+use crate::model::volume::{ContentType, CustomVolume, VolumeSnapshot};
+use crate::ops::backup::import::{check_form, index, limits};
+use crate::ops::backup::unpack::Volumes;
+use crate::ops::{pool, quota, record_copy, restrict};
+use crate::store::lock::{Exclusive, Held, VolumeKey};
+use crate::store::{Action, Journal, Store, journal};
+use std::io::{BufRead, Read};
+
+/// Where to.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The project in use.
+    pub project: ProjectName,
+    /// The pool.
+    pub pool: PoolName,
+    /// The volume; none: the name in the index.
+    pub name: Option<VolumeName>,
+}
+
+/// A volume that is ready to be made.
+struct New {
+    record: CustomVolume,
+    snapshots: Vec<(SnapshotName, VolumeSnapshot)>,
+}
+
+/// Imports; the volume's name. `total`: bytes of `source`, if that is known.
+///
+/// # Errors
+/// Invalid: no backup, a damaged one, one with names or options that cannot be; Unsupported: a form that is not read here;
+/// Exists: the name is taken; no room. Nothing is left then.
+pub fn import(
+    store: &Store,
+    request: &Request,
+    (source, total): (impl Read + Send, Option<u64>),
+    on_progress: OnProgress<'_>,
+) -> Result<VolumeName> {
+    if request.pool.as_str() == pool::DEFAULT {
+        pool::ensure_default(store)?;
+    }
+    let owner = project_of(store, &request.project)?;
+    let _project = restrict::hold(store, &owner, "import")?;
+    let _pool = store.lock_pool_shared(&request.pool)?;
+    need_pool(store, &request.pool)?;
+    let limits = limits();
+    stream::read(source, total, &limits, on_progress, |bytes| {
+        let mut tar = TarReader::new(bytes, &limits);
+        let found = index(&mut tar)?;
+        let name = match &request.name {
+            Some(name) => name.clone(),
+            None => VolumeName::parse(&found.name)?,
+        };
+        let key = Of { project: &request.project, pool: &request.pool, name: &name }.key(store)?;
+        let lock = store.lock_volume(key, "import")?;
+        change::free(store, lock.key()).map_err(|e| e.hint("give another name"))?;
+        let new = prepare(store, lock.key(), &found)?;
+        restrict::check_volume(store, lock.key(), None, &new.record.config)?;
+        journal::run(store, "import", &[&lock], |journal| make(store, journal, &lock, &new, (tar, &limits)))?;
+        record_copy::volume(store, lock.key());
+        note(store, lock.key(), "storage-volume-created");
+        Ok(name)
+    })
+}
+
+/// The records that the index stands for, checked as a user's.
+fn prepare(store: &Store, key: &VolumeKey, found: &Found) -> Result<New> {
+    if found.kind != CUSTOM {
+        return Err(Error::unsupported(format!("Backups of type {:?} are not of a custom volume", found.kind))
+            .hint("an instance's is imported with: stapes import"));
+    }
+    check_form(found)?;
+    let records = found.config.as_ref();
+    let volume = records.and_then(|r| r.volume.as_ref());
+    let volume = volume.ok_or_else(|| Error::invalid("No volume config in backup"))?;
+    let mut record = CustomVolume {
+        format: 1,
+        description: volume.description.clone(),
+        content_type: content(volume)?,
+        created_at: volume.created_at.0.unwrap_or_else(time::now),
+        config: volume.config.clone(),
+    };
+    keys::keep_known(&mut record.config);
+    keys::check(&key.name, &record.config)?;
+    keys::apply_defaults(&store.pool(&key.pool)?.map(|p| p.config).unwrap_or_default(), &mut record.config);
+    keys::check(&key.name, &record.config).context("Invalid defaults of the storage pool")?;
+    // Nobody asks for its size here.
+    quota::drop_unkept(pool::need(store, &key.pool)?.as_ref(), &mut record.config)?;
+    let none = Vec::new();
+    let of_snapshots = records.and_then(|r| r.volume_snapshots.as_ref()).unwrap_or(&none);
+    Ok(New { record, snapshots: snapshots(key, found, of_snapshots)? })
+}
+
+fn content(volume: &FoundVolume) -> Result<ContentType> {
+    match volume.content_type.as_str() {
+        "" | "filesystem" => Ok(ContentType::Filesystem),
+        other => {
+            Err(Error::unsupported(format!("Custom volumes of type {other} are not supported by this version yet")))
+        }
+    }
+}
+
+/// The snapshots that the index names, with their records.
+fn snapshots(key: &VolumeKey, found: &Found, records: &[FoundVolume]) -> Result<Vec<(SnapshotName, VolumeSnapshot)>> {
+    let mut all: Vec<(SnapshotName, VolumeSnapshot)> = Vec::new();
+    for word in &found.snapshots {
+        let name = SnapshotName::parse(word)?;
+        if all.iter().any(|(other, _)| *other == name) {
+            return Err(Error::invalid(format!("Snapshot {word:?} is there twice")));
+        }
+        let own = |r: &&FoundVolume| r.name == *word || r.name.rsplit_once('/').is_some_and(|(_, n)| n == word);
+        let missing = || Error::invalid(format!("Snapshot {word:?} has no record in the index"));
+        let given = records.iter().find(own).ok_or_else(missing)?;
+        content(given)?;
+        let mut config = given.config.clone();
+        keys::keep_known(&mut config);
+        keys::check(&key.name, &config).with_context(|| format!("Bad snapshot {word:?}"))?;
+        let record = VolumeSnapshot {
+            format: 1,
+            description: given.description.clone(),
+            created_at: given.created_at.0.unwrap_or_else(time::now),
+            expires_at: given.expires_at.0,
+            scheduled_for: None,
+            config,
+        };
+        all.push((name, record));
+    }
+    Ok(all)
+}
+
+fn make(
+    store: &Store,
+    journal: &mut Journal<'_>,
+    lock: &Held<VolumeKey, Exclusive>,
+    new: &New,
+    (tar, limits): (TarReader<&mut dyn BufRead>, &Limits),
+) -> Result<()> {
+    let key = lock.key();
+    let (driver, volume) = (pool::need(store, &key.pool)?, data(key)?);
+    journal.undo(Action::RemoveVolume(named(key)))?;
+    journal.undo(Action::RemoveTree { path: store.layout().volume_snapshots_dir(key) })?;
+    for (snapshot, _) in &new.snapshots {
+        journal.undo(Action::RemoveVolume(named_snapshot(key, snapshot)))?;
+    }
+    journal.commits_by(&store.layout().volume_record(key))?;
+    fault::point("backup.begin")?;
+    let names: Vec<SnapshotName> = new.snapshots.iter().map(|(name, _)| name.clone()).collect();
+    let mut volumes = Volumes::begin(driver.as_ref(), &volume, &names, limits)?;
+    volumes.unpack(tar)?;
+    fault::point("backup.unpacked")?;
+    volumes.commit(driver.as_ref())?;
+    quota::new_volume(driver.as_ref(), &volume, &new.record.config)?;
+    fault::point("backup.volumes")?;
+    for (snapshot, record) in &new.snapshots {
+        store.save_volume_snapshot(lock, snapshot, record)?;
+    }
+    fault::point("backup.records")?;
+    store.save_volume(lock, &new.record)?;
+    fault::point("backup.record")
+}
