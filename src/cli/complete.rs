@@ -148,6 +148,11 @@ pub fn volumes(typed: &OsStr) -> Vec<CompletionCandidate> {
     matching(names::volumes(), typed)
 }
 
+/// Snapshots of the volume before them.
+pub fn volume_snapshots(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::volume_snapshots(), typed)
+}
+
 /// Keys of volumes.
 pub fn volume_keys(typed: &OsStr) -> Vec<CompletionCandidate> {
     matching(names::volume_keys(), typed)

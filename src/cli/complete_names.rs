@@ -5,7 +5,7 @@
 
 use super::context::Context;
 use super::env::Env;
-use crate::base::names::{InstanceName, NetworkName, PoolName, ProfileName, ProjectName};
+use crate::base::names::{InstanceName, NetworkName, PoolName, ProfileName, ProjectName, VolumeName};
 use crate::image::bootstrap as recipes;
 use crate::image::simplestreams::Offer;
 use crate::model::keys as registry;
@@ -15,6 +15,7 @@ use crate::ops::network;
 use crate::ops::profile;
 use crate::ops::undo;
 use crate::ops::volume;
+use crate::store::lock::VolumeKey;
 use crate::store::{Access, Store};
 use std::collections::BTreeSet;
 
@@ -196,6 +197,24 @@ pub fn volumes() -> Vec<String> {
         let pools = words.iter().filter_map(|w| PoolName::parse(w.strip_prefix("local:").unwrap_or(w)).ok());
         let all = pools.flat_map(|pool| store.volumes(&owner, &pool).unwrap_or_default());
         Some(all.map(|(name, _)| name.to_string()).collect())
+    };
+    list().unwrap_or_default()
+}
+
+/// Snapshots of the custom volumes that stand on the command line, behind their pools.
+pub fn volume_snapshots() -> Vec<String> {
+    let list = || {
+        let (store, project) = open()?;
+        let owner = volume::project_of(&store, &project).ok()?;
+        let words: Vec<String> = words().iter().map(|w| w.strip_prefix("local:").unwrap_or(w).to_string()).collect();
+        let mut names = BTreeSet::new();
+        for (pool, volume) in words.iter().zip(words.iter().skip(1)) {
+            let (Ok(pool), Ok(name)) = (PoolName::parse(pool), VolumeName::parse(volume)) else { continue };
+            let key = VolumeKey { project: owner.clone(), pool, name };
+            let found = store.volume_snapshots(&key).unwrap_or_default();
+            names.extend(found.into_iter().map(|(name, _)| name.to_string()));
+        }
+        Some(names.into_iter().collect())
     };
     list().unwrap_or_default()
 }

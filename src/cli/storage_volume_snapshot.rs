@@ -74,7 +74,7 @@ pub struct Delete {
     #[command(flatten)]
     pub place: Place,
     /// Snapshots
-    #[arg(value_name = "snapshot", required = true)]
+    #[arg(value_name = "snapshot", required = true, add = ArgValueCompleter::new(complete::volume_snapshots))]
     pub snapshots: Vec<String>,
 }
 
@@ -114,7 +114,7 @@ pub struct One {
     #[command(flatten)]
     pub place: Place,
     /// Snapshot
-    #[arg(value_name = "snapshot")]
+    #[arg(value_name = "snapshot", add = ArgValueCompleter::new(complete::volume_snapshots))]
     pub snapshot: String,
 }
 
@@ -126,7 +126,7 @@ pub struct Show {
     #[command(flatten)]
     pub place: Place,
     /// Snapshot
-    #[arg(value_name = "snapshot")]
+    #[arg(value_name = "snapshot", add = ArgValueCompleter::new(complete::volume_snapshots))]
     pub snapshot: Option<String>,
 }
 
