@@ -35,7 +35,10 @@ impl Delete {
             }
         }
         let force = self.force;
-        action::each(cx, Which::Named(names), "delete", false, &|s, p, n| delete::delete(s, p, n, force))?;
+        action::each(cx, Which::Named(names), "delete", false, &|s, p, n| {
+            delete::delete(s, p, n, force)?.iter().for_each(|stays| cx.warn(stays));
+            Ok(())
+        })?;
         Ok(DONE)
     }
 }

@@ -89,7 +89,7 @@ pub fn copy(store: &Store, request: &Request) -> Result<InstanceName> {
     if request.moving && load::running(store, &request.project, &request.name)?.is_some() {
         return Err(Error::conflict("Instance must be stopped to be moved"));
     }
-    let then = if request.moving { delete::actions(store, &from)? } else { Vec::new() };
+    let then = if request.moving { delete::actions(store, &from, None)? } else { Vec::new() };
     let ends = Ends { from: &from, to: &to, source: &again, snapshot: request.snapshot.as_ref() };
     make(store, ends, new, then)?;
     record_copy::instance(store, (&request.target_project, &target), true);

@@ -10,11 +10,12 @@ use crate::store::lock::{Exclusive, Held, InstanceKey};
 use crate::store::undo::{Volume, VolumeKind};
 use crate::store::{Action, Store};
 
-/// Deletes an instance; a running one only with `force`.
+/// Deletes an instance; a running one, and one whose pool is not to be had, only with `force`. What is returned says what of it
+/// stays where it is.
 ///
 /// # Errors
-/// Not found; running; protected.
-pub fn delete(store: &Store, project: &ProjectName, name: &InstanceName, force: bool) -> Result<()> {
+/// Not found; running; protected; its pool is not to be had.
+pub fn delete(store: &Store, project: &ProjectName, name: &InstanceName, force: bool) -> Result<Option<Error>> {
     let mut held = store.lock_instance(project, name, "delete")?;
     if !store.instance_exists(project, name)? {
         lifecycle::settle(store, &held)?;
@@ -23,7 +24,7 @@ pub fn delete(store: &Store, project: &ProjectName, name: &InstanceName, force: 
     lifecycle::settle(store, &held)?;
     if !store.instance_exists(project, name)? {
         // An ephemeral one whose monitor was killed goes with that.
-        return Ok(());
+        return Ok(None);
     }
     check_protection(store, project, name)?;
     if load::running(store, project, name)?.is_some() {
@@ -34,15 +35,27 @@ pub fn delete(store: &Store, project: &ProjectName, name: &InstanceName, force: 
         held = store.lock_instance(project, name, "delete")?;
         if !store.instance_exists(project, name)? {
             // An ephemeral one is gone with its end.
-            return Ok(());
+            return Ok(None);
         }
         if load::running(store, project, name)?.is_some() {
             return Err(Error::conflict("The instance was started again meanwhile"));
         }
     }
-    locked(store, &held)?;
+    let (lost, stays) = match lost(store, &held) {
+        Some((pool, e)) if force => (Some(pool), Some(e.context(format!("The files of instance \"{name}\" stay")))),
+        Some((_, e)) => return Err(e.hint("if it is gone for good: stapes delete --force <instance>")),
+        None => (None, None),
+    };
+    run(store, &held, actions(store, &held, lost.as_ref())?)?;
     lifecycle::note(store, project, name, "instance-deleted");
-    Ok(())
+    Ok(stays)
+}
+
+/// The pool of the root disk, if that is on record and not to be had, and why.
+fn lost(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Option<(PoolName, Error)> {
+    let InstanceKey { project, name } = held.key();
+    let pool = load::load(store, project, name).and_then(|l| l.pool()).ok()?;
+    pool::open(store, &pool).err().map(|e| (pool, e))
 }
 
 /// A record that cannot be read protects nothing: deleting is the way out.
@@ -59,21 +72,29 @@ fn check_protection(store: &Store, project: &ProjectName, name: &InstanceName) -
 /// # Errors
 /// What could not be removed; `doctor` finds it again.
 pub fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Result<()> {
-    let actions = actions(store, held)?;
+    run(store, held, actions(store, held, None)?)
+}
+
+fn run(store: &Store, held: &Held<InstanceKey, Exclusive>, actions: Vec<Action>) -> Result<()> {
     nics::release(store, (&held.key().project, &held.key().name));
     fault::point("delete.begin")?;
     Journal::forward(store, "delete", &[held], actions)?.finish()?;
     fault::point("delete.done")
 }
 
-/// What deletes a stopped instance.
+/// What deletes a stopped instance; nothing is done to the pool `lost`.
 ///
 /// # Errors
 /// Its pool cannot be read.
-pub(super) fn actions(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Result<Vec<Action>> {
+pub(super) fn actions(
+    store: &Store,
+    held: &Held<InstanceKey, Exclusive>,
+    lost: Option<&PoolName>,
+) -> Result<Vec<Action>> {
+    let there = |pool: &PoolName| lost != Some(pool);
     let InstanceKey { project, name } = held.key();
     let mut actions = vec![Action::ForgetInstance { project: project.to_string(), name: name.to_string() }];
-    for pool in pools_with_volume(store, held)? {
+    for pool in pools_with_volume(store, held)?.into_iter().filter(there) {
         actions.extend(snapshot::all_volumes(store, held, &pool)?.into_iter().map(Action::RemoveVolume));
         actions.push(Action::RemoveVolume(Volume {
             pool: pool.to_string(),
@@ -85,7 +106,8 @@ pub(super) fn actions(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Res
     actions.push(Action::RemoveTree { path: store.layout().instance_log_dir(project, name) });
     actions.push(Action::RemoveTree { path: store.layout().instance_run_dir(project, name) });
     actions.extend(confine::forget(store.layout(), project, name));
-    actions.extend(base_image(store, held).map(|(pool, image)| image_import::volume(&pool, &image)));
+    let image = base_image(store, held).filter(|(pool, _)| there(pool));
+    actions.extend(image.map(|(pool, image)| image_import::volume(&pool, &image)));
     if network::zone_server::is_told(store) {
         actions.push(Action::RenewZones);
     }

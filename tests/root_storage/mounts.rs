@@ -89,3 +89,26 @@ fn what_is_left_of_pools_is_found() {
     std::fs::remove_dir_all(state.path("state/pools/lost")).unwrap();
     state.finish(&[]);
 }
+
+#[test]
+fn an_instance_whose_pool_is_lost_can_be_deleted() {
+    let Some(state) = state("an_instance_whose_pool_is_lost_can_be_deleted", false) else { return };
+    let source = state.path("disk");
+    std::fs::create_dir(&source).unwrap();
+    state.ok(&format!("storage create p dir source={}", source.display()));
+    state.ok("create img c1 -s p");
+    state.ok("snapshot create c1 s1");
+    let away = state.path("away");
+    std::fs::rename(&source, &away).unwrap();
+    state.refuses("delete c1", "if it is gone for good: stapes delete --force");
+    assert!(state.ok("list -f csv -c n").contains("c1"));
+    let out = state.words("delete -f c1");
+    assert!(out.ok() && out.stderr.contains("Warning: The files of instance \"c1\" stay"), "{out}");
+    assert_eq!(state.ok("list -f csv -c n"), "");
+    // What comes back is found.
+    std::fs::rename(&away, &source).unwrap();
+    let found = state.run(&["doctor", "-f", "csv"]);
+    assert!(found.stdout.contains("c1"), "{}", found.stdout);
+    state.ok("doctor --fix");
+    state.finish(&["p"]);
+}
