@@ -1,11 +1,11 @@
 //! `storage volume copy` and `move`.
 
 use super::storage_volume::{pool, taken_apart};
-use super::{Context, DONE, Outcome, complete, kv, refuse_option, refuse_target};
+use super::{Context, DONE, Outcome, complete, kv, refuse_target};
 use crate::base::names::{PoolName, ProjectName, SnapshotName, VolumeName};
 use crate::error::{Error, Result};
 use crate::ops::volume::copy::{self, Source};
-use crate::ops::volume::{self as ops, Of};
+use crate::ops::volume::{self as ops, Of, refresh};
 use crate::store::Store;
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
@@ -47,8 +47,11 @@ pub struct Copy {
     #[arg(long)]
     pub volume_only: bool,
     /// Refresh and update the existing storage volume copies
-    #[arg(long, hide = true)]
+    #[arg(long)]
     pub refresh: bool,
+    /// During refresh, exclude source snapshots earlier than latest target snapshot
+    #[arg(long)]
+    pub refresh_exclude_older: bool,
 }
 
 /// Move custom storage volumes between pools
@@ -120,10 +123,13 @@ fn split(word: &str) -> Result<(String, String)> {
 
 impl Copy {
     pub(super) fn run(self, cx: &Context) -> Outcome {
-        refuse_option("--refresh", self.refresh)?;
         let store = cx.store()?;
         let ends = Ends::read(cx, &store, &self.words)?;
-        copy::copy(&store, ends.source(self.volume_only), ends.target())?;
+        let source = ends.source(self.volume_only);
+        match self.refresh {
+            true => refresh::refresh(&store, source, ends.target(), self.refresh_exclude_older)?,
+            false => copy::copy(&store, source, ends.target())?,
+        }
         cx.notice("Storage volume copied successfully!")?;
         Ok(DONE)
     }

@@ -18,6 +18,14 @@ const RUNS_EXPORTED: &[&str] = &[
     "launch img c1 -d data,type=disk -d data,pool=default -d data,source=v1 -d data,path=/data",
 ];
 
+const REFRESHED: &[&str] = &[
+    SNAPSHOT[0],
+    "storage volume snapshot create default v1 gone",
+    "storage volume copy default/v1 default/v2",
+    "storage volume snapshot delete default v1 gone",
+    SNAPSHOT[1],
+];
+
 pub const ALL: &[Scenario] = &[
     Scenario { before: EXPORTED, ..scenario("volume import", "storage volume import default v1.tar", imported) },
     Scenario { before: RUNS_EXPORTED, ..scenario("volume export, running", EXPORT, exported) },
@@ -41,6 +49,10 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario { before: SNAPSHOT, ..scenario("volume restore", "storage volume snapshot restore default v1 s1", taken) },
     Scenario { before: SNAPSHOT, ..scenario("volume copy", "storage volume copy default/v1 default/v2", copied) },
+    Scenario {
+        before: REFRESHED,
+        ..scenario("volume copy --refresh", "storage volume copy default/v1 default/v2 --refresh", copied)
+    },
     Scenario { before: USED, ..scenario("start, volume", "start c1", kept_with) },
     Scenario {
         before: RUNS,
@@ -167,7 +179,8 @@ fn snapshot_gone(state: &State, done: bool) -> Result<(), String> {
 fn copied(state: &State, done: bool) -> Result<(), String> {
     let all = names(state)?;
     want(!done || has(&all, "v2"), "it was reported copied and is not there")?;
-    want(has(&all, "v2") == has(&all, "v2/s1"), &format!("half of it is there: {all:?}"))?;
+    let refreshed = has(&all, "v2/s1") != has(&all, "v2/gone");
+    want(has(&all, "v2") == refreshed, &format!("half of it is there: {all:?}"))?;
     if has(&all, "v2") {
         whole(state, "v2")?;
     }

@@ -95,3 +95,61 @@ fn copied_and_moved() {
     }
     state.finish();
 }
+
+#[test]
+fn refreshed() {
+    let Some(state) = state("volume_refresh") else { return };
+    let pool = "storage_pools: [{name: second, driver: dir}]\n";
+    let command = state.command(&["admin", "init", "--preseed"]);
+    crate::common_root::run(command, Some(pool), crate::common_root::PATIENCE).good().unwrap();
+    let second = |name: &str| {
+        let pool = stapes::base::names::PoolName::parse("second").unwrap();
+        state.layout().pool_custom(&pool).join(format!("default_{name}"))
+    };
+    let names = |pool: &str, name: &str| {
+        let all = good(&state, &["snapshot", "list", pool, name, "-f", "csv", "-c", "n"]);
+        let mut all: Vec<String> = all.lines().map(str::to_string).collect();
+        all.sort();
+        all.join(" ")
+    };
+    good(&state, &["create", "default", "v1", "user.a=source"]);
+    let root = data(&state, "v1");
+    std::fs::write(root.join("f"), "one").unwrap();
+    good(&state, &["snapshot", "create", "default", "v1", "s1"]);
+    good(&state, &["snapshot", "create", "default", "v1", "s2"]);
+    // Where there is none, it is made.
+    for to in ["second/v1", "default/v2"] {
+        assert_eq!(good(&state, &["copy", "default/v1", to, "--refresh"]), "Storage volume copied successfully!\n");
+    }
+    good(&state, &["set", "second", "v1", "user.a=copy"]);
+    std::fs::write(second("v1").join("mine"), "of the copy").unwrap();
+    std::fs::write(root.join("f"), "two").unwrap();
+    good(&state, &["snapshot", "delete", "default", "v1", "s1"]);
+    good(&state, &["snapshot", "create", "default", "v1", "s2", "--reuse"]);
+    good(&state, &["snapshot", "create", "default", "v1", "s3"]);
+    for (to, pool, name) in [("second/v1", "second", "v1"), ("default/v2", "default", "v2")] {
+        good(&state, &["copy", "default/v1", to, "--refresh"]);
+        assert_eq!(names(pool, name), "s2 s3");
+        let folder = if pool == "second" { second(name) } else { data(&state, name) };
+        assert_eq!(std::fs::read_to_string(folder.join("f")).unwrap(), "two");
+        assert!(!folder.join("mine").exists());
+        good(&state, &["snapshot", "restore", pool, name, "s2"]);
+        assert_eq!(std::fs::read_to_string(folder.join("f")).unwrap(), "two");
+    }
+    assert_eq!(good(&state, &["get", "second", "v1", "user.a"]), "copy\n", "its configuration stays");
+    good(&state, &["snapshot", "delete", "second", "v1", "s2"]);
+    good(&state, &["copy", "default/v1", "second/v1", "--refresh", "--refresh-exclude-older"]);
+    assert_eq!(names("second", "v1"), "s3");
+    good(&state, &["copy", "default/v1/s2", "second/v1", "--refresh"]);
+    assert_eq!(names("second", "v1"), "s3");
+    refused(&state, &["copy", "default/v1", "default/v1", "--refresh"], "can't be refreshed from itself");
+    refused(&state, &["copy", "default/nope", "second/v1", "--refresh"], "Storage volume not found");
+    state.launch("c1", &[]).good().unwrap();
+    good(&state, &["attach", "second", "v1", "c1", "d", "/data"]);
+    refused(&state, &["copy", "default/v1", "second/v1", "--refresh"], "still in use by running instances");
+    state.good(&["delete", "-f", "c1"]);
+    for (pool, name) in [("default", "v1"), ("default", "v2"), ("second", "v1")] {
+        good(&state, &["delete", pool, name]);
+    }
+    state.finish();
+}

@@ -109,12 +109,19 @@ fn steps(store: &Store, journal: &mut Journal<'_>, ends: &Ends<'_>, record: &Cus
 }
 
 /// From one pool to another.
-fn across(from: &dyn Driver, to: &dyn Driver, a: &Volume, b: &Volume) -> Result<()> {
+pub(super) fn across(from: &dyn Driver, to: &dyn Driver, a: &Volume, b: &Volume) -> Result<()> {
+    stage(from, to, a, b)?;
+    to.commit_volume(b)
+}
+
+/// Puts a copy, on disk, where the driver puts `b` together.
+pub(super) fn stage(from: &dyn Driver, to: &dyn Driver, a: &Volume, b: &Volume) -> Result<()> {
     let source = super::folder_of(from, a)?;
     let folder = |path: &Path| path::open_dir(path::open_root(path)?.as_fd(), Path::new("."), Links::Refuse);
     let target = to.begin_volume(b)?;
-    copy_tree(folder(&source)?.as_fd(), folder(&target)?.as_fd(), &Ids::none(), &[])?;
-    to.commit_volume(b)
+    let target = folder(&target)?;
+    copy_tree(folder(&source)?.as_fd(), target.as_fd(), &Ids::none(), &[])?;
+    Ok(rustix::fs::syncfs(&target)?)
 }
 
 /// Moves a volume to another name, pool or project. Within its pool and project it is renamed, and its users follow.

@@ -11,6 +11,7 @@ pub mod copy;
 pub mod export;
 pub mod import;
 pub mod list;
+pub mod refresh;
 pub mod rename;
 pub mod snapshot;
 mod users;

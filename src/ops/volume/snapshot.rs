@@ -115,7 +115,7 @@ pub fn delete(store: &Store, of: Of<'_>, snapshots: &[SnapshotName]) -> Result<(
     Error::join(snapshots.iter().filter_map(|s| one(s).err()).collect()).map_or(Ok(()), Err)
 }
 
-fn delete_locked(store: &Store, lock: &Lock, snapshot: &SnapshotName) -> Result<()> {
+pub(super) fn delete_locked(store: &Store, lock: &Lock, snapshot: &SnapshotName) -> Result<()> {
     let key = lock.key();
     let record = Action::RemoveFile { path: store.layout().volume_snapshot_record(key, snapshot) };
     fault::point("volume.snapshot.delete")?;
