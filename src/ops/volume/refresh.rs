@@ -9,7 +9,7 @@ use crate::base::names::SnapshotName;
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::volume::VolumeSnapshot;
-use crate::ops::pool;
+use crate::ops::{pool, record_copy};
 use crate::store::lock::{Exclusive, Held, VolumeKey};
 use crate::store::{Action, Journal, Store, journal};
 
@@ -47,6 +47,7 @@ pub fn refresh(store: &Store, source: Source<'_>, to: Of<'_>, exclude_older: boo
         volume(store, journal, (&from, &held), source.snapshot)
     })
     .with_context(|| format!("Failed refreshing storage volume \"{}\"", new.name))?;
+    record_copy::volume(store, &new);
     note(store, &new, "storage-volume-updated");
     Ok(())
 }
