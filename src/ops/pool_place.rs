@@ -90,7 +90,13 @@ pub fn ready(store: &Store, name: &PoolName, pool: &Pool) -> Result<PathBuf> {
                 }
             }
         }
-        Place::Disk(_) if is_mounted(store, name, id)? => Ok(data),
+        Place::Disk(_) if is_mounted(store, name, id)? => {
+            match store.access() == Access::Write && is_read_only(&data) {
+                true => Err(Error::failed("Its filesystem has become read-only: what it lies on is full or damaged")
+                    .hint("when there is room again: stapes admin shutdown, which unmounts it")),
+                false => Ok(data),
+            }
+        }
         Place::Disk(disk) => {
             if !disk.path().exists() {
                 let message = format!("\"{}\" of storage pool \"{name}\" doesn't exist", disk.path().display());
@@ -108,6 +114,11 @@ pub fn ready(store: &Store, name: &PoolName, pool: &Pool) -> Result<PathBuf> {
         }
     }
     .with_context(|| format!("Storage pool \"{name}\" is unavailable"))
+}
+
+/// As btrfs becomes when its disk cannot be written.
+fn is_read_only(data: &Path) -> bool {
+    rustix::fs::statvfs(data).is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
 fn mount(store: &Store, name: &PoolName, disk: &Disk, pool: &Pool) -> Result<()> {

@@ -127,3 +127,31 @@ fn a_block_device_is_taken_when_it_is_empty_or_may_be_wiped() {
     assert!(Command::new("umount").arg(&at).status().unwrap().success());
     state.finish(&[]);
 }
+
+/// The file of a pool is as long as it is to be, but what it lies on has no room for that.
+#[test]
+fn what_lies_on_a_full_disk_can_be_deleted() {
+    let Some(state) = state("what_lies_on_a_full_disk_can_be_deleted", true) else { return };
+    let disks = state.path("state/disks");
+    std::fs::create_dir_all(&disks).unwrap();
+    let on_disks = |program: &str, words: &[&str]| {
+        assert!(Command::new(program).args(words).arg(&disks).status().unwrap().success(), "{program}");
+    };
+    on_disks("mount", &["-t", "tmpfs", "-o", "size=120m,mode=0700", "none"]);
+    state.ok("storage create p btrfs size=400MiB");
+    state.ok("launch img c1 -s p");
+    state.ok("create img c3");
+    let filled = state.sh("c1", "dd if=/dev/urandom of=/root/big bs=1M count=200 2>&1; sync; touch /root/more");
+    assert!(!filled.ok(), "{filled}");
+    state.ok("list");
+    state.ok("stop -f c1");
+    state.refuses("create img c2 -s p", "has become read-only");
+    state.refuses("start c1", "has become read-only");
+    state.refuses("delete c1", "stapes delete --force");
+    state.ok("start c3");
+    let out = state.words("delete -f c1");
+    assert!(out.ok() && out.stderr.contains("Warning: The files of instance \"c1\" stay"), "{out}");
+    state.ok("storage delete p");
+    on_disks("umount", &[]);
+    state.finish(&[]);
+}
