@@ -186,6 +186,29 @@ pub(super) fn in_use(driver: &dyn Driver, volume: &Volume) -> Result<Space> {
     }
 }
 
+/// The instances and custom volumes that have a size on a pool which does not keep it, as when it is mounted otherwise than it
+/// was.
+///
+/// # Errors
+/// The state folder cannot be read; the pool is not to be had.
+pub(super) fn unkept(store: &Store, name: &PoolName) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for (project, _) in store.projects()? {
+        for instance in store.instance_names(&project)? {
+            let Ok(loaded) = load::load(store, &project, &instance) else { continue };
+            let sized = loaded.expanded.devices.values().any(|d| pool::is_root(d) && disk::SIZE.get(d).is_some());
+            if sized && loaded.pool().is_ok_and(|pool| pool == *name) {
+                all.push(format!("{project}/{instance}"));
+            }
+        }
+        let sized = |config: &Config| volume_keys::SIZE.get(config).is_some();
+        let volumes = store.volumes(&project, name)?.into_iter();
+        let named = volumes.filter(|(_, found)| found.as_ref().is_ok_and(|volume| sized(&volume.config)));
+        all.extend(named.map(|(volume, _)| format!("{project}/{name}/{volume}")));
+    }
+    if all.is_empty() || pool::need(store, name)?.can_bound()? { Ok(Vec::new()) } else { Ok(all) }
+}
+
 /// What is wrong with the default size of a pool: that it has no effect.
 ///
 /// # Errors

@@ -292,6 +292,12 @@ fn where_no_size_is_kept_it_is_said() {
     state.ok("storage volume create default v");
     assert_eq!(state.ok("storage volume get default v size"), "\n");
     state.ok("storage unset default volume.size");
+    // As after its file system was mounted otherwise.
+    let record = state.path("state/projects/default/volumes/default/v.toml");
+    let text = std::fs::read_to_string(&record).unwrap() + "\n[config]\nsize = \"1GiB\"\n";
+    std::fs::write(&record, text).unwrap();
+    let doctor = state.run(&["doctor", "-f", "csv"]).stdout;
+    assert!(doctor.contains("doesn't keep the sizes of default/default/v,mount it with prjquota"), "{doctor}");
     state.ok("storage volume delete default v");
     state.finish(&[]);
 }

@@ -8,6 +8,7 @@ use crate::model::keys::pool as keys;
 use crate::model::pool::Pool as Record;
 use crate::ops::pool;
 use crate::ops::pool_place::{self, Place};
+use crate::ops::quota;
 use crate::storage::VolumeKind;
 use crate::storage::disk::{self, Disk};
 use crate::store::lock::{Exclusive, Held, PoolKey};
@@ -58,6 +59,12 @@ fn one(store: &Store, held: &Held<PoolKey, Exclusive>, record: &Record, fix: boo
     }
     if let Err(e) = pool_place::ready(store, name, record) {
         report.broken(&check, &e);
+        return Ok(());
+    }
+    let unkept = quota::unkept(store, name)?;
+    if !unkept.is_empty() {
+        let message = format!("its filesystem doesn't keep the sizes of {}", unkept.join(", "));
+        report.add(&check, Level::Warning, message, "mount it with prjquota");
     }
     Ok(())
 }
