@@ -26,6 +26,8 @@ mod firewalls;
 mod first_use;
 #[path = "root_network/forward.rs"]
 mod forward;
+#[path = "root_network/functions.rs"]
+mod functions;
 #[path = "root_network/hotplug.rs"]
 mod hotplug;
 #[path = "root_network/life.rs"]

@@ -88,8 +88,8 @@ fn failed(nic: &Nic) -> String {
 pub fn noted(host: &mut Links, nic: &Nic) -> Result<Plugged> {
     let before = match nic.link.lent() {
         None => None,
-        Some(parent) => {
-            let link = host.get(parent)?;
+        Some(_) => {
+            let link = lent(host, &nic.link)?;
             let (up, mtu, mac, device) = (link.is_up(), link.mtu, link.mac, hardware(&link));
             Some(Before { name: link.name, index: link.index, up, mtu, mac, device })
         }
@@ -108,12 +108,13 @@ const RETURN: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Has hardware that the kernel gave back, because nobody took it back before, be what it was. To be called when the container
-/// has ended; what does not come back in time is not waited for.
+/// has ended; what does not come back in time is not waited for. Virtual functions are not meant: they get their driver anew.
 ///
 /// # Errors
 /// The kernel refuses.
 pub fn restore(board: &Board) -> Result<()> {
-    let mut missing: Vec<&Before> = board.all().iter().filter_map(|plugged| plugged.before.as_ref()).collect();
+    let lent = board.all().iter().filter(|plugged| !matches!(plugged.nic.link, Link::Function(_)));
+    let mut missing: Vec<&Before> = lent.filter_map(|plugged| plugged.before.as_ref()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -212,7 +213,7 @@ pub fn check(host: &mut Links, nic: &Nic) -> Result<()> {
     let on = match &nic.link {
         Link::Veth(end) => end.bridge.as_ref().map(|port| &port.bridge),
         Link::Macvlan { parent, .. } | Link::Physical { parent } | Link::Ipvlan { parent, .. } => Some(parent),
-        Link::Routed(_) => None,
+        Link::Routed(_) | Link::Function(_) => None,
     };
     on.map_or(Ok(()), |name| host.get(name).map(drop))
 }
@@ -250,19 +251,7 @@ fn one(host: &mut Links, nic: &Nic, net: BorrowedFd<'_>) -> Result<()> {
             let kind = Kind::MacVlan(kernel_mode(*mode));
             host.create(&LinkSpec { end: inner, kind, master: None, lower: Some(lower.index) })
         }
-        Link::Physical { parent } => {
-            let target = host.target(parent)?;
-            let down = spec::change(&target, &Change { up: Some(false), ..Change::default() });
-            let into = Change {
-                namespace: Some(net),
-                name: Some(&nic.name),
-                up: Some(true),
-                mtu: nic.mtu,
-                mac: nic.hwaddr,
-                ..Change::default()
-            };
-            host.run_all(vec![down, spec::change(&target, &into)])
-        }
+        Link::Physical { .. } | Link::Function(_) => pass_on(host, inner, &nic.link),
         Link::Routed(routed) => nic_routed::make(host, inner, routed),
         Link::Ipvlan { parent, mode } => {
             let lower = host.target(parent)?;
@@ -273,6 +262,33 @@ fn one(host: &mut Links, nic: &Nic, net: BorrowedFd<'_>) -> Result<()> {
             host.create(&LinkSpec { end: inner, kind, master: None, lower: Some(lower.index) })
         }
     }
+}
+
+/// The interface of the host that is passed on. Whoever names interfaces there may be about to name that of a virtual function,
+/// whose driver was bound just now.
+fn lent(host: &mut Links, own: &Link) -> Result<links::Link> {
+    let name = own.lent().unwrap_or_default();
+    let found = match own {
+        Link::Function(function) => host.of_device(&function.device)?.into_iter().next(),
+        _ => return host.get(name),
+    };
+    found.ok_or_else(|| Error::not_found(format!("Network interface \"{name}\" not found")))
+}
+
+/// Moves an interface of the host into the container.
+fn pass_on(host: &mut Links, inner: End<'_>, own: &Link) -> Result<()> {
+    let link = lent(host, own)?;
+    let down = spec::change(&link.target(), &Change { up: Some(false), ..Change::default() });
+    let into = Change {
+        namespace: inner.namespace,
+        name: Some(inner.name),
+        up: Some(true),
+        mtu: inner.mtu,
+        // A card that gave it its address lets nobody set one, be it the same.
+        mac: inner.mac.filter(|mac| link.mac != Some(*mac)),
+        ..Change::default()
+    };
+    host.run_all(vec![down, spec::change(&link.target(), &into)])
 }
 
 fn kernel_mode(mode: MacvlanMode) -> MacVlan {

@@ -50,6 +50,17 @@ const PORT: &[&Key] = &[
 const LOWER: &[&Key] =
     &[&keys::PARENT, &keys::IPV4_ADDRESS, &keys::IPV6_ADDRESS, &keys::IPV4_GATEWAY, &keys::IPV6_GATEWAY];
 
+/// Options of a virtual function.
+const FUNCTION: &[&Key] = &[
+    &keys::PARENT,
+    &keys::VENDORID,
+    &keys::PRODUCTID,
+    &keys::PCI,
+    &keys::VLAN,
+    &keys::SECURITY_MAC_FILTERING,
+    &keys::SECURITY_TRUSTED,
+];
+
 /// A network interface.
 #[derive(Debug)]
 pub(super) struct Nic {
@@ -72,6 +83,7 @@ impl Nic {
             "p2p" => self.pair(identity, None),
             "macvlan" => Ok(Link::Macvlan { parent: self.parent()?, mode: self.mode() }),
             "physical" => Ok(Link::Physical { parent: self.parent()? }),
+            "sriov" => self.function().map(Link::Function),
             "routed" => {
                 let end = HostEnd { routes: Vec::new(), ..self.end(identity, None)? };
                 nic_routed::link(&self.options, end).map(Link::Routed)
@@ -99,6 +111,7 @@ impl Nic {
             "macvlan" => &[LOWER, &[&keys::MODE]],
             "routed" => &[PAIR, LOWER, nic_routed::OPTIONS],
             "ipvlan" => &[LOWER, nic_ipvlan::OPTIONS],
+            "sriov" => &[FUNCTION],
             _ => &[LOWER],
         };
         let known = |name: &str| [COMMON].iter().chain(kept).any(|keys| keys.iter().any(|k| k.name == name));
@@ -165,6 +178,21 @@ impl Nic {
     fn parent(&self) -> Result<String> {
         let missing = || Error::invalid(format!("Required device option {:?}", keys::PARENT.name));
         keys::PARENT.get(&self.options).map(str::to_string).ok_or_else(missing)
+    }
+
+    /// Which one it is to be is settled when it starts.
+    fn function(&self) -> Result<nic::Function> {
+        let cards = [&keys::PARENT, &keys::PCI, &keys::VENDORID, &keys::PRODUCTID];
+        let from = |key: &&Key| Some((key.name.to_string(), key.get(&self.options)?.to_string()));
+        let flag = |key: &Key| key.get(&self.options).map(|_| key.bool(&self.options)).transpose();
+        Ok(nic::Function {
+            interface: String::new(),
+            device: String::new(),
+            from: cards.iter().filter_map(from).collect(),
+            vlan: keys::VLAN.u32(&self.options)?,
+            mac_filtering: flag(&keys::SECURITY_MAC_FILTERING)?,
+            trusted: flag(&keys::SECURITY_TRUSTED)?,
+        })
     }
 
     fn mode(&self) -> MacvlanMode {

@@ -70,6 +70,8 @@ pub enum Link {
         /// Its name on the host.
         parent: String,
     },
+    /// A virtual function of a network card, which the host does not have meanwhile.
+    Function(Function),
     /// One end of a veth pair to which the host routes.
     Routed(Routed),
     /// Further IP addresses of an interface of the host.
@@ -79,6 +81,23 @@ pub enum Link {
         /// What packets pass through.
         mode: IpvlanMode,
     },
+}
+
+/// A virtual function: which card it is of, and what the card is told of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Function {
+    /// Name of its interface on the host; empty before one was chosen.
+    pub interface: String,
+    /// Its address on the PCI bus, which stays whatever the interface is called; empty before one was chosen.
+    pub device: String,
+    /// Where it comes from: the interface of the card, or what cards are chosen by.
+    pub from: Vec<(String, String)>,
+    /// Its VLAN, which the card adds and takes away.
+    pub vlan: Option<u32>,
+    /// It sends from its own MAC address only; none where nothing is said.
+    pub mac_filtering: Option<bool>,
+    /// It may change what matters to others; none where nothing is said.
+    pub trusted: Option<bool>,
 }
 
 /// A pair without a bridge: the host is the router, and the instance's only neighbour.
@@ -140,6 +159,7 @@ impl Link {
     pub fn lent(&self) -> Option<&str> {
         match self {
             Self::Physical { parent } => Some(parent),
+            Self::Function(function) => Some(&function.interface),
             _ => None,
         }
     }
@@ -160,6 +180,10 @@ impl Nic {
                 port.isolated = false;
                 port.hairpin = false;
             }
+        }
+        if let Link::Function(function) = &mut fixed.link {
+            function.interface.clear();
+            function.device.clear();
         }
         // An end that goes down loses its routes, and they are more than those of a pair.
         if let Link::Routed(routed) = &mut fixed.link {

@@ -48,6 +48,7 @@ pub mod logs;
 pub mod maintain;
 mod maintain_volumes;
 pub mod network;
+mod nic_function;
 mod nic_host;
 mod nic_live;
 mod nic_vlan;

@@ -5,6 +5,7 @@
 
 use super::network::dns::Port;
 use super::network::firewall;
+use super::nic_function;
 use super::nic_vlan::{self, Outcome};
 use crate::base::inet::IpNet;
 use crate::base::names::{DeviceName, InstanceName, ProjectName};
@@ -35,12 +36,16 @@ const LOOPBACK: &str = "lo";
 /// host is missing; the kernel refuses.
 pub(super) fn begin(store: &Store, port: Port<'_>, options: &Device, identity: &Identity) -> Result<()> {
     let nictype = keys::NICTYPE.text(options);
-    if !matches!(nictype, "routed" | "ipvlan" | "macvlan" | "physical") {
+    if !matches!(nictype, "routed" | "ipvlan" | "macvlan" | "physical" | "sriov") {
         return Ok(());
     }
     let mut host = Links::open()?;
     check_place(&mut host, options)?;
     let mut notes = Notes { store, port };
+    if nictype == "sriov" {
+        check_hardware(options)?;
+        return nic_function::claim(store, &mut host, options, identity.hwaddr, &mut |part| notes.add(&[part]));
+    }
     let made = {
         let _lock = store.lock_allocator(Allocator::Ip)?;
         let made = nic_vlan::ensure(store, &mut host, options, &mut |part| notes.add(&[part]))?;
@@ -111,7 +116,7 @@ pub(super) fn again(store: &Store, port: Port<'_>, options: &Device, identity: &
 /// The kernel refuses; the rest is done all the same.
 pub(super) fn end(store: &Store, who: (&ProjectName, &InstanceName), only: Option<&str>) -> Result<()> {
     let mut notes = store.nic_notes(who.0, who.1)?;
-    if notes.devices.is_empty() {
+    if notes.devices.is_empty() || only.is_some_and(|device| !notes.devices.contains_key(device)) {
         return Ok(());
     }
     let mut host = Links::open()?;
@@ -147,6 +152,7 @@ fn remove(store: &Store, host: &mut Links, port: Port<'_>, part: &HostPart) -> R
         },
         HostPart::Address { parent: None, .. } => Ok(()),
         HostPart::Local { to, table } => local(host, *to, *table, route::remove),
+        HostPart::Function(function) => nic_function::release(host, function),
         HostPart::Vlan { name } => {
             let _lock = store.lock_allocator(Allocator::Ip)?;
             nic_vlan::release(store, host, (port.project, port.instance), name)

@@ -9,7 +9,7 @@
 use super::live::Target;
 use super::load::{self, Loaded};
 use super::network::dns::Port;
-use super::{network, nics, wiring};
+use super::{network, nic_function, nic_host, nics, wiring};
 use crate::base::names::{InstanceName, NetworkName, ProjectName};
 use crate::container::nics as runtime;
 use crate::error::{Context, Error, Result};
@@ -18,7 +18,6 @@ use crate::host::links::{Links, sysctl};
 use crate::model::diff::DeviceChanges;
 use crate::model::instance::{Device, Devices};
 use crate::model::keys::Key;
-use crate::model::keys::VOLATILE_DEVICE_HOST_NAME;
 use crate::model::keys::device::{
     device_type,
     nic::{NETWORK, VLAN},
@@ -63,8 +62,9 @@ pub(super) fn apply(target: Target<'_>, loaded: &mut Loaded, devices: &BTreeSet<
     live.check(loaded, devices, &wanted)?;
     let outcome = live.carry_out(loaded, devices, &wanted);
     for name in devices.difference(&plugged) {
-        loaded.volatile.config.remove(&VOLATILE_DEVICE_HOST_NAME.of(name));
+        nics::forget_one(&mut loaded.volatile.config, name);
     }
+    nic_function::remember(target.store, loaded)?;
     match live.has_ended()? {
         false => outcome,
         // Its monitor sees to the rest, but for what got in after it had looked.
@@ -90,7 +90,12 @@ fn wanted(store: &Store, loaded: &Loaded, devices: &BTreeSet<String>) -> Result<
     all.retain(|name, _| devices.contains(name));
     let identity = |device: &str| nics::identity(loaded, device);
     let mut nics = wiring::nics(&all, loaded.instance.kind, &identity)?;
-    nics.iter_mut().try_for_each(|nic| network::hairpin::settle(store, &loaded.expanded.devices, nic))?;
+    for nic in &mut nics {
+        network::hairpin::settle(store, &loaded.expanded.devices, nic)?;
+        let device = nic.device.clone();
+        let port = Port { project: &loaded.project, instance: &loaded.name, device: &device };
+        nic_function::name(store, port, nic)?;
+    }
     Ok(nics.into_iter().map(|nic| (nic.device.clone(), nic)).collect())
 }
 
@@ -156,7 +161,11 @@ impl<'a> Live<'a> {
     fn carry_out(&mut self, loaded: &Loaded, devices: &BTreeSet<String>, wanted: &BTreeMap<String, Nic>) -> Result<()> {
         let mut kept = BTreeSet::new();
         for device in devices {
-            let Some(old) = self.board.get(device).cloned() else { continue };
+            let Some(old) = self.board.get(device).cloned() else {
+                // It may have been broken off before it was noted.
+                nic_host::end(self.target.store, (self.target.project, self.target.name), Some(device))?;
+                continue;
+            };
             if let Some(new) = wanted.get(device)
                 && self.can_stay(&old, new)?
             {
@@ -223,7 +232,9 @@ impl<'a> Live<'a> {
     /// The link last: when it is there, it is filtered.
     fn put_in(&mut self, loaded: &Loaded, (device, options): (&str, &Device), new: &Nic) -> Result<()> {
         nics::below(self.target.store, loaded, (device, options))?;
-        let noted = runtime::noted(&mut self.host, new)?;
+        let mut new = new.clone();
+        nic_function::name(self.target.store, self.port(device), &mut new)?;
+        let noted = runtime::noted(&mut self.host, &new)?;
         let mut plugged = Plugged { filtered: network::filter::is_wanted(options)?, ..noted };
         self.board.set(plugged.clone())?;
         fault::point("live.nic.noted")?;

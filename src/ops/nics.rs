@@ -5,7 +5,7 @@
 
 use super::load::{self, Loaded};
 use super::network::{self, dns::Port};
-use super::{nic_host, nic_vlan};
+use super::{nic_function, nic_host, nic_vlan};
 use crate::base::mac;
 use crate::base::names::{InstanceName, ProjectName};
 use crate::container;
@@ -15,10 +15,10 @@ use crate::model::diff::DeviceChanges;
 use crate::model::instance::{Config, Device, Devices};
 use crate::model::keys::device::{self, nic as keys};
 use crate::model::keys::{
-    VOLATILE_DEVICE_HOST_NAME, VOLATILE_DEVICE_HWADDR, VOLATILE_DEVICE_NAME, all as all_keys, server,
+    VOLATILE_DEVICE_HOST_NAME, VOLATILE_DEVICE_HWADDR, VOLATILE_DEVICE_NAME, VOLATILE_PREFIX, all as all_keys, server,
 };
 use crate::model::network::{NetworkType, nic, random};
-use crate::model::nic::Identity;
+use crate::model::nic::{Identity, Link, Nic};
 use crate::store::Store;
 use crate::store::plugged::Board;
 use std::collections::BTreeSet;
@@ -119,12 +119,15 @@ pub(super) fn refresh(store: &Store, changes: &DeviceChanges, new: &mut Loaded) 
 }
 
 /// Settles the name on the host of the interface of a device, in the volatile configuration of `loaded`: one that has one
-/// keeps it.
+/// keeps it. That of a virtual function is not chosen, see [`lend`].
 ///
 /// # Errors
 /// As [`choose`].
 pub(super) fn name_on_host(store: &Store, loaded: &mut Loaded, name: &str) -> Result<()> {
     let Some(options) = loaded.expanded.devices.get(name) else { return Ok(()) };
+    if nictype(store, &loaded.project, options) == "sriov" {
+        return Ok(());
+    }
     let volatile = &loaded.volatile.config;
     let noted = VOLATILE_DEVICE_HOST_NAME.get_of(volatile, name);
     let address = keys::HWADDR.get(options).or(VOLATILE_DEVICE_HWADDR.get_of(volatile, name));
@@ -206,6 +209,23 @@ pub(super) fn begin(store: &Store, loaded: &Loaded) -> Result<()> {
         begun.with_context(|| format!("Failed to start device \"{name}\""))
     };
     interfaces(loaded).try_for_each(connect)
+}
+
+/// Names the virtual functions that [`begin`] has chosen, in the interfaces of a plan and in the volatile configuration of
+/// `loaded`.
+///
+/// # Errors
+/// What was noted cannot be read.
+pub(super) fn lend(store: &Store, loaded: &mut Loaded, nics: &mut [Nic]) -> Result<()> {
+    if !nics.iter().any(|nic| matches!(nic.link, Link::Function(_))) {
+        return Ok(());
+    }
+    for nic in nics {
+        let device = nic.device.clone();
+        let port = Port { project: &loaded.project, instance: &loaded.name, device: &device };
+        nic_function::name(store, port, nic)?;
+    }
+    nic_function::remember(store, loaded)
 }
 
 /// Sets up what the interface of a device needs on the host before it is made.
@@ -301,7 +321,7 @@ pub(super) fn end(store: &Store, who: (&ProjectName, &InstanceName)) -> Result<(
     let volatile = store.volatile(who.0, who.1)?.config;
     let on_host = volatile.iter().filter_map(|(key, name)| Some((VOLATILE_DEVICE_HOST_NAME.device_in(key)?, name)));
     let (mut devices, mut names): (BTreeSet<String>, BTreeSet<String>) =
-        on_host.map(|(d, n)| (d.to_string(), n.clone())).unzip();
+        on_host.filter(|(d, _)| !nic_function::has(&volatile, d)).map(|(d, n)| (d.to_string(), n.clone())).unzip();
     // One whose plugging in was broken off stands in the run file only. What cannot be read has none.
     if let Ok(board) = Board::read(&store.layout().instance_run_dir(who.0, who.1)) {
         container::nics::restore(&board)?;
@@ -344,7 +364,15 @@ pub(super) fn release(store: &Store, who: (&ProjectName, &InstanceName)) {
     }
 }
 
-/// Forgets the names on the host, once there is nothing left of them.
+/// Forgets the names on the host and what there was of virtual functions, once there is nothing left of them.
 pub(super) fn forget(volatile: &mut Config) {
-    volatile.retain(|key, _| VOLATILE_DEVICE_HOST_NAME.device_in(key).is_none());
+    volatile.retain(|key, _| VOLATILE_DEVICE_HOST_NAME.device_in(key).is_none() && !nic_function::is_about(key));
+}
+
+/// The same for one device.
+pub(super) fn forget_one(volatile: &mut Config, device: &str) {
+    let own =
+        |key: &str| key.strip_prefix(VOLATILE_PREFIX).and_then(|k| k.strip_prefix(device)?.strip_prefix('.')).is_some();
+    volatile
+        .retain(|key, _| !own(key) || (*key != VOLATILE_DEVICE_HOST_NAME.of(device) && !nic_function::is_about(key)));
 }

@@ -151,6 +151,7 @@ fn execute(
     if !plan.nics.is_empty() {
         store.save_volatile(held, &loaded.volatile)?;
         nics::begin(store, &loaded)?;
+        nics::lend(store, &mut loaded, &mut plan.nics)?;
     }
     network::nat::begin(store, &loaded)?;
     let monitor = MonitorLock::take(&plan.run_dir)?;

@@ -124,6 +124,7 @@ fn loaded_with<T>(
         .and_then(|()| confine::prepare(store, &loaded))
         .and_then(|()| fault::point("start.confined"))
         .and_then(|()| nics::begin(store, &loaded))
+        .and_then(|()| nics::lend(store, &mut loaded, &mut plan.nics))
         .and_then(|()| network::nat::begin(store, &loaded))
         .and_then(|()| fault::point("start.connected"))
         .and_then(|()| {

@@ -52,8 +52,36 @@ pub enum HostPart {
         /// Routing table.
         table: u32,
     },
+    /// A virtual function of a network card, and what it was like before.
+    Function(Function),
     /// Rules of nft named after the device, of the families inet and netdev.
     Rules,
+}
+
+/// A virtual function as it was before an instance got it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Function {
+    /// The card's interface.
+    pub card: String,
+    /// Its number on the card.
+    pub id: u32,
+    /// Name of its interface.
+    pub interface: String,
+    /// Its address on the PCI bus.
+    pub device: String,
+    /// The interface's own MAC address.
+    pub hwaddr: Option<[u8; 6]>,
+    /// The interface's MTU in bytes.
+    pub mtu: u32,
+    /// The MAC address that the card gave it; zeroes for none.
+    pub mac: [u8; 6],
+    /// Its VLAN; 0 for none.
+    pub vlan: u32,
+    /// It may send from no other address, where the card says so.
+    pub spoof_check: Option<bool>,
+    /// It may change what matters to others, where the card says so.
+    pub trusted: Option<bool>,
 }
 
 records! { NicNotes => "File of interfaces on the host", }
@@ -127,6 +155,7 @@ mod tests {
             HostPart::Vlan { name: "eth0.5".into() },
             HostPart::Address { address: "10.0.0.1".parse().expect("address"), parent: None },
             HostPart::Local { to: "fd42::1/128".parse().expect("net"), table: 254 },
+            HostPart::Function(Function { card: "eth0".into(), id: 3, spoof_check: Some(true), ..Function::default() }),
             HostPart::Rules,
         ];
         let notes = NicNotes { format: NicNotes::FORMAT, devices: [("eth0".to_string(), parts)].into() };

@@ -1,14 +1,23 @@
 # Shell functions for the scripts that boot a guest: tests/guest/{run,shell,root-tier,power-cut}. To be sourced.
 #
 #   guest_accel <folder>    how QEMU runs a guest here: `-accel … -cpu …`; the folder is that of tests/guest/build
+#   guest_card              what gives a guest a network card with virtual functions, where QEMU knows one (from 8.0 on)
 #   guest_debian <bin> [folder]    builds the images of Debian that tests import, once; kept in target/test-cache
+
+# The emulator; GUEST_QEMU names another one.
+guest_qemu=${GUEST_QEMU:-qemu-system-x86_64}
+
+guest_card() {
+    ! "$guest_qemu" -device igb,help >/dev/null 2>&1 ||
+        echo "-netdev hubport,id=card,hubid=0 -device pcie-root-port,id=rp0,slot=0 -device igb,bus=rp0,netdev=card,romfile="
+}
 
 # /dev/kvm is no proof: guests may hang on it. One that gets as far as its kernel's first words within a few seconds is.
 guest_accel() {
     local said
     if [ -w /dev/kvm ]; then
         said=$(mktemp)
-        timeout -k 1 "${GUEST_PROBE_SECONDS:-5}" qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -nographic \
+        timeout -k 1 "${GUEST_PROBE_SECONDS:-5}" "$guest_qemu" -nodefaults -no-user-config -no-reboot -nographic \
             -machine q35 -accel kvm -cpu host -m 256 -kernel "$1/vmlinuz" -append 'console=ttyS0 panic=-1' \
             -serial "file:$said" >/dev/null 2>&1 </dev/null || true
         if grep -q 'Linux version' "$said"; then

@@ -6,6 +6,7 @@
 
 pub mod address;
 mod clash;
+pub mod function;
 pub mod link;
 pub mod neighbour;
 pub mod route;
@@ -265,13 +266,5 @@ impl Link {
     /// The same to be changed.
     pub fn target(&self) -> Target {
         Target { index: self.index, name: self.name.clone() }
-    }
-}
-
-impl Device {
-    /// Can it be split into virtual functions (`sriov_totalvfs` of sysfs-bus-pci)?
-    pub fn has_virtual_functions(&self) -> bool {
-        let at = format!("/sys/bus/{}/devices/{}/sriov_totalvfs", self.bus, self.name);
-        !self.name.is_empty() && std::path::Path::new(&at).exists()
     }
 }

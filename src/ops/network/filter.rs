@@ -23,11 +23,14 @@ use std::net::IpAddr;
 const OPTIONS: [&Key; 3] =
     [&keys::SECURITY_MAC_FILTERING, &keys::SECURITY_IPV4_FILTERING, &keys::SECURITY_IPV6_FILTERING];
 
-/// Does a device have rules of its own?
+/// Does a device have rules of its own? What a virtual function may send its card checks.
 ///
 /// # Errors
 /// An option is wrong.
 pub fn is_wanted(options: &Device) -> Result<bool> {
+    if keys::NICTYPE.get(options) == Some("sriov") {
+        return Ok(false);
+    }
     OPTIONS.iter().try_fold(force::has_acls(options), |found, key| Ok(found || key.bool(options)?))
 }
 
