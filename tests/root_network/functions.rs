@@ -136,3 +136,54 @@ fn virtual_functions_run_out() {
     });
     state.finish();
 }
+
+/// Killed at any step, the next command gives the function back or has it all: the card is what it was in the end.
+#[test]
+fn a_kill_leaves_no_function_changed() {
+    let test = "a_kill_leaves_no_function_changed";
+    let Some((mut state, card, _alone)) = card(test) else { return };
+    match std::env::var_os("STAPES_FAULTS_BIN").filter(|bin| !bin.is_empty()) {
+        Some(bin) => state.bin = bin.into(),
+        None => return skip(test, "no binary with fault points (STAPES_FAULTS_BIN)"),
+    }
+    with_the_network(|| {
+        state.good(&["create", "test", "c1"]);
+        let add = format!(
+            "config device add c1 eth0 nic nictype=sriov parent={card} name=eth0 vlan=9 hwaddr=02:00:00:00:00:59 security.mac_filtering=true"
+        );
+        let add = add.as_str();
+        let plugged = [add, "start c1"];
+        let rows: [(&[&str], &str, &[&str]); 3] = [
+            (&[add], "start c1", &["nic.function", "nic.unbound", "nic.bound", "start.connected", "start.running"]),
+            (&["start c1"], add, &["nic.function", "nic.bound", "live.nic.noted", "live.nic.in"]),
+            (
+                &plugged,
+                "config device remove c1 eth0",
+                &["live.nic.out", "nic.unbound", "nic.removed", "live.nic.ended"],
+            ),
+        ];
+        let words = |text: &str| state.run(&text.split(' ').collect::<Vec<_>>());
+        for (before, verb, points) in rows {
+            for point in points {
+                for text in before {
+                    words(text).good().unwrap();
+                }
+                let args: Vec<&str> = verb.split(' ').collect();
+                let mut command = state.command(&args);
+                command.env("STAPES_FAULT", format!("kill:{point}"));
+                let out = crate::common_root::run(command, None, crate::common_root::PATIENCE);
+                assert!(out.code().is_none(), "{verb} does not pass {point}: {out}");
+                state.good(&["config", "set", "c1", "user.next=1"]);
+                let has = state.good(&["config", "show", "c1"]).contains("vlan: \"9\"");
+                let runs = state.good(&["list", "-f", "csv", "-c", "s"]).contains("RUNNING");
+                assert_eq!(told(&card, 0).contains("vlan 9"), has && runs, "{verb}, {point}: {}", told(&card, 0));
+                state.run(&["stop", "-f", "c1"]);
+                assert!(!told(&card, 0).contains("vlan 9"), "{verb}, {point}");
+                assert_eq!(functions(&card).len(), 7, "{verb}, {point}");
+                state.run(&["config", "device", "remove", "c1", "eth0"]);
+            }
+        }
+        state.good(&["delete", "c1"]);
+    });
+    state.finish();
+}
