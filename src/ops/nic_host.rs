@@ -4,7 +4,7 @@
 //! after the instance has ended, whatever its configuration says by then.
 
 use super::network::dns::Port;
-use super::network::firewall;
+use super::network::{beside, firewall};
 use super::nic_function;
 use super::nic_vlan::{self, Outcome};
 use crate::base::inet::IpNet;
@@ -69,8 +69,9 @@ pub(super) fn begin(store: &Store, port: Port<'_>, options: &Device, identity: &
     fault::point("nic.rules")
 }
 
-/// Whoever tidies up holds the same lock.
+/// Whoever tidies up holds the same lock. Those of others that somebody took away meanwhile are set again.
 fn set_rules(notes: &mut Notes<'_>, rules: &Script) -> Result<()> {
+    beside::renew(notes.store)?;
     let _lock = notes.store.lock_allocator(Allocator::Ip)?;
     notes.add(&[HostPart::Rules])?;
     fault::point("nic.ruled")?;
@@ -91,14 +92,14 @@ pub(super) fn started(store: &Store, port: Port<'_>, options: &Device, identity:
     fault::point("nic.priority")
 }
 
-/// Sets its rules again where it had some, after somebody took them away. Some network is up: nobody tidies up meanwhile.
+/// The rules that are noted of it; none for most.
 ///
 /// # Errors
-/// nft is missing or refuses.
-pub(super) fn again(store: &Store, port: Port<'_>, options: &Device, identity: &Identity) -> Result<()> {
+/// What is noted cannot be read; an option is wrong.
+pub(super) fn noted_rules(store: &Store, port: Port<'_>, options: &Device, identity: &Identity) -> Result<Script> {
     let notes = store.nic_notes(port.project, port.instance)?;
     if !notes.devices.get(port.device).is_some_and(|parts| parts.contains(&HostPart::Rules)) {
-        return Ok(());
+        return Ok(Script::default());
     }
     let (label, mut script) = (label(port)?, Script::default());
     if keys::NICTYPE.text(options) == "routed" {
@@ -107,7 +108,7 @@ pub(super) fn again(store: &Store, port: Port<'_>, options: &Device, identity: &
     if let Some(priority) = keys::LIMITS_PRIORITY.u32(options)? {
         script.append(rules::priority_up(&label, &identity.host_name, priority));
     }
-    firewall::set(store, &script)
+    Ok(script)
 }
 
 /// Takes away what the interfaces of an instance had, or that of one device; nothing left is fine.

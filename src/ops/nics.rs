@@ -19,6 +19,7 @@ use crate::model::keys::{
 };
 use crate::model::network::{NetworkType, nic, random};
 use crate::model::nic::{Identity, Link, Nic};
+use crate::network::nft::Script;
 use crate::store::Store;
 use crate::store::plugged::Board;
 use std::collections::BTreeSet;
@@ -296,17 +297,30 @@ pub(super) fn above(store: &Store, loaded: &Loaded, (name, options): (&str, &Dev
     nic_host::started(store, port, options, &identity(loaded, name)?)
 }
 
-/// Sets the rules of the host for the interfaces of an instance that runs again, after somebody took them away.
+/// The rules of the host for the single interfaces of an instance that runs: none for most.
+///
+/// # Errors
+/// As [`resolved`]; what is noted cannot be read.
+pub(super) fn noted_rules(store: &Store, loaded: &Loaded) -> Result<Script> {
+    let mut script = Script::default();
+    if store.nic_notes(&loaded.project, &loaded.name)?.devices.is_empty() {
+        return Ok(script);
+    }
+    let devices = resolved(store, loaded)?;
+    for (name, options) in interfaces(loaded).filter_map(|(name, _)| devices.get_key_value(name)) {
+        let port = Port { project: &loaded.project, instance: &loaded.name, device: name };
+        script.append(nic_host::noted_rules(store, port, options, &identity(loaded, name)?)?);
+    }
+    Ok(script)
+}
+
+/// Sets them again, after somebody took them away. Where no network is up the caller holds the allocator of addresses, as
+/// whoever tidies up does.
 ///
 /// # Errors
 /// nft is missing or refuses.
 pub(super) fn rules_again(store: &Store, loaded: &Loaded) -> Result<()> {
-    let devices = resolved(store, loaded)?;
-    for (name, options) in interfaces(loaded).filter_map(|(name, _)| devices.get_key_value(name)) {
-        let port = Port { project: &loaded.project, instance: &loaded.name, device: name };
-        nic_host::again(store, port, options, &identity(loaded, name)?)?;
-    }
-    Ok(())
+    network::firewall::set(store, &noted_rules(store, loaded)?)
 }
 
 /// Ends what the host still has of the interfaces of an instance that ended; nothing left is fine.

@@ -29,6 +29,13 @@ pub struct NicNotes {
     pub devices: BTreeMap<String, Vec<HostPart>>,
 }
 
+impl NicNotes {
+    /// Some device has rules.
+    pub fn has_rules(&self) -> bool {
+        self.devices.values().flatten().any(|part| *part == HostPart::Rules)
+    }
+}
+
 /// Something on the host that is there for an interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case", deny_unknown_fields)]

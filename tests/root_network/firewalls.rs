@@ -206,6 +206,40 @@ fn everything_is_flushed() {
     lan.finish();
 }
 
+/// The same where no network is up, and the only rules are those of single interfaces.
+#[test]
+fn everything_is_flushed_of_routed_interfaces() {
+    let Some(state) = state("everything_is_flushed_of_routed_interfaces") else { return };
+    let good = |words: &str| state.good(&words.split(' ').collect::<Vec<_>>());
+    for (name, address) in [("c1", "10.66.0.2"), ("c2", "10.66.0.3")] {
+        good(&format!("create test {name}"));
+        good(&format!("config device add {name} far nic nictype=routed ipv4.address={address} limits.priority=3"));
+        good(&format!("start {name}"));
+    }
+    let rules = || host("nft list ruleset");
+    let whole = rules();
+    assert!(["c1", "c2"].iter().all(|c| whole.contains(&format!("prert.{c}.far"))), "{whole}");
+    for (flush, mend) in [
+        ("flush ruleset", "restart -f c2"),
+        ("delete table netdev", "restart -f c2"),
+        ("flush ruleset", "config device set c2 far limits.priority=4"),
+        ("flush ruleset", "doctor --fix"),
+    ] {
+        let table = whole.lines().find_map(|l| l.strip_prefix("table netdev ")?.split(' ').next()).unwrap();
+        host(&format!("nft {flush}{}", if flush.contains("table") { format!(" {table}") } else { String::new() }));
+        assert!(!state.run(&["doctor"]).ok());
+        good(mend);
+        let now = rules();
+        for chain in ["prert.c1.far", "prert.c2.far", "netprio.c1.far", "netprio.c2.far"] {
+            assert!(now.contains(chain), "{mend}: {chain}: {now}");
+        }
+        state.doctor().unwrap();
+    }
+    good("delete -f c1 c2");
+    assert!(!rules().contains("table"), "{}", rules());
+    state.finish();
+}
+
 #[test]
 fn ufw_is_reloaded() {
     const NAME: &str = "ufw_is_reloaded";

@@ -30,10 +30,10 @@ pub(super) fn check(store: &Store, fix: bool, report: &mut Report) -> Result<()>
         }
         Err(e) => report.broken("zones", &e),
     }
-    let lost: Vec<String> = beside::lost(store)?.iter().map(ToString::to_string).collect();
+    let lost = beside::lost(store)?;
     if !lost.is_empty() {
         let message = format!(
-            "rules that networks need, or need among those of another firewall, have been taken away: {}",
+            "rules that networks or interfaces need, or need among those of another firewall, have been taken away: {}",
             lost.join(", ")
         );
         report.disagreement("firewall", message, fix, || beside::mend(store));

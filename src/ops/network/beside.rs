@@ -1,5 +1,6 @@
 //! Others change the rules of the host as well: a firewall that is reloaded forgets what was added for our bridges, and
-//! `nft flush ruleset` takes our own away. Whoever touches a network that is up sees to it that they are there.
+//! `nft flush ruleset` takes our own away. Whoever touches a network that is up, or an interface with rules of its own, sees
+//! to it that they are there.
 //!
 //! Whether anything was changed is seen without nft: the kernel counts the transactions of a network namespace
 //! ([`generation`]), and the number at which all was seen to be in place is noted. A transaction of ours moves the note
@@ -7,7 +8,7 @@
 
 use super::firewall::{self, Look};
 use super::{nat, rules};
-use crate::base::names::{NetworkName, ProjectName};
+use crate::base::names::{InstanceName, NetworkName, ProjectName};
 use crate::error::{Context, Result};
 use crate::fault;
 use crate::host::boot_id;
@@ -19,11 +20,11 @@ use crate::store::firewall::Seen;
 use crate::store::lock::Allocator;
 use crate::sys::netlink::nft::generation;
 
-/// Sees to the rules of all networks that are up, if any rule of the host has changed since the last look.
+/// Sees to the rules of all networks that are up, and of single interfaces, if any rule of the host has changed since the last look.
 ///
 /// # Errors
 /// nft is missing or refuses.
-pub(super) fn renew(store: &Store) -> Result<()> {
+pub(in crate::ops) fn renew(store: &Store) -> Result<()> {
     match current() {
         // Without nftables there are no rules that could have been taken away.
         None => Ok(()),
@@ -63,19 +64,41 @@ fn up(store: &Store) -> Result<Vec<(NetworkName, Bridge)>> {
     Ok(all)
 }
 
-/// Names of networks whose rules are not all in place, ours or those among the rules of others. None where nft is missing or
-/// may not be asked.
+/// Names of networks whose rules are not all in place, ours or those among the rules of others, and of instances of which
+/// interfaces have lost theirs. None where nft is missing or may not be asked.
 ///
 /// # Errors
 /// A note cannot be read.
-pub fn lost(store: &Store) -> Result<Vec<NetworkName>> {
+pub fn lost(store: &Store) -> Result<Vec<String>> {
     let _lock = store.lock_allocator(Allocator::Firewall)?;
-    let up = up(store)?;
-    if up.is_empty() {
+    let (up, single) = (up(store)?, single(store)?);
+    if up.is_empty() && single.is_empty() {
         return Ok(Vec::new());
     }
     let Ok(look) = Look::take(store) else { return Ok(Vec::new()) };
-    Ok(up.into_iter().filter(|(name, bridge)| !look.has(name, bridge)).map(|(name, _)| name).collect())
+    let networks = up.iter().filter(|(name, bridge)| !look.has(name, bridge)).map(|(name, _)| name.to_string());
+    let instances = single.iter().filter(|(_, rules)| !look.has_script(rules)).map(|(name, _)| name.to_string());
+    Ok(networks.chain(instances).collect())
+}
+
+/// Instances that run and whose interfaces have rules of their own, with these.
+fn single(store: &Store) -> Result<Vec<(InstanceName, Script)>> {
+    let mut all = Vec::new();
+    if !store.nic_notes_of_all()?.iter().any(|(_, notes)| notes.has_rules()) {
+        return Ok(all);
+    }
+    for (project, _) in store.projects()? {
+        for name in store.instance_names(&project)? {
+            if store.nic_notes(&project, &name)?.has_rules()
+                && load::running(store, &project, &name).is_ok_and(|r| r.is_some())
+                && let Ok(loaded) = load::load(store, &project, &name)
+                && let Ok(rules) = nics::noted_rules(store, &loaded)
+            {
+                all.push((name, rules));
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// Puts the rules of all networks that are up in place, and with those of a network that are all gone what goes with them:
@@ -99,15 +122,16 @@ pub fn mend(store: &Store) -> Result<()> {
 /// How often it is looked again because something changed meanwhile.
 const ATTEMPTS: u32 = 4;
 
-/// True if our own rules of some network were gone.
+/// True if our own rules of some network or interface were gone.
 fn put_back(store: &Store) -> Result<bool> {
     let _lock = store.lock_allocator(Allocator::Firewall)?;
-    let up = up(store)?;
+    let (up, single) = (up(store)?, single(store)?);
     let (mut flushed, mut last) = (false, Vec::new());
     for _ in 0..ATTEMPTS {
         let before = current();
         let look = Look::take(store)?;
         let missing: Vec<&(NetworkName, Bridge)> = up.iter().filter(|(name, bridge)| !look.has(name, bridge)).collect();
+        flushed |= single.iter().any(|(_, rules)| !look.has_script(rules));
         // What is not there although it was just set, as with firewalld where only its rules are, cannot be had.
         if missing.is_empty() || missing == last {
             if let Some(seen) = before.clone().filter(|_| current() == before) {
@@ -131,6 +155,8 @@ fn instances(store: &Store, project: &ProjectName) -> Result<()> {
             && let Ok(loaded) = load::load(store, project, &name)
         {
             nat::begin(store, &loaded)?;
+            // As long as a network is up nobody tidies up; whoever has come here by one has its lock, which comes later.
+            let _lock = up(store)?.is_empty().then(|| store.lock_allocator(Allocator::Ip)).transpose()?;
             nics::rules_again(store, &loaded)?;
         }
     }

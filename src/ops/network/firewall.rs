@@ -215,6 +215,11 @@ impl Look {
         self.has_own(name, bridge) && coexist::up(&self.tables, name, bridge, &self.there).is_empty()
     }
 
+    /// Is all there that this sets in our tables?
+    pub(super) fn has_script(&self, script: &Script) -> bool {
+        self.there.has_all(&self.tables, script)
+    }
+
     /// Are those there that are all ours?
     pub(super) fn has_own(&self, name: &NetworkName, bridge: &Bridge) -> bool {
         self.there.has_all(&self.tables, &network::up(name, bridge))
