@@ -11,7 +11,7 @@ use crate::base::names::{ProjectName, ZoneName};
 use crate::error::{Error, Result};
 use crate::model::view::{ZonePut, ZoneView, property};
 use crate::ops::config::{Change, change_properties, document_of};
-use crate::ops::network::zones as ops;
+use crate::ops::network::{zone_server, zones as ops};
 use crate::store::Store;
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
@@ -207,6 +207,7 @@ impl Create {
         let name = ZoneName::parse(&kv::local(&self.zone)?)?;
         let store = cx.store()?;
         ops::create(&store, &cx.project(&store)?, &name, put)?;
+        say_left_out(cx, &store, &name)?;
         cx.notice(format_args!("Network zone {name} created"))?;
         Ok(DONE)
     }
@@ -221,7 +222,19 @@ fn shown(cx: &Context, word: &str) -> Result<ZoneView> {
 fn update(cx: &Context, word: &str, edit: &mut dyn FnMut(&mut ZonePut) -> Result<()>) -> Result<()> {
     let store = cx.store()?;
     let (project, zone) = named(cx, &store, word)?;
-    ops::update(&store, &project, &zone, edit)
+    ops::update(&store, &project, &zone, edit)?;
+    say_left_out(cx, &store, &zone)
+}
+
+/// What of a zone that was written is not served, as when a peer of it is none of another zone.
+fn say_left_out(cx: &Context, store: &Store, zone: &ZoneName) -> Result<()> {
+    let about = format!("{zone}: ");
+    for text in zone_server::left_out(store)? {
+        if let Some(what) = text.strip_prefix(&about) {
+            cx.warn(format_args!("Network zone {zone} is served without all of it: {what}"));
+        }
+    }
+    Ok(())
 }
 
 fn edited(cx: &Context, word: &str) -> Outcome {

@@ -148,6 +148,16 @@ fn transfers(state: &State, world: &World) {
     assert!(!all(), "another server is no peer");
     set(&format!("peers.ns2.address={OUTSIDE}"));
     assert!(all());
+    // To dnsmasq a peer is one of all zones: one that another zone does not have may have none.
+    state.good(&["network", "zone", "create", "more.example"]);
+    assert!(!all());
+    let out = state.run(&["network", "zone", "set", "lab.example", "user.x=y"]);
+    assert!(out.ok() && out.stderr.contains("zone more.example is served beside it"), "{out}");
+    state.good(&["network", "zone", "set", "more.example", &format!("peers.other.address={OUTSIDE}")]);
+    assert!(all());
+    state.good(&["network", "zone", "set", "more.example", &format!("peers.third.address={HOST}")]);
+    assert!(all());
+    state.good(&["network", "zone", "delete", "more.example"]);
     state.good(&["network", "zone", "unset", "lab.example", "peers.ns2.address"]);
     assert!(!all());
     set("dns.nameservers=ns1.lab.example");

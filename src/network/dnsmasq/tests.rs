@@ -145,6 +145,27 @@ fn what_a_zone_cannot_hold_is_named() {
     assert_eq!(zone::config(&[], (ip("127.0.0.1"), 53), 1).left_out, Vec::<String>::new());
 }
 
+/// dnsmasq lets a peer have all zones: one that not all of them have is not let in.
+#[test]
+fn a_peer_of_one_zone_gets_no_other() {
+    let names = ["a.example", "b.example", "0.0.10.in-addr.arpa"].map(|name| ZoneName::parse(name).expect("zone"));
+    let text = |peers: [&[(&str, &str)]; 2]| {
+        let own = [options(peers[0]), options(peers[1]), options(&[])];
+        let served: Vec<Served<'_>> = names
+            .iter()
+            .zip(&own)
+            .map(|(name, options)| Served { name, options, lines: Vec::new(), subnet: None })
+            .collect();
+        let config = zone::config(&served, (ip("127.0.0.1"), 53), 1);
+        (config.text.contains("auth-peer=192.0.2.1\n"), config.left_out.iter().any(|l| l.contains("is not let in")))
+    };
+    let (peer, again) = (&[("peers.x.address", "192.0.2.1")][..], &[("peers.y.address", "192.0.2.1")][..]);
+    let with_key = &[("peers.x.address", "192.0.2.1"), ("peers.x.key", "secret")][..];
+    assert_eq!(text([peer, again]), (true, false));
+    assert_eq!(text([peer, &[]]), (false, true));
+    assert_eq!(text([peer, with_key]), (false, true));
+}
+
 /// Row CVE-2024-29018: a network without a way out has no resolver that has one.
 #[test]
 fn isolated_networks_ask_nobody() {

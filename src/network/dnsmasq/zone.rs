@@ -2,8 +2,9 @@
 //! that does nothing else and listens at the address of `core.dns_address`.
 //!
 //! What it can: SOA and NS, A and AAAA, reverse zones made from the addresses of the forward zones served beside them, CNAME,
-//! MX, SRV, TXT, CAA, wildcards, and transfers (AXFR) to peers known by address. It gives all answers one TTL, so that is the
-//! smallest asked for: nothing is kept longer than its record says. A wildcard it knows as an alias only, so what stands under
+//! MX, SRV, TXT, CAA, wildcards, and transfers (AXFR) to peers known by address. To dnsmasq a peer is one of all forward zones, so
+//! one is let in if all of them have it. It gives all answers one TTL, so that is the smallest asked for: nothing is kept longer
+//! than its record says. A wildcard it knows as an alias only, so what stands under
 //! one is put under a name beside it ([`WILDCARD`]). What it cannot is refused when it is written ([`check`], [`check_zone`]) and, for
 //! records from before, said in [`Config::left_out`]: NS records of users, whether of the zone itself or to delegate what is
 //! below it, PTR records of users, and TSIG keys; a peer with a key is not allowed in rather than let in without one. For
@@ -116,6 +117,11 @@ fn nameservers(options: &Options) -> Vec<String> {
     keys::NAMESERVERS.list(options).into_iter().map(|n| n.trim_end_matches('.').to_string()).collect()
 }
 
+/// Has a zone this address as a peer, known by it alone?
+fn has_peer(zone: &Served<'_>, address: &str) -> bool {
+    keys::peers(zone.options).into_iter().any(|(_, own, with_key)| own == address && !with_key)
+}
+
 /// A TXT or CAA text in double quotes, in which dnsmasq knows the backslash.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
@@ -154,10 +160,17 @@ impl Config {
             (_, Some(_)) => {}
         }
         for (peer, address, with_key) in keys::peers(zone.options) {
-            if with_key {
-                self.left_out.push(format!("{}: peer {peer} has a TSIG key", zone.name));
-            } else {
-                let _ = writeln!(self.text, "auth-peer={address}");
+            // A peer may have all that is served. Reverse zones are no zones to dnsmasq: nobody gets those.
+            let without = all.iter().find(|z| kind(z.name) == ZoneKind::Forward && !has_peer(z, address));
+            match without {
+                _ if with_key => self.left_out.push(format!("{}: peer {peer} has a TSIG key", zone.name)),
+                Some(other) if kind(zone.name) == ZoneKind::Forward => self.left_out.push(format!(
+                    "{}: peer {peer} ({address}) is not let in, because zone {} is served beside it and does not have it as \
+                     a peer",
+                    zone.name, other.name
+                )),
+                Some(_) => {}
+                None => drop(writeln!(self.text, "auth-peer={address}")),
             }
         }
         for line in &zone.lines {

@@ -1,6 +1,6 @@
 //! Networks: records that cannot be read, what runs of one that is not there, a dnsmasq that died.
 
-use super::Report;
+use super::{Level, Report};
 use crate::base::names::{NetworkName, ProjectName};
 use crate::error::Result;
 use crate::ops::network::{beside, dns, up, zone_server};
@@ -23,7 +23,11 @@ pub(super) fn check(store: &Store, fix: bool, report: &mut Report) -> Result<()>
         }
     }
     match zone_server::is_stale(store) {
-        Ok(false) => {}
+        Ok(false) => {
+            for text in zone_server::left_out(store)? {
+                report.add("zones", Level::Warning, format!("not served: {text}"), "");
+            }
+        }
         Ok(true) => {
             let message = "what the DNS server of zones says is not what the records say, or it has died";
             report.disagreement("zones", message, fix, || zone_server::renew(store).map(drop));

@@ -114,6 +114,16 @@ pub fn is_stale(store: &Store) -> Result<bool> {
     Ok(!runs || zone::config(&served, listen, serial(&told).unwrap_or(0)).text != told)
 }
 
+/// What of the records is not served, in words.
+///
+/// # Errors
+/// A record is damaged.
+pub fn left_out(store: &Store) -> Result<Vec<String>> {
+    let Some((listen, wanted)) = wanted(store)? else { return Ok(Vec::new()) };
+    let served: Vec<Served<'_>> = wanted.iter().map(Owned::served).collect();
+    Ok(zone::config(&served, listen, 0).left_out)
+}
+
 /// A zone as it is to be served.
 struct Owned {
     name: ZoneName,
