@@ -93,17 +93,18 @@ pub fn list(store: &Store, projects: &[ProjectName], filters: &[Filter], mut nee
         };
         rows.extend(parallel::map(records, row).into_iter().flatten());
     }
-    interfaces(&mut rows);
+    // Columns have addresses only; objects have all, and volatile keys.
+    interfaces(&mut rows, needs.volatile);
     rows.retain(|row| late.iter().all(|f| f.passes(row)));
     Ok(rows)
 }
 
 /// The interfaces of all that run and are measured, together.
-fn interfaces(rows: &mut [Row]) {
+fn interfaces(rows: &mut [Row], whole: bool) {
     let running = rows.iter_mut().filter_map(|row| row.state.as_mut()).filter(|state| state.pid > 0);
     let mut running: Vec<&mut InstanceState> = running.collect();
     let pids: Vec<i32> = running.iter().map(|state| i32::try_from(state.pid).unwrap_or_default()).collect();
-    for (state, found) in running.iter_mut().zip(state_net::all(&pids)) {
+    for (state, found) in running.iter_mut().zip(state_net::all(&pids, whole)) {
         state.network = GoMap(Some(found));
     }
 }

@@ -14,20 +14,21 @@ use std::os::fd::OwnedFd;
 
 type Interfaces = BTreeMap<String, NetworkState>;
 
-/// The interfaces of the network namespace of process `pid`; empty if it has ended.
+/// The interfaces of the network namespace of process `pid`, with their addresses alone; empty if it has ended.
 pub fn interfaces(pid: i32) -> Interfaces {
     let spaces: Vec<_> = ns::open(pid, "net").into_iter().collect();
-    visit(&spaces).pop().unwrap_or_default()
+    visit(&spaces, false).pop().unwrap_or_default()
 }
 
-/// Those of many processes, in order: a thread for each processor goes through their namespaces.
-pub fn all(pids: &[i32]) -> Vec<Interfaces> {
+/// Those of many processes, in order: a thread for each processor goes through their namespaces. `whole`: also their counters
+/// and names on the host, which take as long as all the rest.
+pub fn all(pids: &[i32], whole: bool) -> Vec<Interfaces> {
     let mut all = vec![Interfaces::new(); pids.len()];
     let spaces = pids.iter().enumerate().filter_map(|(at, pid)| Some((at, ns::open(*pid, "net").ok()?)));
     let (places, spaces): (Vec<usize>, Vec<OwnedFd>) = spaces.unzip();
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     let chunks = spaces.chunks(spaces.len().div_ceil(threads).max(1)).collect();
-    let found = parallel::each(chunks, threads, visit);
+    let found = parallel::each(chunks, threads, |spaces| visit(spaces, whole));
     for (at, found) in places.into_iter().zip(found.into_iter().flatten()) {
         all[at] = found;
     }
@@ -35,25 +36,25 @@ pub fn all(pids: &[i32]) -> Vec<Interfaces> {
 }
 
 /// One for each namespace: empty if it cannot be read.
-fn visit(spaces: &[OwnedFd]) -> Vec<Interfaces> {
-    let mut outside = None;
-    let Ok(all) = ns::inside_each_net(spaces, read) else { return vec![Interfaces::new(); spaces.len()] };
+fn visit(spaces: &[OwnedFd], whole: bool) -> Vec<Interfaces> {
+    let mut outside = whole.then_some(None);
+    let Ok(all) = ns::inside_each_net(spaces, || read(whole)) else { return vec![Interfaces::new(); spaces.len()] };
     let found = all.into_iter().map(|found| found.map_err(Error::from).flatten());
-    found.map(|f| f.map_or_else(|_| Interfaces::new(), |(l, a)| describe(&l, &a, &mut outside))).collect()
+    found.map(|f| f.map_or_else(|_| Interfaces::new(), |(l, a)| describe(&l, &a, outside.as_mut()))).collect()
 }
 
 /// Where the thread is.
-fn read() -> Result<(Vec<Link>, Vec<Address>)> {
-    let mut links = Links::open()?;
-    Ok((links.list()?, links.addresses()?))
+fn read(whole: bool) -> Result<(Vec<Link>, Vec<Address>)> {
+    let mut links = Links::open_for_lists()?;
+    Ok((if whole { links.list()? } else { links.list_uncounted()? }, links.addresses()?))
 }
 
-fn describe(links: &[Link], addresses: &[Address], outside: &mut Option<Links>) -> Interfaces {
+fn describe(links: &[Link], addresses: &[Address], mut outside: Option<&mut Option<Links>>) -> Interfaces {
     let one = |link: &Link| {
         let mine = addresses.iter().filter(|a| a.index == link.index).map(address);
         let mut state = state(link);
         state.addresses.0.extend(mine);
-        state.host_name = other_end(link, outside).unwrap_or_default();
+        state.host_name = outside.as_mut().and_then(|outside| other_end(link, outside)).unwrap_or_default();
         (link.name.clone(), state)
     };
     links.iter().map(one).collect()

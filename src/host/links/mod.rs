@@ -56,6 +56,14 @@ impl Links {
         Ok(Self { socket: Socket::route().context("Failed to open a netlink socket")? })
     }
 
+    /// That of the calling thread's namespace, for whole lists only: cheaper.
+    ///
+    /// # Errors
+    /// As socket(2).
+    pub fn open_for_lists() -> Result<Self> {
+        Ok(Self { socket: Socket::plain().context("Failed to open a netlink socket")? })
+    }
+
     /// That of the network namespace `net`; the caller stays where it is.
     ///
     /// # Errors
@@ -162,6 +170,14 @@ impl Links {
     /// The kernel refuses.
     pub fn list(&mut self) -> Result<Vec<Link>> {
         self.dump(&RouteNetlinkMessage::GetLink(LinkMessage::default()), "interfaces", Link::parse)
+    }
+
+    /// The same without their counters, which the kernel takes some time to add up.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn list_uncounted(&mut self) -> Result<Vec<Link>> {
+        self.list_with(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]))
     }
 
     /// The ports of the bridge, bond or VRF with this number.

@@ -104,10 +104,19 @@ impl Socket {
     /// # Errors
     /// As socket(2).
     pub fn route() -> Result<Self> {
+        let socket = Self::plain()?;
+        io("setsockopt", socket.inner.set_netlink_get_strict_chk(true))?;
+        io("setsockopt", socket.inner.set_ext_ack(true))?;
+        io("setsockopt", socket.inner.set_cap_ack(true))?;
+        Ok(socket)
+    }
+
+    /// The same for nothing but whole lists: there is nothing to be checked or said, and many such sockets are opened.
+    ///
+    /// # Errors
+    /// As socket(2).
+    pub fn plain() -> Result<Self> {
         let inner = io("socket", netlink_sys::Socket::new(netlink_sys::protocols::NETLINK_ROUTE))?;
-        io("setsockopt", inner.set_netlink_get_strict_chk(true))?;
-        io("setsockopt", inner.set_ext_ack(true))?;
-        io("setsockopt", inner.set_cap_ack(true))?;
         Ok(Self { inner, sequence: 0, buffer: vec![0; BUFFER] })
     }
 
