@@ -15,8 +15,15 @@ use std::process::{Command, Stdio};
 fn build(image: &Image, alias: &str) -> stapes::error::Result<Imported> {
     let recipe = bootstrap::parse(alias)?;
     let host = Host::default();
-    let build =
-        Build { recipe: &recipe, mirror: None, keyring: None, packages: &[], now: Timestamp::now(), runner: &host };
+    let build = Build {
+        recipe: &recipe,
+        vm: false,
+        mirror: None,
+        keyring: None,
+        packages: &[],
+        now: Timestamp::now(),
+        runner: &host,
+    };
     let (blob, root) = (image.path().join("blob"), image.path().join("blob.rootfs"));
     let dest = Dest { blob: &blob, blob_rootfs: &root, staging: &image.staging() };
     let mut lines = 0;

@@ -16,7 +16,9 @@ use std::path::PathBuf;
 /// Launching from bootstrap: builds as well, without further packages and from the usual mirror.
 #[derive(Debug, Args)]
 #[command(after_help = "stapes image build bootstrap:debian/12 --alias web --package nginx --package curl
-    Build Debian 12 with two more packages")]
+    Build Debian 12 with two more packages
+stapes image build bootstrap:debian/12 --vm --alias machine
+    Build the disk of a virtual machine")]
 pub struct Build {
     /// What to build
     #[arg(value_name = "image", add = ArgValueCompleter::new(complete::images))]
@@ -39,6 +41,9 @@ pub struct Build {
     /// If the image alias already exists, delete and create a new one
     #[arg(long)]
     pub reuse: bool,
+    /// Build an image of a virtual machine
+    #[arg(long)]
+    pub vm: bool,
 }
 
 impl Build {
@@ -53,6 +58,7 @@ impl Build {
         }
         let request = BuildRequest {
             alias: wanted.name,
+            vm: self.vm,
             mirror: self.mirror,
             keyring: self.keyring.map(std::path::absolute).transpose().context("Failed finding the keyring")?,
             packages: self.package,

@@ -95,7 +95,15 @@ pub fn cached_or_built(
     }
     let source = ImageSource { server: BOOTSTRAP.into(), protocol: BOOTSTRAP.into(), alias: name };
     let wanted = Wanted { source: Some(source), cached: true, ..Wanted::default() };
-    let build = Build { recipe: &recipe, mirror: None, keyring: None, packages: &[], now: time::now(), runner: tools };
+    let build = Build {
+        recipe: &recipe,
+        vm: false,
+        mirror: None,
+        keyring: None,
+        packages: &[],
+        now: time::now(),
+        runner: tools,
+    };
     bring(store, &pool, &build, &wanted, on_progress)
 }
 
@@ -104,6 +112,8 @@ pub fn cached_or_built(
 pub struct BuildRequest {
     /// Alias of `bootstrap:`.
     pub alias: String,
+    /// A virtual machine's image.
+    pub vm: bool,
     /// Where packages come from; none leaves it to the tool.
     pub mirror: Option<String>,
     /// File with the keys of that place (absolute path); none leaves it to the tool.
@@ -134,7 +144,7 @@ pub fn build(
     let wanted = Wanted { aliases: request.aliases.clone(), public: request.public, ..Wanted::default() };
     let (mirror, packages) = (request.mirror.as_deref(), &request.packages[..]);
     let keyring = request.keyring.as_deref();
-    let build = Build { recipe: &recipe, mirror, keyring, packages, now: time::now(), runner: tools };
+    let build = Build { recipe: &recipe, vm: request.vm, mirror, keyring, packages, now: time::now(), runner: tools };
     let replaced = if request.reuse { superseded(store, &wanted.aliases)? } else { Vec::new() };
     let fingerprint = bring(store, &pool, &build, &wanted, on_progress)?;
     drop(held);
@@ -168,13 +178,17 @@ pub(super) fn delete_others(store: &Store, old: &[Fingerprint], new: &Fingerprin
 /// The images cannot be read.
 pub fn offered(store: &Store) -> Result<Vec<(String, Result<ImageView>)>> {
     let mut all = Vec::new();
-    for (alias, description) in bootstrap::list() {
-        let mut view = match image::cached(store, (BOOTSTRAP, BOOTSTRAP), &alias, InstanceType::Container)? {
+    let offered = bootstrap::list().into_iter().flat_map(|(alias, description)| {
+        let kinds = bootstrap::kinds(&alias).iter();
+        kinds.map(move |kind| (alias.clone(), description.clone(), *kind))
+    });
+    for (alias, description, kind) in offered {
+        let mut view = match image::cached(store, (BOOTSTRAP, BOOTSTRAP), &alias, kind)? {
             Some(fingerprint) => image::view(store, &fingerprint)?,
             None => ImageView { architecture: std::env::consts::ARCH.to_string(), ..ImageView::default() },
         };
         view.aliases = vec![ImageAliasView { name: alias.clone(), description: String::new() }];
-        view.kind = InstanceType::Container.as_str().to_string();
+        view.kind = kind.as_str().to_string();
         view.put.public = true;
         view.put.properties.entry("description".to_string()).or_insert(description);
         all.push((alias, Ok(view)));

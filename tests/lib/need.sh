@@ -83,6 +83,16 @@ need_for_networks() {
     fi
 }
 
+# What builds images of virtual machines, and boots them.
+need_for_machines() {
+    need dosfstools mkfs.vfat
+    need mtools mcopy
+    need e2fsprogs mke2fs
+    need qemu-utils qemu-img
+    need qemu-system-x86 qemu-system-x86_64
+    need ovmf /usr/share/OVMF/OVMF_CODE_4M.fd
+}
+
 # What builds and boots the guest.
 need_for_guest() {
     need mmdebstrap mmdebstrap

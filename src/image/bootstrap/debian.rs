@@ -1,11 +1,12 @@
-//! Debian and Ubuntu: mmdebstrap (or debootstrap) installs packages into the rootfs, then a few files make it a container's.
+//! Debian and Ubuntu: mmdebstrap (or debootstrap) installs packages into the rootfs, then a few files make it a container's (or, with
+//! [`machine`], a virtual machine's).
 //!
 //! What is set up: systemd as init, DHCP on `eth0` by systemd-networkd, names by systemd-resolved, a login prompt on the console (systemd's own
 //! generator), a locked root password, no machine id, no host name, no package lists. Units that want hardware or
 //! rights a container has not are masked, so that a boot ends without a failed unit.
 
 use super::tree::Tree;
-use super::{Build, Recipe, System, Variant};
+use super::{Build, System, Variant, machine};
 use crate::error::{Context, Error, Result};
 use crate::host::command::{Cmd, Program, Stream};
 use crate::image::{OnProgress, Progress};
@@ -40,6 +41,9 @@ const MASKED: &[&str] = &[
     "systemd-remount-fs.service",
 ];
 
+/// It would ask at the first boot's console.
+const MASKED_IN_MACHINES: &[&str] = &["systemd-firstboot.service"];
+
 const NETWORK: &[u8] =
     b"[Match]\nName=eth0\n\n[Network]\nDHCP=true\n\n[DHCPv4]\nUseDomains=true\nClientIdentifier=mac\n";
 
@@ -57,7 +61,7 @@ fn keyring(system: System) -> ([&'static str; 2], &'static str) {
     }
 }
 
-fn packages(build: &Build<'_>) -> String {
+fn packages(build: &Build<'_>) -> Result<String> {
     let recipe = build.recipe;
     let mut all: Vec<&str> = BASE.to_vec();
     if recipe.resolved_package {
@@ -69,8 +73,9 @@ fn packages(build: &Build<'_>) -> String {
     if recipe.variant == Variant::Cloud {
         all.push("cloud-init");
     }
-    all.extend(build.packages.iter().map(String::as_str));
-    all.join(",")
+    let own = if build.vm { machine::packages(build)? } else { Vec::new() };
+    all.extend(own.iter().chain(build.packages).map(String::as_str));
+    Ok(all.join(","))
 }
 
 /// Ubuntu keeps a part of what belongs to a system container in universe, and its own images have that.
@@ -137,7 +142,7 @@ impl Drop for Scratch {
 
 fn command(build: &Build<'_>, target: &Path) -> Result<Cmd> {
     let suite = &build.recipe.release;
-    let what = [format!("--include={}", packages(build)), components(build.recipe.system).to_string()];
+    let what = [format!("--include={}", packages(build)?), components(build.recipe.system).to_string()];
     let keyring = build.keyring.map(|k| format!("--keyring={}", k.display()));
     let mut cmd = match build.runner.find(MMDEBSTRAP) {
         Ok(_) => Cmd::new(MMDEBSTRAP)
@@ -205,13 +210,15 @@ impl Said {
     }
 }
 
-/// Makes the installed system a container's.
-pub fn finish(recipe: &Recipe, rootfs: &OwnedFd) -> Result<()> {
+/// Makes the installed system a container's, or leaves it with what it has in common with a machine's.
+pub fn finish(build: &Build<'_>, rootfs: &OwnedFd) -> Result<()> {
     let tree = Tree(rootfs);
-    units(&tree)?;
-    tree.file("etc/systemd/network/eth0.network", NETWORK, 0o644)?;
+    units(&tree, if build.vm { MASKED_IN_MACHINES } else { MASKED })?;
+    if !build.vm {
+        tree.file("etc/systemd/network/eth0.network", NETWORK, 0o644)?;
+        tree.file("etc/fstab", b"", 0o644)?;
+    }
     tree.symlink("etc/resolv.conf", "/run/systemd/resolve/stub-resolv.conf")?;
-    tree.file("etc/fstab", b"", 0o644)?;
     // Filled by systemd at the first boot; templates write name and hosts.
     tree.file("etc/machine-id", b"", 0o444)?;
     tree.symlink("var/lib/dbus/machine-id", "/etc/machine-id")?;
@@ -227,13 +234,13 @@ pub fn finish(recipe: &Recipe, rootfs: &OwnedFd) -> Result<()> {
     }
     tree.dir("var/lib/apt/lists/partial", 0o755)?;
     tree.dir("var/cache/apt/archives/partial", 0o755)?;
-    if recipe.variant == Variant::Cloud {
+    if build.recipe.variant == Variant::Cloud {
         tree.remove("etc/systemd/network/eth0.network")?;
     }
     Ok(())
 }
 
-fn units(tree: &Tree<'_>) -> Result<()> {
+fn units(tree: &Tree<'_>, masked: &[&str]) -> Result<()> {
     let units = if tree.exists("usr/lib/systemd/system/systemd-networkd.service") { "/usr/lib" } else { "/lib" };
     let etc = "etc/systemd/system";
     for (link, unit) in [
@@ -247,7 +254,7 @@ fn units(tree: &Tree<'_>) -> Result<()> {
             tree.symlink(&format!("{etc}/{link}"), &format!("{units}/systemd/system/{unit}"))?;
         }
     }
-    for unit in MASKED {
+    for unit in masked {
         tree.symlink(&format!("{etc}/{unit}"), "/dev/null")?;
     }
     // Packages enable it; without an interface it would wait for two minutes and fail.
@@ -261,13 +268,13 @@ mod tests {
     use crate::host::command::{Answer, Fake};
     use jiff::Timestamp;
 
-    fn args(tools: &[&'static str], alias: &str, mirror: Option<&str>) -> (String, String) {
+    fn args(tools: &[&'static str], alias: &str, mirror: Option<&str>, vm: bool) -> (String, String) {
         let keyring = alias.starts_with("ubuntu").then(|| Path::new("/keys.gpg"));
         let recipe = super::super::parse(alias).expect("recipe");
         let fake = Fake::new(tools, |_| Answer::default());
         let extra = ["vim".to_string()];
         let build =
-            Build { recipe: &recipe, mirror, keyring, packages: &extra, now: Timestamp::UNIX_EPOCH, runner: &fake };
+            Build { recipe: &recipe, vm, mirror, keyring, packages: &extra, now: Timestamp::UNIX_EPOCH, runner: &fake };
         let cmd = command(&build, Path::new("/t")).expect("a tool");
         let args: Vec<_> = cmd.args.iter().map(|a| a.to_string_lossy().into_owned()).collect();
         (cmd.program.name.to_string(), args.join(" "))
@@ -275,18 +282,23 @@ mod tests {
 
     #[test]
     fn tools_and_arguments() {
-        let (tool, line) = args(&["mmdebstrap", "debootstrap"], "debian/12/minimal", None);
+        let (tool, line) = args(&["mmdebstrap", "debootstrap"], "debian/12/minimal", None, false);
         assert_eq!(tool, "mmdebstrap");
         let include = "--include=systemd-sysv,dbus,libpam-systemd,iproute2,netbase,udev,systemd-resolved,vim --components=main bookworm /t";
         assert!(line.ends_with(include), "{line}");
-        let (tool, line) = args(&["debootstrap"], "ubuntu/22.04", Some("http://m/ubuntu"));
+        let (tool, line) = args(&["debootstrap"], "ubuntu/22.04", Some("http://m/ubuntu"), false);
         assert_eq!(tool, "debootstrap");
         assert!(
             line.starts_with("--variant=minbase --keyring=/keys.gpg --include=systemd-sysv,")
                 && line.ends_with("--components=main,universe jammy /t http://m/ubuntu")
         );
         assert!(!line.contains("systemd-resolved"));
-        assert!(args(&["mmdebstrap"], "debian/13/cloud", None).1.contains("cloud-init"));
+        assert!(args(&["mmdebstrap"], "debian/13/cloud", None, false).1.contains("cloud-init"));
+        if cfg!(target_arch = "x86_64") {
+            let line = args(&["mmdebstrap"], "debian/13", None, true).1;
+            assert!(line.contains(",linux-image-amd64,grub-efi-amd64,") && line.contains(",systemd-repart,"), "{line}");
+            assert!(args(&["mmdebstrap"], "ubuntu/24.04", None, true).1.contains(",linux-image-virtual,"));
+        }
     }
 
     #[test]
@@ -295,6 +307,7 @@ mod tests {
         let fake = Fake::new(&[], |_| Answer::default());
         let build = Build {
             recipe: &recipe,
+            vm: false,
             mirror: None,
             keyring: None,
             packages: &[],

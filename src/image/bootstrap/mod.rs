@@ -2,11 +2,13 @@
 //! host's own static binary.
 //!
 //! Called by `ops` as another source of images. The result is a split image: a metadata archive and a rootfs archive, with the
-//! unpacked tree in the staging directory at the same time. No mirror is named here: the tools have their own, or the user gives one.
+//! unpacked tree in the staging directory at the same time; or, of a virtual machine, a metadata archive and a disk. No mirror is named here: the tools have their own, or the user gives one.
 //! The tree is made ready through `sys::path` beneath its root; no command of ours runs in it.
 
 mod busybox;
 mod debian;
+mod gpt;
+mod machine;
 mod recipe;
 mod tree;
 
@@ -15,7 +17,7 @@ pub use recipe::{Recipe, System, Variant, list, parse};
 use super::compress::{Algorithm, Encoder};
 use super::decompress::Format;
 use super::export::Exporter;
-use super::hash::{Fingerprint, HashingFile, create_blob};
+use super::hash::{Fingerprint, HashingFile, Tee, create_blob};
 use super::import::{Dest, Imported};
 use super::metadata::{self, Metadata, Template};
 use super::unpack::Stats;
@@ -26,16 +28,23 @@ use crate::host::command::Runner;
 use crate::model::instance::InstanceType;
 use crate::sys::path::{self, Links, Owner};
 use jiff::Timestamp;
+use sha2::Sha256;
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
+use uuid::Uuid;
 
 /// What is to be built and with what.
 #[derive(Clone, Copy)]
 pub struct Build<'a> {
     /// The system.
     pub recipe: &'a Recipe,
+    /// A virtual machine's image.
+    pub vm: bool,
     /// Where packages come from; the tool's own choice if `None`.
     pub mirror: Option<&'a str>,
     /// Keys that the packages' index is checked with (absolute path); the system's own file if `None`.
@@ -51,6 +60,14 @@ pub struct Build<'a> {
 impl std::fmt::Debug for Build<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Build").field("recipe", &self.recipe).field("mirror", &self.mirror).finish_non_exhaustive()
+    }
+}
+
+/// Which images can be made of an alias.
+pub fn kinds(alias: &str) -> &'static [InstanceType] {
+    match alias {
+        "busybox" => &[InstanceType::Container],
+        _ => &[InstanceType::Container, InstanceType::VirtualMachine],
     }
 }
 
@@ -78,14 +95,23 @@ pub fn build(build: &Build<'_>, dest: Dest<'_>, on_progress: OnProgress<'_>) -> 
         System::Busybox => busybox::install(build, &rootfs).with_context(context)?,
         System::Debian | System::Ubuntu => {
             debian::install(build, &dest.staging.join("rootfs"), on_progress).with_context(context)?;
-            debian::finish(build.recipe, &rootfs).with_context(context)?;
+            debian::finish(build, &rootfs).with_context(context)?;
         }
+    }
+    let root = Uuid::new_v4();
+    if build.vm {
+        machine::finish(&rootfs, root).with_context(context)?;
     }
     fault::point("image.unpacked")?;
     on_progress(Progress::Step("Packing image"))?;
     let metadata = stamp.metadata(build.recipe);
     write_metadata(&staging, &metadata)?;
-    let imported = pack(&staging, dest, metadata, &stamp)?;
+    let first = pack_metadata(&staging, dest, &metadata, &stamp)?;
+    let disk = build.vm.then(|| machine::disk(build, &staging, dest, root)).transpose().with_context(context)?;
+    let imported = match disk {
+        Some(size) => take_disk(dest, metadata, first, size)?,
+        None => pack(&staging, dest, metadata, first)?,
+    };
     metadata::check_layout(staging.as_fd())?;
     fault::point("image.verified")?;
     Ok(imported)
@@ -111,6 +137,7 @@ fn check(build: &Build<'_>) -> Result<()> {
         }
     }
     match rustix::process::geteuid().is_root() {
+        true if build.vm => machine::check(build),
         true => Ok(()),
         false => Err(Error::unsupported("Building images needs root")),
     }
@@ -202,8 +229,8 @@ impl Stamp {
     }
 }
 
-/// Writes the two files of the split image from the staging directory.
-fn pack(staging: &OwnedFd, dest: Dest<'_>, metadata: Metadata, stamp: &Stamp) -> Result<Imported> {
+/// Writes the first file of the image from the staging directory.
+fn pack_metadata(staging: &OwnedFd, dest: Dest<'_>, metadata: &Metadata, stamp: &Stamp) -> Result<HashingFile> {
     let sink = HashingFile::new(create_blob(dest.blob)?);
     let mut meta = Exporter::new(Encoder::new(sink, Algorithm::Xz)?);
     let templates = path::open_dir(staging.as_fd(), "templates".as_ref(), Links::Refuse)?;
@@ -212,7 +239,11 @@ fn pack(staging: &OwnedFd, dest: Dest<'_>, metadata: Metadata, stamp: &Stamp) ->
     let first = meta.finish()?.finish()?;
     first.file.sync_all().context("Failed writing the image")?;
     fault::point("image.metadata")?;
+    Ok(first)
+}
 
+/// Writes the second file from the staging directory; `first`: what hashed the first.
+fn pack(staging: &OwnedFd, dest: Dest<'_>, metadata: Metadata, first: HashingFile) -> Result<Imported> {
     let sink = HashingFile { file: create_blob(dest.blob_rootfs)?, ..first };
     let mut root = Exporter::new(Encoder::new(io::BufWriter::with_capacity(1 << 20, sink), Algorithm::Zstd)?);
     let rootfs = path::open_dir(staging.as_fd(), "rootfs".as_ref(), Links::Refuse)?;
@@ -220,21 +251,38 @@ fn pack(staging: &OwnedFd, dest: Dest<'_>, metadata: Metadata, stamp: &Stamp) ->
     let stats = Stats { entries: root.entries(), bytes: root.bytes(), ..Stats::default() };
     let second = root.finish()?.finish()?.into_inner().map_err(|e| Error::from(e.into_error()))?;
     second.file.sync_all().context("Failed writing the image")?;
-    let fingerprint = Fingerprint::of(second.hasher);
+    Ok(Imported { stats, ..imported(metadata, second.hasher, second.count, Format::Zstd) })
+}
+
+/// The second file is the disk that is there already, for `size` bytes.
+fn take_disk(dest: Dest<'_>, metadata: Metadata, first: HashingFile, size: u64) -> Result<Imported> {
+    let mut how = std::fs::OpenOptions::new();
+    let file = how.read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(dest.blob_rootfs);
+    let file = file.context("Failed reading the disk")?;
+    let mut sum = Tee::new(&file, first.hasher, None, Arc::default());
+    let count = io::copy(&mut sum, &mut io::sink()).context("Failed reading the disk")?;
+    file.set_permissions(Permissions::from_mode(0o600)).context("Failed writing the image")?;
+    file.sync_all().context("Failed writing the image")?;
+    let stats = Stats { entries: 1, bytes: size, ..Stats::default() };
+    let whole = imported(metadata, sum.finish()?, first.count + count, Format::Qcow2);
+    Ok(Imported { kind: InstanceType::VirtualMachine, stats, ..whole })
+}
+
+fn imported(metadata: Metadata, sum: Sha256, size: u64, rootfs: Format) -> Imported {
     let filename =
         format!("{}{}", metadata.properties.get("name").map_or("image", String::as_str), Format::Xz.extension());
-    Ok(Imported {
-        fingerprint,
+    Imported {
+        fingerprint: Fingerprint::of(sum),
         content: None,
         kind: InstanceType::Container,
         metadata,
         split: true,
-        size: second.count,
+        size,
         filename: filename.replace(':', ""),
         format: Format::Xz,
-        rootfs_format: Some(Format::Zstd),
-        stats,
-    })
+        rootfs_format: Some(rootfs),
+        stats: Stats::default(),
+    }
 }
 
 #[cfg(test)]
@@ -250,6 +298,7 @@ mod tests {
             let packages = [package.to_string()];
             let build = Build {
                 recipe: &recipe,
+                vm: false,
                 mirror,
                 keyring: None,
                 packages: &packages,
@@ -290,7 +339,8 @@ mod tests {
         let recipe = parse("debian/bookworm").expect("recipe");
         let fake = Fake::new(&[], |_| unreachable!("nothing may run"));
         let now = Timestamp::from_second(1_700_000_000).expect("date");
-        let build = Build { recipe: &recipe, mirror: None, keyring: None, packages: &[], now, runner: &fake };
+        let build =
+            Build { recipe: &recipe, vm: false, mirror: None, keyring: None, packages: &[], now, runner: &fake };
         let mut stamp = Stamp::new(&build).expect("stamp");
         stamp.architecture = "x86_64";
         let m = stamp.metadata(&recipe);

@@ -59,6 +59,8 @@ pub struct Recipe {
     pub variant: Variant,
     /// systemd-resolved is a package of its own (Debian 12, Ubuntu 24.04 and later).
     pub resolved_package: bool,
+    /// So is systemd-repart (Debian 13, Ubuntu 25.04 and later).
+    pub repart_package: bool,
 }
 
 impl Recipe {
@@ -72,24 +74,24 @@ impl Recipe {
     }
 }
 
-/// Code name, number, systemd-resolved apart.
-type Release = (&'static str, &'static str, bool);
+/// Code name, number, systemd-resolved and systemd-repart apart.
+type Release = (&'static str, &'static str, [bool; 2]);
 
 const DEBIAN: &[Release] = &[
-    ("bullseye", "11", false),
-    ("bookworm", "12", true),
-    ("trixie", "13", true),
-    ("forky", "14", true),
-    ("sid", "sid", true),
+    ("bullseye", "11", [false, false]),
+    ("bookworm", "12", [true, false]),
+    ("trixie", "13", [true, true]),
+    ("forky", "14", [true, true]),
+    ("sid", "sid", [true, true]),
 ];
 
 const UBUNTU: &[Release] = &[
-    ("focal", "20.04", false),
-    ("jammy", "22.04", false),
-    ("noble", "24.04", true),
-    ("plucky", "25.04", true),
-    ("questing", "25.10", true),
-    ("resolute", "26.04", true),
+    ("focal", "20.04", [false, false]),
+    ("jammy", "22.04", [false, false]),
+    ("noble", "24.04", [true, false]),
+    ("plucky", "25.04", [true, true]),
+    ("questing", "25.10", [true, true]),
+    ("resolute", "26.04", [true, true]),
 ];
 
 /// Aliases worth listing, newest first: name and description.
@@ -123,6 +125,7 @@ pub fn parse(alias: &str) -> Result<Recipe> {
                 version: "busybox".to_string(),
                 variant: Variant::Default,
                 resolved_package: false,
+                repart_package: false,
             });
         }
         Some("debian") => (System::Debian, DEBIAN),
@@ -141,15 +144,15 @@ pub fn parse(alias: &str) -> Result<Recipe> {
     }
     let wanted = if wanted == "unstable" { "sid" } else { wanted };
     let known = releases.iter().find(|(name, version, _)| *name == wanted || *version == wanted);
-    let (release, version, resolved_package) = match known {
+    let (release, version, [resolved_package, repart_package]) = match known {
         Some((name, version, apart)) => ((*name).to_string(), (*version).to_string(), *apart),
         // A code name: letters; a number that is not in the table is no release.
         None if !wanted.is_empty() && wanted.bytes().all(|b| b.is_ascii_lowercase()) => {
-            (wanted.to_string(), wanted.to_string(), true)
+            (wanted.to_string(), wanted.to_string(), [true, true])
         }
         None => return Err(unknown()),
     };
-    Ok(Recipe { system, release, version, variant, resolved_package })
+    Ok(Recipe { system, release, version, variant, resolved_package, repart_package })
 }
 
 /// Debian's name of a kernel architecture.
