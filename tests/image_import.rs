@@ -224,18 +224,22 @@ fn disks_of_virtual_machines() {
     }
 }
 
-fn squashfs(test: &str, image: &Image) {
+/// A tree packed by `mksquashfs` with these options comes out as it was.
+fn squashfs(test: &str, image: &Image, options: &[&str]) {
     if !have("mksquashfs") || !is_root() {
         return skip(test, "needs root and squashfs-tools");
     }
     let made = Image::new();
     sample(made.path());
+    let many = made.path().join("rootfs/many");
+    std::fs::create_dir(&many).expect("mkdir");
+    for n in 0..700usize {
+        std::fs::write(many.join(format!("{n}-{}", "x".repeat(n % 90))), n.to_string().repeat(n * 3)).expect("write");
+    }
     let file = made.path().join("blob.squashfs");
     let root = made.path().join("rootfs");
-    run(
-        "mksquashfs",
-        &[root.to_str().expect("path"), file.to_str().expect("path"), "-no-progress", "-quiet", "-comp", "gzip"],
-    );
+    let paths = [root.to_str().expect("path"), file.to_str().expect("path"), "-no-progress", "-quiet"];
+    run("mksquashfs", &[&paths, options].concat());
     let meta = Ar::default().file("metadata.yaml", METADATA).finish();
     let source = Source::Split { metadata: input(meta.clone()), rootfs: Input::open(&file).expect("open") };
     let imported = image.import(source, None).expect("imported");
@@ -251,7 +255,68 @@ fn split_with_a_mounted_squashfs() {
     if !std::fs::read_to_string("/proc/filesystems").is_ok_and(|t| t.contains("squashfs")) {
         return skip("split_with_a_mounted_squashfs", "the kernel has no squashfs");
     }
-    squashfs("split_with_a_mounted_squashfs", &Image::new());
+    // How this one is packed only the kernel knows.
+    squashfs("split_with_a_mounted_squashfs", &Image::new(), &["-comp", "lzo"]);
+}
+
+#[test]
+fn split_with_a_squashfs_that_is_read_here() {
+    // No program is there, and the kernel is not asked.
+    for options in [
+        &["-comp", "gzip"][..],
+        &["-comp", "xz", "-b", "1M"],
+        &["-comp", "lz4", "-b", "4096"],
+        &["-comp", "zstd", "-no-duplicates"],
+        &["-comp", "zstd", "-b", "4096", "-always-use-fragments"],
+        &["-comp", "gzip", "-no-fragments"],
+        &["-noI", "-noD", "-noF", "-noX", "-no-sparse"],
+    ] {
+        squashfs("split_with_a_squashfs_that_is_read_here", &Image::new(), options);
+    }
+}
+
+/// Whatever is changed in one, it comes out or is refused: no panic, no endless work, nothing outside.
+#[test]
+fn damaged_squashfs() {
+    if !have("mksquashfs") || !is_root() {
+        return skip("damaged_squashfs", "needs root and squashfs-tools");
+    }
+    let made = Image::new();
+    sample(made.path());
+    let (root, file) = (made.path().join("rootfs"), made.path().join("blob.squashfs"));
+    let meta = Ar::default().file("metadata.yaml", METADATA).finish();
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move |n: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed % n as u64) as usize
+    };
+    let mut refused = 0;
+    for options in [&["-noI", "-noX"][..], &["-comp", "zstd"]] {
+        let paths = [root.to_str().expect("path"), file.to_str().expect("path"), "-no-progress", "-quiet", "-noappend"];
+        run("mksquashfs", &[&paths, options].concat());
+        let good = std::fs::read(&file).expect("read");
+        for round in 0..90 {
+            let mut bytes = good.clone();
+            match round % 3 {
+                // In the first bytes, and in the tables at the end, most numbers are.
+                0 => bytes[next(96).max(4)] ^= 1 << next(8),
+                1 => {
+                    for _ in 0..4 {
+                        let at = bytes.len() - 1 - next(6000.min(good.len()));
+                        bytes[at] = [0, 1, 0x7f, 0x80, 0xff][next(5)];
+                    }
+                }
+                _ => bytes.truncate(good.len() - next(good.len() - 4)),
+            }
+            let image = Image::new();
+            let source = Source::Split { metadata: input(meta.clone()), rootfs: input(bytes) };
+            refused += usize::from(image.import(source, None).is_err());
+            image.assert_contained();
+        }
+    }
+    assert!(refused > 60, "only {refused} were refused");
 }
 
 #[test]

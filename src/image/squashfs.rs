@@ -1,8 +1,13 @@
-//! Unpacks a squashfs rootfs: the kernel mounts it read-only where we may, else `unsquashfs` does it in a limited child.
+//! Unpacks a squashfs rootfs: [`reader`] reads it, on all processors and in memory-safe code. What is packed in a way that it does not
+//! know (LZO, LZMA) the kernel mounts read-only where we may, else `unsquashfs` unpacks it in a limited child.
 //!
-//! Used by `import`. The mounted tree is walked and streamed through the same unpacker as an archive, so every rule and bound of `unpack`
-//! holds for it. The other way checks the listing against the bounds first, and the result afterwards (CVE-2021-40153, CVE-2021-41072:
+//! Used by `import`. What is read, or walked in the mounted tree, is streamed through the same unpacker as an archive, so every rule and
+//! bound of `unpack` holds for it. The third way checks the listing against the bounds first, and the result afterwards (CVE-2021-40153, CVE-2021-41072:
 //! fixed in squashfs-tools 4.5.1; what it makes lies in our staging directory, and no descriptor outside is open to it).
+
+mod blocks;
+mod reader;
+mod tables;
 
 use super::export::Exporter;
 use super::unpack::{self, Options, Owners, Stats, may_unpack};
@@ -41,6 +46,10 @@ pub fn unpack(
     runner: &dyn Runner,
     on_progress: OnProgress<'_>,
 ) -> Result<Stats> {
+    if reader::knows(file)? {
+        let produce = |sink: &mut pipe::Sink| reader::write(file, &options.limits, sink);
+        return joined(produce, file, target.dir, options, on_progress);
+    }
     match loopdev::mount_squashfs(file.as_fd()) {
         Ok(mount) => from_mount(mount, file, target.dir, options, on_progress),
         Err(no_mount) => match from_child(file, file_path, &target, options, runner) {
@@ -57,13 +66,24 @@ fn from_mount(
     options: &Options,
     on_progress: OnProgress<'_>,
 ) -> Result<Stats> {
-    let size = path::fstat(file.as_fd())?.size;
-    let bounds = pipe::Bounds::new(&options.limits, Arc::new(AtomicU64::new(size)));
     let produce = |sink: &mut pipe::Sink| {
         let mut tree = Exporter::new(sink);
         tree.tree(mount.as_fd(), ".")?;
         tree.finish().map(drop)
     };
+    joined(produce, file, target, options, on_progress)
+}
+
+/// Unpacks the archive that `produce` makes of the file.
+fn joined(
+    produce: impl FnOnce(&mut pipe::Sink) -> Result<()> + Send,
+    file: &File,
+    target: OwnedFd,
+    options: &Options,
+    on_progress: OnProgress<'_>,
+) -> Result<Stats> {
+    let size = path::fstat(file.as_fd())?.size;
+    let bounds = pipe::Bounds::new(&options.limits, Arc::new(AtomicU64::new(size)));
     let ((), stats) =
         pipe::join(bounds, None, on_progress, produce, |source| unpack::archive(source, target, options))?;
     Ok(stats)
