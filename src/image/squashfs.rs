@@ -11,13 +11,14 @@ mod tables;
 
 use super::export::Exporter;
 use super::unpack::{self, Options, Owners, Stats, may_unpack};
-use super::{OnProgress, human, pipe};
+use super::{Limits, OnProgress, human, pipe};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::command::{Cmd, Limits as ProcessLimits, Program, Runner, Stream};
 use crate::sys::path::{self, Links};
 use crate::sys::{loopdev, xattr};
 use rustix::fs::OFlags;
 use std::fs::File;
+use std::io::BufRead;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -47,8 +48,7 @@ pub fn unpack(
     on_progress: OnProgress<'_>,
 ) -> Result<Stats> {
     if reader::knows(file)? {
-        let produce = |sink: &mut pipe::Sink| reader::write(file, &options.limits, sink);
-        return joined(produce, file, target.dir, options, on_progress);
+        return read(file, &options.limits, on_progress, |source| unpack::archive(source, target.dir, options));
     }
     match loopdev::mount_squashfs(file.as_fd()) {
         Ok(mount) => from_mount(mount, file, target.dir, options, on_progress),
@@ -57,6 +57,19 @@ pub fn unpack(
             other => other,
         },
     }
+}
+
+/// Reads `file` as `consume` wants to read an archive.
+///
+/// # Errors
+/// It is damaged, over a limit, or packed in a way not known here; those of `consume`.
+pub fn read<T>(
+    file: &File,
+    limits: &Limits,
+    on_progress: OnProgress<'_>,
+    consume: impl FnOnce(&mut dyn BufRead) -> Result<T>,
+) -> Result<T> {
+    joined(|sink| reader::write(file, limits, sink), (file, limits), on_progress, consume)
 }
 
 fn from_mount(
@@ -71,22 +84,19 @@ fn from_mount(
         tree.tree(mount.as_fd(), ".")?;
         tree.finish().map(drop)
     };
-    joined(produce, file, target, options, on_progress)
+    joined(produce, (file, &options.limits), on_progress, |source| unpack::archive(source, target, options))
 }
 
-/// Unpacks the archive that `produce` makes of the file.
-fn joined(
+/// Has the archive that `produce` makes of the file consumed.
+fn joined<T>(
     produce: impl FnOnce(&mut pipe::Sink) -> Result<()> + Send,
-    file: &File,
-    target: OwnedFd,
-    options: &Options,
+    (file, limits): (&File, &Limits),
     on_progress: OnProgress<'_>,
-) -> Result<Stats> {
+    consume: impl FnOnce(&mut dyn BufRead) -> Result<T>,
+) -> Result<T> {
     let size = path::fstat(file.as_fd())?.size;
-    let bounds = pipe::Bounds::new(&options.limits, Arc::new(AtomicU64::new(size)));
-    let ((), stats) =
-        pipe::join(bounds, None, on_progress, produce, |source| unpack::archive(source, target, options))?;
-    Ok(stats)
+    let bounds = pipe::Bounds::new(limits, Arc::new(AtomicU64::new(size)));
+    pipe::join(bounds, None, on_progress, produce, |source| consume(source)).map(|((), out)| out)
 }
 
 /// The way without a mount: `unsquashfs` in a child with limits.
