@@ -141,6 +141,10 @@ fn root(store: &Store, journal: &mut Journal<'_>, ends: Ends<'_>, target: &load:
         Some(wanted) => stage(&snapshot::volume(store, ends.source, wanted)?)?,
         None => snapshot::frozen(store, ends.from, journal, || stage(&old))?,
     }
+    if old_pool != new_pool {
+        // What it replaces is not to be had again.
+        transfer::sync(to.as_ref(), &new)?;
+    }
     fault::point("refresh.volume")?;
     journal.then(Action::FinishRestore(root))
 }

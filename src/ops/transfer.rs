@@ -36,6 +36,15 @@ pub fn copy(store: &Store, from: End<'_>, to: End<'_>) -> Result<()> {
     to.driver.commit_volume(to.volume)
 }
 
+/// Has all of the pool that the volume is in on disk.
+///
+/// # Errors
+/// NotFound; the disk fails.
+pub fn sync(driver: &dyn Driver, volume: &Volume) -> Result<()> {
+    let folder = path::open_root(&driver.metadata(volume)?)?;
+    rustix::fs::syncfs(&folder).map_err(Error::from).context("Failed syncing the storage pool")
+}
+
 /// Puts a copy of `from` where the driver puts `to` together.
 ///
 /// # Errors
