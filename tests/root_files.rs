@@ -1,4 +1,4 @@
-//! Single files into and out of instances, running and stopped, and nothing of the host by that way.
+//! Files and folders into and out of instances, running and stopped, and nothing of the host by that way.
 #![allow(clippy::disallowed_methods, reason = "tests start programs and read files")]
 
 mod common_root;
@@ -142,7 +142,8 @@ fn what_cannot_be_is_said() {
         for (words, error) in [
             (&["pull", "c1/nope", "-"][..], "Failed pulling \"/nope\": Not found"),
             (&["pull", "c1/etc", "-"], "--recursive/-r is required when pulling directories"),
-            (&["pull", "-r", "c1/etc", "."], "The option --recursive isn't supported yet"),
+            (&["pull", "-r", "c1/etc", "-"], "A folder cannot go to standard output"),
+            (&["pull", "-r", "c1/etc", "a.txt"], "More than one file to download, but target is not a directory"),
             (&["pull", "c1/etc/passwd/", "x"], "/etc/passwd is not a directory"),
             (
                 &["pull", "c1/etc/passwd", "c1/etc/group", "a.txt"],
@@ -161,7 +162,8 @@ fn what_cannot_be_is_said() {
             (&["push", "a.txt", "c1/nope/x"], "Failed pushing \"/nope/x\": Not found"),
             (&["push", "a.txt", "dir", "c1/root/nope"], "Missing target directory"),
             (&["push", "dir", "c1/root/"], "--recursive/-r is required when pushing directories"),
-            (&["push", "-r", "dir", "c1/root/"], "The option --recursive isn't supported yet"),
+            (&["push", "-r", "dir", "c1/root/nope"], "Missing target directory"),
+            (&["push", "-r", "dir", "c1/etc/passwd"], "/etc/passwd is not a directory"),
             (&["push", "a.txt", "c1/etc/passwd/"], "/etc/passwd is not a directory"),
             (
                 &["push", "-", "c1/root/dir"],
@@ -190,6 +192,111 @@ fn what_cannot_be_is_said() {
     assert!(inside(&state, "ls /root").trim() == "dir", "nothing half made");
     state.good(&["stop", "-f", "c1"]);
     check(&state);
+    state.assert_clean();
+}
+
+/// A folder of the host with all sorts of things in it.
+fn tree(state: &State) {
+    let at = |name: &str| state.path().join("site").join(name);
+    std::fs::create_dir_all(at("sub/deep")).expect("folders");
+    std::fs::create_dir(at("empty")).expect("folder");
+    for (name, text) in [("a", "a"), ("sub/b", "b"), ("sub/deep/c", "c")] {
+        std::fs::write(at(name), text).expect("file");
+    }
+    std::os::unix::fs::symlink("sub/b", at("link")).expect("link");
+    std::os::unix::fs::symlink("sub", at("to-sub")).expect("link");
+    std::fs::set_permissions(at("sub"), PermissionsExt::from_mode(0o750)).expect("chmod");
+    std::fs::set_permissions(at("a"), PermissionsExt::from_mode(0o604)).expect("chmod");
+    std::os::unix::fs::chown(at("sub/b"), Some(1000), Some(1001)).expect("chown");
+}
+
+/// Names below a folder, with mode and what they hold.
+fn listed(folder: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("folder").map(|entry| entry.expect("entry")) {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let kind = entry.file_type().expect("kind");
+        if kind.is_symlink() {
+            all.push(format!("{name} -> {}", std::fs::read_link(&path).expect("link").display()));
+        } else if kind.is_dir() {
+            all.push(format!("{name}/ {:o}", mode(&path)));
+            all.extend(listed(&path).into_iter().map(|line| format!("{name}/{line}")));
+        } else {
+            all.push(format!("{name} {:o} {}", mode(&path), std::fs::read_to_string(&path).expect("text")));
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn whole_folders_go_in_and_come_out() {
+    let Some(state) = with_container("whole_folders_go_in_and_come_out", &[]) else { return };
+    tree(&state);
+    let site = state.path().join("site");
+    let check = |state: &State, to: &str| {
+        state.good(&["file", "push", "-rp", "site", &format!("c1/srv/{to}")]);
+        // By the name of the folder, below what was named.
+        let back = state.path().join(to);
+        state.good(&["file", "pull", "-r", &format!("c1/srv/{to}/site"), &format!("{to}/")]);
+        assert_eq!(listed(&back.join("site")), listed(&site));
+        // Again over what is there, from within, one thing more.
+        std::fs::write(site.join("sub/new"), to).expect("file");
+        state.good(&["file", "push", "-r", "site/.", &format!("c1/srv/{to}/site")]);
+        state.good(&["file", "pull", "-r", &format!("c1/srv/{to}/site"), to]);
+        assert_eq!(listed(&back.join("site")), listed(&site));
+        // Links as what they lead to.
+        state.good(&["file", "pull", "-rL", &format!("c1/srv/{to}/site"), &format!("{to}-followed")]);
+        let followed = listed(&state.path().join(format!("{to}-followed/site")));
+        assert!(followed.contains(&"link 644 b".to_string()), "{followed:?}");
+        assert!(followed.contains(&"to-sub/deep/c 644 c".to_string()), "{followed:?}");
+    };
+    check(&state, "one");
+    let seen = inside(&state, "cd /srv/one/site; stat -c '%n %u %g %a' a sub sub/b");
+    assert_eq!(seen, "a 0 0 604\nsub 0 0 750\nsub/b 1000 1001 644\n");
+    state.good(&["file", "push", "-r", "site", "c1/root/", "--uid", "5", "--gid", "6", "--mode", "700"]);
+    let seen = inside(&state, "cd /root/site; stat -c '%n %u %g %a' . a sub/b");
+    assert_eq!(seen, ". 5 6 700\na 5 6 604\nsub/b 5 6 644\n");
+    state.good(&["stop", "-f", "c1"]);
+    check(&state, "two");
+    state.assert_clean();
+}
+
+/// What cannot go is told, and the rest goes.
+#[test]
+fn a_folder_goes_on_past_errors() {
+    let Some(state) = with_container("a_folder_goes_on_past_errors", &[]) else { return };
+    tree(&state);
+    let fifo = state.path().join("site/fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo");
+    assert!(made.success());
+    let error = state.bad(&["file", "push", "-r", "site", "c1/root/"]);
+    assert!(error.contains("fifo\" isn't a supported file type"), "{error}");
+    assert_eq!(inside(&state, "cat /root/site/sub/deep/c"), "c");
+    inside(&state, "mkfifo /root/site/sub/pipe; ln -s . /root/site/loop");
+    let error = state.bad(&["file", "pull", "-r", "c1/root/site", "out"]);
+    assert!(error.contains("Failed pulling \"/root/site/sub/pipe\": Not a file, folder or symbolic link"), "{error}");
+    assert_eq!(std::fs::read_to_string(state.path().join("out/site/sub/deep/c")).expect("file"), "c");
+    let error = state.bad(&["file", "pull", "-rL", "c1/root/site", "endless"]);
+    assert!(error.contains("Too many"), "{error}");
+    state.assert_clean();
+}
+
+/// What was a link at the first pull and is a folder at the second leads nowhere on the host, nor does a link of the user's.
+#[test]
+fn a_pulled_link_leads_no_later_pull_elsewhere() {
+    let Some(state) = with_container("a_pulled_link_leads_no_later_pull_elsewhere", &[]) else { return };
+    let victim = state.path().join("victim");
+    std::fs::create_dir(&victim).expect("folder");
+    std::fs::write(victim.join("passwd"), "host").expect("file");
+    let shown = victim.to_str().expect("UTF-8");
+    inside(&state, &format!("mkdir -p /data; ln -s {shown} /data/x; ln -s {shown}/passwd /data/y"));
+    state.good(&["file", "pull", "-r", "c1/data", "out"]);
+    assert!(state.path().join("out/data/x").is_symlink());
+    inside(&state, "rm /data/x /data/y; mkdir /data/x; echo evil >/data/x/passwd; echo evil >/data/y");
+    let said = state.run(&["file", "pull", "-r", "c1/data", "out"]);
+    assert!(said.code == 1 && said.err.contains("/data/x") && said.err.contains("/data/y"), "{said:?}");
+    assert_eq!(std::fs::read_to_string(victim.join("passwd")).expect("file"), "host");
     state.assert_clean();
 }
 

@@ -1,7 +1,7 @@
-//! `file`: single files into and out of an instance.
+//! `file`: files and folders into and out of an instance.
 
 use super::progress::Progress;
-use super::{Context, DONE, Outcome, complete, edit, kv, refuse_option};
+use super::{Context, DONE, Outcome, complete, edit, kv};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::base::size::format_si;
 use crate::error::{Context as _, Error, Result};
@@ -84,6 +84,9 @@ pub struct Edit {
 #[command(after_help = "stapes file pull foo/etc/hosts .
    To pull /etc/hosts from the instance and write it to the current directory.
 
+stapes file pull -r foo/etc/systemd .
+   To pull the folder /etc/systemd from the instance with all it holds.
+
 stapes file pull foo/etc/hosts -
    To pull /etc/hosts from the instance and write its output to standard output.")]
 pub struct Pull {
@@ -98,6 +101,9 @@ pub struct Pull {
 #[derive(Debug, Args)]
 #[command(after_help = "stapes file push /etc/hosts foo/etc/hosts
    To push /etc/hosts into the instance \"foo\".
+
+stapes file push -r ./site foo/var/www/
+   To push the folder \"site\" with all it holds, as /var/www/site.
 
 echo \"Hello world\" | stapes file push - foo/root/test
    To read \"Hello world\" from standard input and write it into /root/test in instance \"foo\".")]
@@ -194,7 +200,17 @@ impl Transfer {
             let text = "--no-dereference/-P, --follow/-H, and --dereference/-L are mutually exclusive";
             return Err(Error::invalid(text));
         }
-        refuse_option("--recursive", self.recursive)
+        Ok(())
+    }
+
+    /// What becomes of folders and links.
+    pub(super) fn way(&self) -> file::Way {
+        file::Way {
+            recursive: self.recursive,
+            no_dereference: self.no_dereference,
+            follow: self.follow,
+            follow_all: self.dereference,
+        }
     }
 }
 
@@ -260,8 +276,8 @@ impl Pull {
         let sources = sources.iter().map(|w| InstancePath::parse(w)).collect::<Result<Vec<_>>>()?;
         self.transfer.check()?;
         let stdout = STDOUT.contains(&target.as_str());
-        let links = self.transfer.no_dereference;
-        if stdout && links {
+        let way = self.transfer.way();
+        if stdout && way.no_dereference {
             let text = "--no-dereference/-P cannot be used together with stdout as a target";
             return Err(Error::invalid(text).into());
         }
@@ -269,7 +285,9 @@ impl Pull {
         let mut opened = Opened::new(cx, &store)?;
         let place = match stdout {
             true => None,
-            false => Some(Place::prepare(Path::new(target), sources.len(), self.transfer.create_dirs)?),
+            false => {
+                Some(Place::prepare(Path::new(target), (sources.len(), way.recursive), self.transfer.create_dirs)?)
+            }
         };
         let progress = Progress::new("%s", place.is_some() && cx.tty.stdout && !cx.quiet);
         let mut on_transfer = drawing(&progress, "Pulling", "from");
@@ -279,7 +297,7 @@ impl Pull {
             let destination = place.as_ref().map_or(Destination::Stream(&mut out), Destination::Place);
             let pulled = opened
                 .get(&source.instance)
-                .and_then(|files| file::pull(files, &source.path, destination, links, &mut on_transfer));
+                .and_then(|files| file::pull(files, &source.path, destination, way, &mut on_transfer));
             failed.extend(pulled.err());
         }
         Error::join(failed).map_or(Ok(DONE), |e| Err(e.into()))
@@ -296,7 +314,7 @@ impl Push {
             target: target.path,
             attributes,
             create_dirs: self.transfer.create_dirs,
-            no_dereference: self.transfer.no_dereference,
+            way: self.transfer.way(),
             keep_attributes: false,
         };
         send(cx, &target.instance, sources, &push)
@@ -371,8 +389,8 @@ impl Edit {
         let name = Path::new(&at.path).file_name().ok_or_else(|| Error::invalid("Missing target file name"))?;
         let copy = folder.path().join(name);
         let mut opened = Opened::new(cx, &store)?;
-        let place = Place::prepare(&copy, 1, false)?;
-        file::pull(opened.get(&at.instance)?, &at.path, Destination::Place(&place), false, &mut |_| {})?;
+        let place = Place::prepare(&copy, (1, false), false)?;
+        file::pull(opened.get(&at.instance)?, &at.path, Destination::Place(&place), file::Way::default(), &mut |_| {})?;
         // The editor may take hours: the instance is not kept locked.
         drop(opened);
         edit::file(cx, &copy)?;

@@ -204,15 +204,17 @@ impl Pull {
         let (target, sources) = split_last(&self.words)?;
         let sources = sources.iter().map(|w| Inside::parse(w)).collect::<Result<Vec<_>>>()?;
         self.transfer.check()?;
-        let (stdout, links) = (STDOUT.contains(&target.as_str()), self.transfer.no_dereference);
-        if stdout && links {
+        let (stdout, way) = (STDOUT.contains(&target.as_str()), self.transfer.way());
+        if stdout && way.no_dereference {
             let text = "--no-dereference/-P cannot be used together with stdout as a target";
             return Err(Error::invalid(text).into());
         }
         let store = cx.store()?;
         let place = match stdout {
             true => None,
-            false => Some(Place::prepare(Path::new(target), sources.len(), self.transfer.create_dirs)?),
+            false => {
+                Some(Place::prepare(Path::new(target), (sources.len(), way.recursive), self.transfer.create_dirs)?)
+            }
         };
         let progress = Progress::new("%s", place.is_some() && cx.tty.stdout && !cx.quiet);
         let mut on_transfer = drawing(&progress, "Pulling", "from");
@@ -221,7 +223,7 @@ impl Pull {
             let mut out = std::io::stdout().lock();
             let destination = place.as_ref().map_or(Destination::Stream(&mut out), Destination::Place);
             let files = at.open(cx, &store, &self.pool);
-            let pulled = files.and_then(|files| file::pull(&files, &at.path, destination, links, &mut on_transfer));
+            let pulled = files.and_then(|files| file::pull(&files, &at.path, destination, way, &mut on_transfer));
             failed.extend(pulled.err());
         }
         Error::join(failed).map_or(Ok(DONE), |e| Err(e.into()))
@@ -238,7 +240,7 @@ impl Push {
             target: at.path.clone(),
             attributes: attributes(self.uid, self.gid, self.mode.as_deref())?,
             create_dirs: self.transfer.create_dirs,
-            no_dereference: self.transfer.no_dereference,
+            way: self.transfer.way(),
             keep_attributes: false,
         };
         send(cx, (pool, &at), sources, &push)
@@ -271,10 +273,10 @@ impl Edit {
         let folder = tempfile::tempdir().context("Failed creating a temporary folder")?;
         let name = at.path().file_name().ok_or_else(|| Error::invalid("Missing target file name"))?;
         let copy = folder.path().join(name);
-        let place = Place::prepare(&copy, 1, false)?;
+        let place = Place::prepare(&copy, (1, false), false)?;
         // The editor may take hours: the volume is not kept locked.
         let pulled = at.open(cx, &store, &self.pool)?;
-        file::pull(&pulled, &at.path, Destination::Place(&place), false, &mut |_| {})?;
+        file::pull(&pulled, &at.path, Destination::Place(&place), file::Way::default(), &mut |_| {})?;
         drop(pulled);
         edit::file(cx, &copy)?;
         file::push(&at.open(cx, &store, &self.pool)?, vec![Source::Path(copy)], &push, &mut |_| {})?;

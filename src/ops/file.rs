@@ -1,10 +1,10 @@
-//! `file push`, `file pull`, `file create`, `file delete`: single files of an instance, running or not.
+//! `file push`, `file pull`, `file create`, `file delete`: files of an instance, running or not; whole folders: [`super::file_tree`].
 //!
 //! A running instance is entered through the root of its process 1, a stopped one through a detached mount of its volume, under
 //! its lock so that it is not started meanwhile. Everything in there goes through `guest::files`, beneath that one descriptor;
 //! what is read or written on the host is what the user named.
 
-use super::{lifecycle, load, pool, start};
+use super::{file_tree, lifecycle, load, pool, start};
 use crate::base::idmap::IdMap;
 use crate::base::names::{InstanceName, ProjectName};
 use crate::container::attach::{self, Target};
@@ -83,7 +83,7 @@ impl Files {
         Ok(Self { root, ids, _held: Some(held), _volume: None, _scratch: Some(scratch) })
     }
 
-    fn root(&self) -> Root<'_> {
+    pub(super) fn root(&self) -> Root<'_> {
         Root { fd: self.root.as_fd(), ids: &self.ids }
     }
 
@@ -121,10 +121,10 @@ pub struct Transfer<'a> {
 pub type OnTransfer<'a> = &'a mut dyn FnMut(Transfer<'_>);
 
 /// A reader that tells how far it is.
-struct Told<'a, 'b> {
-    inner: &'a mut dyn Read,
-    transfer: Transfer<'a>,
-    on_transfer: &'a mut (dyn FnMut(Transfer<'_>) + 'b),
+pub(super) struct Told<'a, 'b> {
+    pub inner: &'a mut dyn Read,
+    pub transfer: Transfer<'a>,
+    pub on_transfer: &'a mut (dyn FnMut(Transfer<'_>) + 'b),
 }
 
 impl Read for Told<'_, '_> {
@@ -153,6 +153,26 @@ impl std::fmt::Debug for Source<'_> {
     }
 }
 
+/// What becomes of folders and links.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Way {
+    /// Folders go with all they hold.
+    pub recursive: bool,
+    /// A link goes as a link.
+    pub no_dereference: bool,
+    /// A link that was named goes as what it leads to.
+    pub follow: bool,
+    /// Each link goes as what it leads to.
+    pub follow_all: bool,
+}
+
+impl Way {
+    /// Does a link that was named go as a link? In folders that is the rule, as with cp(1).
+    fn keeps_link(self) -> bool {
+        self.no_dereference || self.recursive && !self.follow && !self.follow_all
+    }
+}
+
 /// Where it is pushed to, and how.
 #[derive(Debug, Clone, Default)]
 pub struct Push {
@@ -162,8 +182,8 @@ pub struct Push {
     pub attributes: Attributes,
     /// Make missing folders.
     pub create_dirs: bool,
-    /// A link is pushed as a link.
-    pub no_dereference: bool,
+    /// What becomes of folders and links.
+    pub way: Way,
     /// A file that is there keeps its owner and mode.
     pub keep_attributes: bool,
 }
@@ -176,13 +196,14 @@ pub fn push(files: &Files, sources: Vec<Source<'_>>, push: &Push, on_transfer: O
     let given = push.target.trim_end_matches('/');
     let target = if given.is_empty() { Path::new("/") } else { Path::new(given) };
     let mut folder = push.target.ends_with('/');
+    let folders = sources.len() > 1 || sources.iter().any(|source| folder_of(source, push.way).is_some());
     if files.is_folder(target) {
         folder = true;
     } else if files.exists(target) {
-        if folder || sources.len() > 1 {
+        if folder || folders {
             return Err(Error::invalid(format!("{} is not a directory", target.display())));
         }
-    } else if sources.len() > 1 {
+    } else if folders {
         if !push.create_dirs {
             return Err(Error::not_found("Missing target directory"));
         }
@@ -209,12 +230,17 @@ fn push_one(
             return Err(Error::invalid(text));
         }
     }
-    let local = Local::open(source, push.no_dereference)?;
-    let mut attributes = Attributes {
-        uid: push.attributes.uid.or(local.attributes.uid),
-        gid: push.attributes.gid.or(local.attributes.gid),
-        mode: push.attributes.mode.or(local.attributes.mode),
-    };
+    if let Some(from) = folder_of(&source, push.way) {
+        // Of one without a name, such as `.` or `site/.`, what it holds.
+        let bare = from.as_os_str().as_bytes().ends_with(b"/.") || from.as_os_str() == ".";
+        let to = from.file_name().filter(|_| !bare).map_or(target.to_path_buf(), |name| target.join(name));
+        if push.create_dirs {
+            files.make_parents(&to, &push.attributes)?;
+        }
+        return file_tree::push(files, (&from, &to), push.attributes, push.way, on_transfer);
+    }
+    let local = Local::open(source, push.way.keeps_link())?;
+    let mut attributes = local.attributes(&push.attributes);
     let path = if folder { target.join(local.base_name()?) } else { target.to_path_buf() };
     if push.create_dirs {
         files.make_parents(&path, &attributes)?;
@@ -222,7 +248,26 @@ fn push_one(
     if push.keep_attributes && files.exists(&path) {
         attributes = Attributes::default();
     }
-    let put = |content| files::push(&files.root(), &path, content, &attributes, false);
+    deliver(files, local, &path, &attributes, on_transfer)
+}
+
+/// A folder of the host that goes with all it holds.
+fn folder_of(source: &Source<'_>, way: Way) -> Option<PathBuf> {
+    let Source::Path(path) = source else { return None };
+    let linked = way.keeps_link() && !path.as_os_str().as_bytes().ends_with(b"/");
+    let found = if linked { std::fs::symlink_metadata(path) } else { std::fs::metadata(path) };
+    (way.recursive && found.is_ok_and(|meta| meta.is_dir())).then(|| path.clone())
+}
+
+/// Puts what is open at `path`.
+pub(super) fn deliver(
+    files: &Files,
+    local: Local<'_>,
+    path: &Path,
+    attributes: &Attributes,
+    on_transfer: &mut dyn FnMut(Transfer<'_>),
+) -> Result<()> {
+    let put = |content| files::push(&files.root(), path, content, attributes, false);
     let (from, to) = (local.name.to_string_lossy(), path.to_string_lossy());
     let transfer = Transfer { from: &from, to: &to, done: 0, total: local.size };
     match local.data {
@@ -233,7 +278,7 @@ fn push_one(
 }
 
 /// What of the host is pushed, open.
-struct Local<'a> {
+pub(super) struct Local<'a> {
     name: PathBuf,
     data: Data<'a>,
     attributes: Attributes,
@@ -247,7 +292,7 @@ enum Data<'a> {
 }
 
 impl<'a> Local<'a> {
-    fn open(source: Source<'a>, no_dereference: bool) -> Result<Self> {
+    pub(super) fn open(source: Source<'a>, no_dereference: bool) -> Result<Self> {
         let plain = |name, data| Self { name, data, attributes: Attributes::default(), size: None };
         let path = match source {
             Source::Stream(stream) => return Ok(plain("-".into(), Data::Stream(stream))),
@@ -269,6 +314,15 @@ impl<'a> Local<'a> {
         Ok(Self { name: path, data: Data::File(file), attributes, size })
     }
 
+    /// Owner and mode: those given, else its own.
+    pub(super) fn attributes(&self, given: &Attributes) -> Attributes {
+        Attributes {
+            uid: given.uid.or(self.attributes.uid),
+            gid: given.gid.or(self.attributes.gid),
+            mode: given.mode.or(self.attributes.mode),
+        }
+    }
+
     fn base_name(&self) -> Result<&OsStr> {
         self.name.file_name().ok_or_else(|| Error::invalid("Missing target file name"))
     }
@@ -282,11 +336,11 @@ pub struct Place {
 }
 
 impl Place {
-    /// Looks at the target of `count` files and makes the folders it needs.
+    /// Looks at the target of so many files, `recursive`: of folders too, and makes the folders it needs.
     ///
     /// # Errors
     /// Several files and no folder; a folder cannot be made.
-    pub fn prepare(target: &Path, count: usize, create_dirs: bool) -> Result<Self> {
+    pub fn prepare(target: &Path, (count, recursive): (usize, bool), create_dirs: bool) -> Result<Self> {
         let make = |dir: &Path| {
             let made = DirBuilder::new().recursive(true).mode(0o755).create(dir);
             made.with_context(|| format!("Failed creating \"{}\"", dir.display()))
@@ -295,14 +349,14 @@ impl Place {
         match std::fs::metadata(target) {
             Ok(meta) => {
                 folder = meta.is_dir();
-                if !folder && count > 1 {
+                if !folder && (count > 1 || recursive) {
                     return Err(Error::invalid("More than one file to download, but target is not a directory"));
                 }
             }
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 return Err(e).with_context(|| format!("Failed opening \"{}\"", target.display()));
             }
-            Err(_) if folder || count > 1 => {
+            Err(_) if folder || count > 1 || recursive => {
                 make(target)?;
                 folder = true;
             }
@@ -337,7 +391,7 @@ impl std::fmt::Debug for Destination<'_> {
     }
 }
 
-/// Pulls one file of an instance. `source`: absolute there. With `no_dereference` a link is pulled as a link.
+/// Pulls one file or folder of an instance. `source`: absolute there.
 ///
 /// # Errors
 /// Not found; it is a folder; the destination cannot be written.
@@ -345,13 +399,19 @@ pub fn pull(
     files: &Files,
     source: &str,
     destination: Destination<'_>,
-    no_dereference: bool,
+    way: Way,
     on_transfer: OnTransfer<'_>,
 ) -> Result<()> {
     let trimmed = source.trim_end_matches('/');
     let path = Path::new(if trimmed.is_empty() { "/" } else { trimmed });
-    let Pulled { found, owner, size, .. } = files::pull(&files.root(), path, !no_dereference)?;
+    let follow = !way.keeps_link() || source.ends_with('/');
+    let pulled = files::pull(&files.root(), path, follow)?;
+    if let (true, Found::Directory(_), Destination::Place(place)) = (way.recursive, &pulled.found, &destination) {
+        return file_tree::pull(files, path, (&place.path, path.file_name()), pulled, way, on_transfer);
+    }
+    let Pulled { found, owner, size, .. } = pulled;
     let mut inner = match found {
+        Found::Directory(_) if way.recursive => return Err(Error::invalid("A folder cannot go to standard output")),
         Found::Directory(_) => return Err(Error::invalid("--recursive/-r is required when pulling directories")),
         _ if source.ends_with('/') => {
             return Err(Error::invalid(format!("{trimmed} is not a directory")));

@@ -19,6 +19,7 @@ pub mod doctor;
 pub mod exec;
 pub mod features;
 pub mod file;
+mod file_tree;
 pub mod first_use;
 pub mod foreground;
 pub mod halt;

@@ -42,6 +42,13 @@ fn files_of_a_volume() {
     }
     assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 0);
     assert!(!std::path::Path::new("/etc/x").exists() && !std::path::Path::new("/x").exists());
+    std::fs::create_dir_all(state.path("tree/sub")).unwrap();
+    std::fs::write(state.path("tree/sub/f"), "deep").unwrap();
+    good(&state, &["file", "push", "-rp", "tree", "default", "v1/trees/"]);
+    assert_eq!(state.sh("c1", "cat /data/trees/tree/sub/f"), "deep");
+    good(&state, &["file", "pull", "-r", "default", "v1/trees", "pulled"]);
+    assert_eq!(std::fs::read_to_string(state.path("pulled/trees/tree/sub/f")).unwrap(), "deep");
+    good(&state, &["file", "delete", "default", "v1/trees", "-f"]);
     refused(&state, &["file", "pull", "default", "v1/none", "-"], "");
     refused(&state, &["file", "pull", "default", "v2/none", "-"], "Storage volume not found");
     refused(&state, &["file", "push", local, "default", "v1"], "Invalid path");
