@@ -41,7 +41,8 @@ pub fn copy(store: &Store, from: End<'_>, to: End<'_>) -> Result<()> {
 /// # Errors
 /// NotFound; the disk fails.
 pub fn sync(driver: &dyn Driver, volume: &Volume) -> Result<()> {
-    let folder = path::open_root(&driver.metadata(volume)?)?;
+    let root = path::open_root(&driver.metadata(volume)?)?;
+    let folder = path::open_dir(root.as_fd(), Path::new("."), path::Links::Refuse)?;
     rustix::fs::syncfs(&folder).map_err(Error::from).context("Failed syncing the storage pool")
 }
 

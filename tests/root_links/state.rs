@@ -2,7 +2,7 @@
 
 use super::support::{alone, net, spec};
 use stapes::host::links::{AddressOptions, End, Kind, LinkSpec, Links, address};
-use stapes::ops::state_net::interfaces;
+use stapes::ops::state_net;
 use stapes::sys::ns;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
@@ -55,7 +55,7 @@ fn interfaces_of_an_instance() {
         let far = End { name: "far", up: true, namespace: Some(nested.as_fd()), ..End::default() };
         there.create(&spec("own0", Kind::Veth(far))).unwrap();
 
-        let all = interfaces(guest.pid());
+        let all = state_net::all(&[guest.pid()], true).pop().unwrap();
         assert_eq!(all.keys().collect::<Vec<_>>(), ["eth0", "lo", "own0"]);
         let eth0 = &all["eth0"];
         assert_eq!((eth0.host_name.as_str(), eth0.hwaddr.as_str(), eth0.mtu), ("veth9", "10:66:6a:00:00:09", 1400));
@@ -64,6 +64,10 @@ fn interfaces_of_an_instance() {
             eth0.addresses.0.iter().map(|a| format!("{} {}/{} {}", a.family, a.address, a.netmask, a.scope)).collect();
         assert_eq!(said[..2], ["inet 10.7.7.7/24 global", "inet6 fd42::7/64 global"]);
         assert!(said[2].starts_with("inet6 fe80::") && said[2].ends_with("/64 link"), "{said:?}");
+        // Those who only wait for an address are told no more.
+        let few = state_net::interfaces(guest.pid());
+        assert_eq!(few.keys().collect::<Vec<_>>(), ["eth0", "lo", "own0"]);
+        assert_eq!((few["eth0"].addresses.0.len(), few["eth0"].host_name.as_str()), (eth0.addresses.0.len(), ""));
         assert_eq!((all["own0"].host_name.as_str(), all["lo"].kind.as_str()), ("", "loopback"));
     });
 }
@@ -82,8 +86,9 @@ fn fifty_instances_cost_little() {
         }
         let once = || {
             let began = Instant::now();
-            for (n, guest) in guests.iter().enumerate() {
-                let eth0 = &interfaces(guest.pid())["eth0"];
+            let pids: Vec<i32> = guests.iter().map(Guest::pid).collect();
+            for (n, all) in state_net::all(&pids, true).iter().enumerate() {
+                let eth0 = &all["eth0"];
                 assert_eq!(eth0.addresses.0[0].address, format!("10.0.{n}.5"));
                 assert_eq!(eth0.host_name, format!("veth{n}"));
             }
