@@ -7,7 +7,7 @@
 use super::chain::Chain;
 use super::{entries, open_dir, reopen};
 use crate::error::Result;
-use crate::sys::quota;
+use crate::sys::{path, quota};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -61,11 +61,14 @@ fn files(folder: BorrowedFd<'_>, id: u32) -> Result<Vec<CString>> {
 }
 
 fn file(folder: BorrowedFd<'_>, name: &CStr, id: u32) -> Result<()> {
-    // Not blocking, should a FIFO have taken its place.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    match rustix::fs::openat(folder, name, flags, Mode::empty()) {
-        Ok(fd) if FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode).is_file() => put(fd.as_fd(), id, false),
-        Ok(_) | Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NODEV | Errno::TXTBSY) => Ok(()),
-        Err(e) => Err(e.into()),
+    // Looked at before it is opened: something that runs may have put a device in its place.
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let pin = match rustix::fs::openat(folder, name, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
+    if !FileType::from_raw_mode(rustix::fs::fstat(&pin)?.st_mode).is_file() {
+        return Ok(());
     }
+    put(path::reopen(pin.as_fd(), OFlags::RDONLY)?.as_fd(), id, false)
 }
