@@ -11,6 +11,8 @@ mod common_root;
 mod disks;
 #[path = "root_storage/mounts.rs"]
 mod mounts;
+#[path = "root_storage/order.rs"]
+mod order;
 #[path = "root_storage/recover.rs"]
 mod recover;
 #[path = "root_storage/refused.rs"]

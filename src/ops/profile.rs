@@ -214,7 +214,7 @@ pub fn rename(store: &Store, project: &ProjectName, from: &ProfileName, to: &Pro
     // Of those that have none of their own, only the instances change.
     let action =
         |p: &ProjectName| Action::RenameProfile { project: p.to_string(), from: from.to_string(), to: to.to_string() };
-    Journal::forward(store, "rename", &proofs, lock.projects().map(action).collect())?.finish()?;
+    Journal::forward_kept(store, "rename", &proofs, lock.projects().map(action).collect())?.finish()?;
     held.iter().for_each(|one| record_copy::instance(store, (&one.key().project, &one.key().name), false));
     note(store, project, to, "profile-renamed");
     Ok(())

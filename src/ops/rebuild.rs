@@ -91,6 +91,7 @@ fn locked(
         fault::point("rebuild.made")?;
         journal.undo(restore_volatile(store, &loaded)?)?;
         journal.undo(restore_instance(store, &loaded)?)?;
+        journal.keep()?;
         store.save_volatile(held, &new.volatile)?;
         store.save_instance(held, &new.instance)?;
         fault::point("rebuild.record")?;

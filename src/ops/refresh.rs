@@ -146,5 +146,6 @@ fn root(store: &Store, journal: &mut Journal<'_>, ends: Ends<'_>, target: &load:
         transfer::sync(to.as_ref(), &new)?;
     }
     fault::point("refresh.volume")?;
-    journal.then(Action::FinishRestore(root))
+    journal.then(Action::FinishRestore(root))?;
+    journal.keep()
 }

@@ -103,6 +103,8 @@ fn records(
     snapshots: &[(SnapshotName, Snapshot)],
 ) -> Result<()> {
     let Moved { held, loaded, to, .. } = moved;
+    // The copies are on disk; which of them counts is on disk, too, before a record says so.
+    journal.keep()?;
     for (name, new) in snapshots {
         let path = store.snapshot_path(&loaded.project, &loaded.name, name)?;
         let old = store.snapshot(&loaded.project, &loaded.name, name)?.ok_or_else(snapshot::not_found)?;

@@ -2,7 +2,7 @@
 
 use super::update::restore_volatile;
 use super::{confine, lifecycle, load, pool, snapshot};
-use crate::base::names::{InstanceName, ProjectName};
+use crate::base::names::{InstanceName, ProjectName, SnapshotName};
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::keys::{self, volatile_value};
@@ -71,12 +71,21 @@ fn steps(store: &Store, journal: &mut Journal<'_>, names: &Names, loaded: &load:
         return Err(Error::exists(format!("Volume \"{to}\" already exists on storage pool \"{pool_name}\""))
             .hint("Run \"stapes doctor\": no instance has it"));
     }
+    let snapshots = snapshots(store, loaded, to)?;
     journal.undo(Action::RenameVolume { volume, to: from.to_string() })?;
+    snapshots.iter().try_for_each(|one| journal.undo(one.undo.clone()))?;
+    journal.undo(restore_volatile(store, loaded)?)?;
+    journal.keep()?;
     driver.rename(&loaded.volume()?, &target)?;
     fault::point("rename.volume")?;
-    snapshots(store, journal, loaded, to)?;
+    for one in &snapshots {
+        // One that is gone need not hold up the rest.
+        if driver.exists(&one.old)? {
+            driver.rename(&one.old, &one.new)?;
+        }
+        fault::point("rename.snapshot")?;
+    }
 
-    journal.undo(restore_volatile(store, loaded)?)?;
     let mut volatile = loaded.volatile.clone();
     keys::VOLATILE_APPLY_TEMPLATE.set(&mut volatile.config, volatile_value::TEMPLATE_RENAME);
     keys::VOLATILE_CLOUD_INIT_INSTANCE_ID.set(&mut volatile.config, uuid::Uuid::new_v4().to_string());
@@ -99,22 +108,22 @@ fn steps(store: &Store, journal: &mut Journal<'_>, names: &Names, loaded: &load:
     fault::point("rename.log")
 }
 
-/// The volumes of the snapshots go with it.
-fn snapshots(store: &Store, journal: &mut Journal<'_>, loaded: &load::Loaded, to: &InstanceName) -> Result<()> {
+/// The volume of a snapshot, which goes with that of the instance.
+struct Moved {
+    old: Volume,
+    new: Volume,
+    undo: Action,
+}
+
+fn snapshots(store: &Store, loaded: &load::Loaded, to: &InstanceName) -> Result<Vec<Moved>> {
     let (project, from, pool) = (&loaded.project, &loaded.name, loaded.pool()?);
-    let driver = pool::need(store, &pool)?;
     let (volume, target) = (loaded.volume()?, Volume::container(project, to)?);
-    for (name, _) in store.snapshots(project, from)? {
-        let renamed = snapshot::volume_of(&pool, project, to, &name);
-        journal.undo(Action::RenameVolume { volume: renamed, to: format!("{from}@{name}") })?;
-        let (old, new) = (volume.snapshot(&name)?, target.snapshot(&name)?);
-        // One that is gone need not hold up the rest.
-        if driver.exists(&old)? {
-            driver.rename(&old, &new)?;
-        }
-        fault::point("rename.snapshot")?;
-    }
-    Ok(())
+    let one = |name: &SnapshotName| {
+        let renamed = snapshot::volume_of(&pool, project, to, name);
+        let undo = Action::RenameVolume { volume: renamed, to: format!("{from}@{name}") };
+        Ok(Moved { old: volume.snapshot(name)?, new: target.snapshot(name)?, undo })
+    };
+    store.snapshots(project, from)?.iter().map(|(name, _)| one(name)).collect()
 }
 
 /// What an earlier instance of the new name left goes.

@@ -146,6 +146,7 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, pool: &PoolName, r
         let _volumes = volume::keep(store, project, new.devices.values())?;
         journal.undo(restore_volatile(store, &loaded)?)?;
         journal.undo(restore_instance(store, &loaded)?)?;
+        journal.keep()?;
         store.save_volatile(held, &new.volatile)?;
         fault::point("restore.volatile")?;
         store.save_instance(held, &new.instance)?;

@@ -289,12 +289,13 @@ pub fn rename(store: &Store, who: (&ProjectName, &InstanceName), from: &Snapshot
         if driver.exists(&new)? {
             return Err(taken().hint("Run \"stapes doctor\": no snapshot has its volume"));
         }
+        let (p, n) = (project.to_string(), name.to_string());
         journal
             .undo(Action::RenameVolume { volume: volume_of(&pool, project, name, to), to: format!("{name}@{from}") })?;
+        journal.undo(Action::RenameSnapshot { project: p, name: n, from: to.to_string(), to: from.to_string() })?;
+        journal.keep()?;
         driver.rename(&old, &new)?;
         fault::point("snapshot.renamed")?;
-        let (p, n) = (project.to_string(), name.to_string());
-        journal.undo(Action::RenameSnapshot { project: p, name: n, from: to.to_string(), to: from.to_string() })?;
         store.rename_snapshot(&held, from, to)?;
         fault::point("snapshot.record")
     })?;

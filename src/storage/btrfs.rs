@@ -12,7 +12,7 @@
 use super::pool::Pool;
 use super::tree;
 use super::volume::{Staging, Trash, Volume, VolumeKind};
-use super::{Caps, Driver, ImageFate, Images, Quotas, Space, Usage};
+use super::{Caps, Driver, ImageFate, Images, Quotas, Records, Space, Usage};
 use crate::base::idmap::IdMap;
 use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Result};
@@ -101,8 +101,7 @@ impl Btrfs {
 
     /// That a subvolume was renamed is on disk when the folder it is in is: its own fsync(2) has nothing to write.
     fn settle(&self, volume: &Volume) -> Result<()> {
-        let done = rustix::fs::fsync(self.pool.open_dir(volume.kind().folder())?).map_err(Error::from);
-        done.with_context(|| format!("Failed syncing \"{}\"", self.pool.path(&volume.path()).display()))
+        self.pool.settle(volume.kind().folder())
     }
 
     /// Makes `to` a snapshot of `from`, with what is nested in that if `whole`; without, it appears at once.
@@ -173,6 +172,24 @@ impl Quotas for Btrfs {
     }
 }
 
+impl Records for Btrfs {
+    fn keep_record(&self, volume: &Volume, text: &str) -> Result<()> {
+        self.pool.keep_record(volume, text)
+    }
+
+    fn kept_record(&self, volume: &Volume) -> Result<Option<String>> {
+        self.pool.kept_record(volume)
+    }
+
+    fn stray_records(&self) -> Result<Vec<Volume>> {
+        self.pool.stray_records()
+    }
+
+    fn drop_record(&self, volume: &Volume) -> Result<()> {
+        self.pool.drop_record(volume)
+    }
+}
+
 impl Driver for Btrfs {
     fn name(&self) -> &'static str {
         "btrfs"
@@ -220,9 +237,7 @@ impl Driver for Btrfs {
     }
 
     fn finish_restore(&self, to: &Volume) -> Result<Option<Trash>> {
-        let old = self.pool.replace_volume(to)?;
-        self.settle(to)?;
-        Ok(old)
+        self.pool.replace_volume(to)
     }
 
     fn abort_restore(&self, to: &Volume) -> Result<()> {
@@ -280,14 +295,6 @@ impl Driver for Btrfs {
     fn shift(&self, _volume: &Volume, _to: &IdMap) -> Result<Option<Trash>> {
         Err(Error::unsupported("The btrfs storage driver cannot shift owners on disk")
             .hint("Its volumes are mounted with an id map, which btrfs supports since Linux 5.15"))
-    }
-
-    fn keep_record(&self, volume: &Volume, text: &str) -> Result<()> {
-        self.pool.keep_record(volume, text)
-    }
-
-    fn kept_record(&self, volume: &Volume) -> Result<Option<String>> {
-        self.pool.kept_record(volume)
     }
 
     fn trash(&self) -> Result<Vec<Trash>> {

@@ -12,7 +12,7 @@
 use super::pool::Pool;
 use super::tree::{self, Ids};
 use super::volume::{Staging, Trash, Volume, VolumeKind};
-use super::{Caps, Driver, ImageFate, Images, Quotas, Space, Usage, quota};
+use super::{Caps, Driver, ImageFate, Images, Quotas, Records, Space, Usage, quota};
 use crate::base::idmap::IdMap;
 use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Result};
@@ -122,6 +122,24 @@ impl Quotas for Dir {
 
     fn space(&self, volume: &Volume) -> Result<Option<Space>> {
         quota::space(&self.pool, volume)
+    }
+}
+
+impl Records for Dir {
+    fn keep_record(&self, volume: &Volume, text: &str) -> Result<()> {
+        self.pool.keep_record(volume, text)
+    }
+
+    fn kept_record(&self, volume: &Volume) -> Result<Option<String>> {
+        self.pool.kept_record(volume)
+    }
+
+    fn stray_records(&self) -> Result<Vec<Volume>> {
+        self.pool.stray_records()
+    }
+
+    fn drop_record(&self, volume: &Volume) -> Result<()> {
+        self.pool.drop_record(volume)
     }
 }
 
@@ -257,14 +275,6 @@ impl Driver for Dir {
         fault::point("storage.shift.between")?;
         self.pool.rename(&staged, &volume.path())?;
         Ok(old)
-    }
-
-    fn keep_record(&self, volume: &Volume, text: &str) -> Result<()> {
-        self.pool.keep_record(volume, text)
-    }
-
-    fn kept_record(&self, volume: &Volume) -> Result<Option<String>> {
-        self.pool.kept_record(volume)
     }
 
     fn trash(&self) -> Result<Vec<Trash>> {

@@ -46,6 +46,23 @@ impl Pool {
         String::from_utf8(text).map(Some).map_err(|_| Error::invalid(format!("\"{rel}\" is no text")))
     }
 
+    /// The volumes of which copies are kept and that are not there.
+    pub(super) fn stray_records(&self) -> Result<Vec<Volume>> {
+        let mut stray = Vec::new();
+        if !self.has(FOLDER)? {
+            return Ok(stray);
+        }
+        for name in self.names(FOLDER)? {
+            let named = name.split_once('.').and_then(|(folder, name)| Volume::in_folder(folder, name).ok());
+            if let Some(volume) = named
+                && !self.has(&volume.path())?
+            {
+                stray.push(volume);
+            }
+        }
+        Ok(stray)
+    }
+
     /// After the volume was renamed.
     pub(super) fn rename_record(&self, from: &Volume, to: &Volume) -> Result<()> {
         match rustix::fs::renameat(self.as_fd(), name(from), self.as_fd(), name(to)) {

@@ -166,8 +166,36 @@ fn not_bounded() -> Error {
     )
 }
 
+/// Copies of the records of volumes, beside them (`kept`).
+pub trait Records {
+    /// Keeps a copy of a volume's record beside it, for [`Records::kept_record`]. It is renamed and goes with the volume. Not
+    /// synced: it is for the day when nothing else is left. Lock: the volume's.
+    ///
+    /// # Errors
+    /// The pool cannot be written.
+    fn keep_record(&self, volume: &Volume, text: &str) -> Result<()>;
+
+    /// That copy; None if there is none. As hostile as all that comes from a disk.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn kept_record(&self, volume: &Volume) -> Result<Option<String>>;
+
+    /// The volumes of which copies are kept and that are not there: what a power cut left. Lock: none.
+    ///
+    /// # Errors
+    /// The pool cannot be read.
+    fn stray_records(&self) -> Result<Vec<Volume>>;
+
+    /// Removes the copy. Repeated: nothing happens. Lock: none; `admin maintain` makes it again if the volume is there.
+    ///
+    /// # Errors
+    /// The pool cannot be written.
+    fn drop_record(&self, volume: &Volume) -> Result<()>;
+}
+
 /// A storage driver. All methods work on one pool, and can be repeated as those of [`Images`].
-pub trait Driver: Images + Quotas {
+pub trait Driver: Images + Quotas + Records {
     /// Name, as in `storage create <pool> <driver>`.
     fn name(&self) -> &'static str;
 
@@ -294,19 +322,6 @@ pub trait Driver: Images + Quotas {
     /// # Errors
     /// NotFound; Unsupported by the driver; no space for a second copy.
     fn shift(&self, volume: &Volume, to: &IdMap) -> Result<Option<Trash>>;
-
-    /// Keeps a copy of a volume's record beside it, for [`Driver::kept_record`]. It is renamed and goes with the volume. Not
-    /// synced: it is for the day when nothing else is left. Lock: the volume's.
-    ///
-    /// # Errors
-    /// The pool cannot be written.
-    fn keep_record(&self, volume: &Volume, text: &str) -> Result<()>;
-
-    /// That copy; None if there is none. As hostile as all that comes from a disk.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    fn kept_record(&self, volume: &Volume) -> Result<Option<String>>;
 
     /// What waits in the trash, of this command or of earlier ones.
     ///

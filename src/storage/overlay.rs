@@ -11,7 +11,7 @@
 use super::pool::Pool;
 use super::tree::{self, Ids};
 use super::volume::{Staging, Trash, Volume, VolumeKind};
-use super::{Caps, Driver, ImageFate, Images, Quotas, Space, Usage, quota};
+use super::{Caps, Driver, ImageFate, Images, Quotas, Records, Space, Usage, quota};
 use crate::base::idmap::IdMap;
 use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Result};
@@ -209,6 +209,24 @@ impl Quotas for Overlay {
     }
 }
 
+impl Records for Overlay {
+    fn keep_record(&self, volume: &Volume, text: &str) -> Result<()> {
+        self.pool.keep_record(volume, text)
+    }
+
+    fn kept_record(&self, volume: &Volume) -> Result<Option<String>> {
+        self.pool.kept_record(volume)
+    }
+
+    fn stray_records(&self) -> Result<Vec<Volume>> {
+        self.pool.stray_records()
+    }
+
+    fn drop_record(&self, volume: &Volume) -> Result<()> {
+        self.pool.drop_record(volume)
+    }
+}
+
 impl Driver for Overlay {
     fn name(&self) -> &'static str {
         "overlay"
@@ -342,14 +360,6 @@ impl Driver for Overlay {
     fn shift(&self, _volume: &Volume, _to: &IdMap) -> Result<Option<Trash>> {
         Err(Error::unsupported("The overlay storage driver cannot shift owners on disk")
             .hint("Use a storage pool of the \"dir\" driver, or a file system with id-mapped mounts"))
-    }
-
-    fn keep_record(&self, volume: &Volume, text: &str) -> Result<()> {
-        self.pool.keep_record(volume, text)
-    }
-
-    fn kept_record(&self, volume: &Volume) -> Result<Option<String>> {
-        self.pool.kept_record(volume)
     }
 
     fn trash(&self) -> Result<Vec<Trash>> {

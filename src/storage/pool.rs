@@ -9,7 +9,7 @@ use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Kind, Result};
 use crate::fault;
 use crate::store::trash;
-use crate::sys::mount::fs_magic;
+use crate::sys::mount;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -254,15 +254,13 @@ impl Pool {
     }
 
     /// Sees to it that the new folder `rel` is not lost in a power cut while a record that is written and synced after it
-    /// stays. ext4 and xfs keep one journal in order, so that syncing the record brings along what came before it; btrfs, for
-    /// one, writes what is synced and no more.
+    /// stays; where a folder was renamed or has gone, that of `rel` which it was in. Where the file system keeps the order
+    /// ([`mount::keeps_order`]), syncing the record does.
     ///
     /// # Errors
     /// As fsync(2).
     pub fn settle(&self, rel: &str) -> Result<()> {
-        const EXT4: i64 = 0xef53;
-        const XFS: i64 = 0x5846_5342;
-        if matches!(fs_magic(self.fd.as_fd())?, EXT4 | XFS) {
+        if mount::keeps_order(self.fd.as_fd())? {
             return Ok(());
         }
         let done = rustix::fs::fsync(self.open_dir(rel)?).map_err(Error::from);
@@ -311,6 +309,7 @@ impl Pool {
             (_, false) => {
                 self.present(from)?;
                 self.rename(&from.path(), &to.path())?;
+                self.settle(to.kind().folder())?;
                 fault::point("storage.volume.renamed")?;
             }
         }
@@ -335,7 +334,7 @@ impl Pool {
         let old = self.discard(&volume.path())?;
         fault::point("storage.restore.between")?;
         self.rename(&volume.staged(), &volume.path())?;
-        self.settle(&volume.path())?;
+        self.settle(volume.kind().folder())?;
         fault::point("storage.restore.done")?;
         Ok(old)
     }

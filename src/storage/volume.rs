@@ -142,11 +142,17 @@ impl Volume {
     /// # Errors
     /// Invalid.
     pub fn parse(text: &str) -> Result<Self> {
-        let found = text.split_once(':').and_then(|(folder, name)| {
-            let kind = VolumeKind::ALL.into_iter().find(|k| k.folder() == folder)?;
-            Self::new(kind, name).ok()
-        });
+        let found = text.split_once(':').and_then(|(folder, name)| Self::in_folder(folder, name).ok());
         found.ok_or_else(|| Error::invalid(format!("Invalid volume {text:?}")))
+    }
+
+    /// By the folder of its kind.
+    ///
+    /// # Errors
+    /// Invalid.
+    pub(super) fn in_folder(folder: &str, name: &str) -> Result<Self> {
+        let kind = VolumeKind::ALL.into_iter().find(|k| k.folder() == folder);
+        Self::new(kind.ok_or_else(|| Error::invalid(format!("Invalid volume kind {folder:?}")))?, name)
     }
 }
 

@@ -8,11 +8,17 @@
 //! the proofs and borrows them. So a dead owner's objects are unlocked or won by somebody who saw the dead holder's mark
 //! and settles first.
 //!
-//! Nothing here is synced. A kill needs only write(2). After a power cut the journal may be gone, torn, or back in an
-//! earlier state. Gone: what is left has no record, because records are published last, and `doctor` finds it. Torn: the
+//! As a rule nothing here is synced. A kill needs only write(2). After a power cut the journal may be gone, torn, or back in
+//! an earlier state. Gone: what is left has no record, because records are published last, and `doctor` finds it. Torn: the
 //! step of an incomplete line was not begun. Earlier state: for creations [`Journal::commits_by`] names the record whose
 //! existence is the commit, so what was reported done stays; an old record is not put back over a newer one
 //! (`RestoreFile` is passed over for journals of an earlier boot), as each is whole by itself and nothing runs.
+//!
+//! That takes a file system that keeps the order of what was done (`sys::mount::keeps_order`). On others (btrfs) a finished
+//! journal may come back long after, beside what later commands did: there those of an earlier boot count as gone.
+//!
+//! What moves data that there is no second of (renaming, restoring) may not be cut in half by a power cut either: it keeps its
+//! journal ([`Journal::keep`]), which is synced then, and counts after any boot.
 
 use super::Store;
 use super::dir::Dir;
@@ -21,13 +27,14 @@ use super::undo::Action;
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::host::{boot_id, proc};
+use crate::sys::mount;
 use jiff::Timestamp;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -58,6 +65,7 @@ enum Line {
     CommitsBy(PathBuf),
     Undo(Action),
     Then(Action),
+    Kept,
     Commit,
 }
 
@@ -68,6 +76,8 @@ pub(super) struct Script {
     undo: Vec<Action>,
     then: Vec<Action>,
     commits_by: Option<PathBuf>,
+    /// It is on disk.
+    kept: bool,
     committed: bool,
 }
 
@@ -78,6 +88,7 @@ impl Script {
             Line::CommitsBy(path) => self.commits_by = Some(path),
             Line::Undo(action) => self.undo.push(action),
             Line::Then(action) => self.then.push(action),
+            Line::Kept => self.kept = true,
             Line::Commit => self.committed = true,
         }
     }
@@ -97,9 +108,12 @@ impl Script {
     pub fn play(&self, store: &Store) -> (bool, Vec<Error>) {
         let committed =
             self.committed || self.commits_by.as_ref().is_some_and(|p| std::fs::symlink_metadata(p).is_ok());
-        let this_boot = self.header.as_ref().is_none_or(|h| boot_id::current().is_ok_and(|id| id == h.boot_id));
+        let lasts = self.kept || self.header.as_ref().is_none_or(|h| boot_id::current().is_ok_and(|id| id == h.boot_id));
+        if !lasts && !store.state.as_ref().is_some_and(keeps_order) {
+            return (false, Vec::new());
+        }
         let run = |action: &Action| {
-            if !this_boot && matches!(action, Action::RestoreFile { .. }) {
+            if !lasts && matches!(action, Action::RestoreFile { .. }) {
                 return Ok(());
             }
             fault::point("store.journal.action")?;
@@ -110,6 +124,21 @@ impl Script {
             false => self.undo.iter().rev().filter_map(|a| run(a).err()).collect(),
         };
         (committed, errors)
+    }
+
+    /// Removes the journal once it is settled, or keeps it as failed for `doctor`.
+    pub fn close(&self, ops: &Dir, name: &str, good: bool) -> Result<()> {
+        if !good {
+            let failed = format!("{}{FAILED}", name.strip_suffix(SUFFIX).unwrap_or(name));
+            let renamed = super::dir::rename(ops, OsStr::new(name), ops, OsStr::new(&failed), true);
+            return renamed.context("Failed keeping a journal");
+        }
+        ops.unlink(name).context("Failed removing a journal")?;
+        // It must not come back: what it speaks of goes on changing.
+        if self.kept && !keeps_order(ops) {
+            ops.sync().context("Failed removing a journal")?;
+        }
+        Ok(())
     }
 }
 
@@ -151,6 +180,14 @@ impl<'a> Journal<'a> {
         Self::start(store, op, held, Script { then: actions, committed: true, ..Script::default() })
     }
 
+    /// The same, and kept ([`Journal::keep`]): all of it is done after a power cut, too.
+    ///
+    /// # Errors
+    /// As [`Journal::forward`].
+    pub fn forward_kept(store: &'a Store, op: &str, held: &[&'a dyn Proof], actions: Vec<Action>) -> Result<Self> {
+        Self::start(store, op, held, Script { then: actions, committed: true, kept: true, ..Script::default() })
+    }
+
     fn start(store: &'a Store, op: &str, held: &[&'a dyn Proof], mut script: Script) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let at = Timestamp::now();
@@ -175,6 +212,9 @@ impl<'a> Journal<'a> {
         for action in &script.then {
             text.extend(encode(&Line::Then(action.clone()))?);
         }
+        if script.kept {
+            text.extend(encode(&Line::Kept)?);
+        }
         if script.committed {
             text.extend(encode(&Line::Commit)?);
         }
@@ -184,6 +224,12 @@ impl<'a> Journal<'a> {
             Err(e) if script.committed && matches!(e.errno(), Some(libc::ENOSPC | libc::EDQUOT)) => None,
             other => Some(other.context("Failed creating a journal")?),
         };
+        if let (Some(file), true) = (&file, script.kept)
+            && let Err(e) = sync(&ops, file)
+        {
+            let _ = ops.unlink(&name);
+            return Err(e);
+        }
         fault::point("store.journal.begun")?;
         Ok(Self { store, ops, name, file, pending: true, script })
     }
@@ -208,7 +254,26 @@ impl<'a> Journal<'a> {
     pub fn undo(&mut self, action: Action) -> Result<()> {
         fault::point("store.journal.undo")?;
         self.write(Line::Undo(action))?;
+        self.sync_kept()?;
         fault::point("store.journal.noted")
+    }
+
+    /// Has on disk what was noted, and from now on each further line before the step it is about: the operation is whole after a
+    /// power cut, too. Before the first step that is not to be had again.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn keep(&mut self) -> Result<()> {
+        self.write(Line::Kept)?;
+        self.file.as_ref().map_or(Ok(()), |file| sync(&self.ops, file))?;
+        fault::point("store.journal.kept")
+    }
+
+    fn sync_kept(&self) -> Result<()> {
+        match &self.file {
+            Some(file) if self.script.kept => file.sync_data().context("Failed syncing the journal"),
+            _ => Ok(()),
+        }
     }
 
     /// Notes what is to be done after the commit, in order, when the journal finishes or is settled.
@@ -237,6 +302,7 @@ impl<'a> Journal<'a> {
     pub fn commit(&mut self) -> Result<()> {
         fault::point("store.journal.commit")?;
         self.write(Line::Commit)?;
+        self.sync_kept()?;
         fault::point("store.journal.committed")
     }
 
@@ -264,7 +330,7 @@ impl<'a> Journal<'a> {
         let (_, mut errors) = self.script.play(self.store);
         let Some(file) = self.file.take() else { return errors };
         if let Err(e) =
-            fault::point("store.journal.settled").and_then(|()| close(&self.ops, &self.name, errors.is_empty()))
+            fault::point("store.journal.settled").and_then(|()| self.script.close(&self.ops, &self.name, errors.is_empty()))
         {
             errors.push(e);
         }
@@ -351,13 +417,16 @@ fn create_hidden(ops: &Dir, name: &str, text: &[u8]) -> Result<File> {
     }
 }
 
-/// Removes a settled journal, or keeps it as failed for `doctor`.
-pub(super) fn close(ops: &Dir, name: &str, good: bool) -> Result<()> {
-    if good {
-        return ops.unlink(name).map(drop).context("Failed removing a journal");
-    }
-    let kept = format!("{}{FAILED}", name.strip_suffix(SUFFIX).unwrap_or(name));
-    super::dir::rename(ops, OsStr::new(name), ops, OsStr::new(&kept), true).context("Failed keeping a journal")
+/// Has a journal on disk with its name.
+fn sync(ops: &Dir, file: &File) -> Result<()> {
+    let fail = "Failed syncing the journal";
+    file.sync_all().context(fail)?;
+    if keeps_order(ops) { Ok(()) } else { ops.sync().context(fail) }
+}
+
+/// Whether what is synced brings along all that was done before it.
+fn keeps_order(folder: &Dir) -> bool {
+    mount::keeps_order(folder.as_fd()).unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //! it fails. So nothing that was made since can be taken for what the journal speaks of, and other objects are not held up.
 
 use super::dir::{self, Dir};
-use super::journal::{self, FAILED, Header, SUFFIX, Script};
+use super::journal::{FAILED, Header, SUFFIX, Script};
 use super::layout::rel;
 use super::lock::{self, FileLock, Rank};
 use super::record;
@@ -129,7 +129,7 @@ impl Store {
         fault::point("store.recover.retried").with_context(fail)?;
         let error = Error::join(errors);
         match &error {
-            None => drop(ops.unlink(name).with_context(fail)?),
+            None => script.close(ops, name, true).with_context(fail)?,
             Some(_) => not_before(ops, name, RETRY).with_context(fail)?,
         }
         let id = name.strip_suffix(FAILED).unwrap_or(name).to_string();
@@ -150,18 +150,18 @@ impl Store {
             return Ok(None);
         }
         let script = record::read_bytes(ops, Path::new(name)).and_then(|b| Script::parse(&b.unwrap_or_default()));
-        let (header, forward, error) = match script {
-            Err(e) => (None, false, Some(e.context(fail()))),
+        let (script, forward, error) = match script {
+            Err(e) => (Script::default(), false, Some(e.context(fail()))),
             Ok(script) => {
                 let (forward, errors) = script.play(self);
-                (script.header, forward, Error::join(errors))
+                (script, forward, Error::join(errors))
             }
         };
         fault::point("store.recover.played").with_context(fail)?;
-        journal::close(ops, name, error.is_none())?;
+        script.close(ops, name, error.is_none())?;
         drop(file);
         let id = name.strip_suffix(SUFFIX).unwrap_or(name).to_string();
-        Ok(Some(Settled { id, header, forward, error }))
+        Ok(Some(Settled { id, header: script.header, forward, error }))
     }
 
     /// Journals that could not be settled: id and what they were. For `doctor`.

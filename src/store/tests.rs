@@ -469,19 +469,36 @@ fn an_old_boot_s_update_is_not_put_back() {
     store.create_instance(&held, &instance(), &volatile()).expect("create");
     let path = f.layout.instance_record(&f.p, &f.n);
     let old = fs::read_to_string(&path).expect("read");
-    for boot in ["this", "another"] {
+    for boot in ["this", "another", "another, but kept"] {
         let mut j = Journal::begin(&store, "update", &[&held]).expect("begin");
+        if boot.ends_with("kept") {
+            j.keep().expect("keep");
+        }
         j.undo(Action::RestoreFile { path: path.clone(), content: old.clone() }).expect("note");
         store.save_instance(&held, &Instance { description: "new".into(), ..instance() }).expect("save");
         let file = f.layout.journal(j.id());
         j.killed();
-        if boot == "another" {
+        if boot != "this" {
             let text = fs::read_to_string(&file).expect("read");
             fs::write(&file, text.replace(crate::host::boot_id::current().expect("id"), "x")).expect("write");
         }
         drop(f.open());
-        assert_eq!(fs::read_to_string(&path).expect("read") == old, boot == "this");
+        assert_eq!(fs::read_to_string(&path).expect("read") == old, boot != "another", "{boot}");
     }
+}
+
+#[test]
+fn what_was_moved_in_a_folder_that_is_no_more_is_settled() {
+    let f = fixture();
+    let store = f.open();
+    let held = store.lock_instance(&f.p, &f.n, "rename").expect("lock");
+    let mut j = Journal::begin(&store, "rename", &[&held]).expect("begin");
+    let log = f.layout.instance_log_dir(&f.p, &f.n);
+    j.undo(Action::Move { from: log.clone(), to: log.with_file_name("other") }).expect("note");
+    let _ = fs::remove_dir_all(&f.layout.log);
+    j.killed();
+    drop(f.open());
+    assert!(f.open().failed_journals().expect("list").is_empty());
 }
 
 #[test]

@@ -395,7 +395,11 @@ impl Store {
     }
 
     fn move_back(&self, from: &Path, to: &Path) -> Result<()> {
-        let (a, a_rel) = self.locate(from)?;
+        let (a, a_rel) = match self.locate(from) {
+            // After a boot, say, that found the logs' file system empty.
+            Err(e) if e.errno() == Some(libc::ENOENT) => return Ok(()),
+            other => other?,
+        };
         let (b, b_rel) = self.locate(to)?;
         if !a.exists(&a_rel).with_context(|| failed(from))? || b.exists(&b_rel).with_context(|| failed(to))? {
             return Ok(());

@@ -130,6 +130,18 @@ pub fn fs_magic(fd: BorrowedFd<'_>) -> Result<i64> {
     from_rustix("fstatfs", rustix::fs::fstatfs(fd)).map(|s| s.f_type as i64)
 }
 
+/// Whether the file system that `fd` lies on keeps the order of what is done in its folders, so that syncing one thing brings along
+/// all that was done before it: ext4 and xfs, which have one journal. btrfs, for one, writes what is synced and no more (its log
+/// tree), and what was done before comes with the next commit or is lost.
+///
+/// # Errors
+/// As fstatfs(2).
+pub fn keeps_order(fd: BorrowedFd<'_>) -> Result<bool> {
+    const EXT4: i64 = 0xef53;
+    const XFS: i64 = 0x5846_5342;
+    Ok(matches!(fs_magic(fd)?, EXT4 | XFS))
+}
+
 /// The kernel's number for the mount that `fd` lies on (`STATX_MNT_ID` of statx(2), Linux 5.8): it keeps it when it is moved.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 //! It runs beside other commands: an object that somebody works on is locked and passed over.
 
 mod acls;
+mod copies;
 mod host;
 mod images;
 mod instances;
@@ -114,6 +115,7 @@ pub fn state(store: &Store, fix: bool) -> Result<Report> {
     instances::check(store, fix, &mut report)?;
     snapshots::check(store, fix, &mut report)?;
     volumes::check(store, fix, &mut report)?;
+    copies::check(store, fix, &mut report)?;
     networks::check(store, fix, &mut report)?;
     acls::check(store, fix, &mut report)?;
     limits::check(store, &mut report);

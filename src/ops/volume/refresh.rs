@@ -120,5 +120,6 @@ fn volume(store: &Store, journal: &mut Journal<'_>, (from, to): Ends<'_>, wanted
         false => stage(drivers.0.as_ref(), drivers.1.as_ref(), &source, &data(new)?)?,
     }
     fault::point("volume.refresh.data")?;
-    journal.then(Action::FinishRestore(named(new)))
+    journal.then(Action::FinishRestore(named(new)))?;
+    journal.keep()
 }

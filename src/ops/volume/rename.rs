@@ -74,13 +74,9 @@ fn steps(store: &Store, journal: &mut Journal<'_>, locked: &Locked, users: &[Use
     let driver = pool::need(store, &old.pool)?;
     let snapshots: Vec<SnapshotName> = store.volume_snapshots(old)?.into_iter().map(|(name, _)| name).collect();
     journal.undo(Action::RenameVolume { volume: named(new), to: old.name.to_string() })?;
-    driver.rename(&data(old)?, &data(new)?)?;
-    fault::point("volume.rename.data")?;
     for snapshot in &snapshots {
         let back = named_snapshot(old, snapshot).name;
         journal.undo(Action::RenameVolume { volume: named_snapshot(new, snapshot), to: back })?;
-        driver.rename(&data(old)?.snapshot(snapshot)?, &data(new)?.snapshot(snapshot)?)?;
-        fault::point("volume.rename.snapshot")?;
     }
     let layout = store.layout();
     for (from, to) in [
@@ -88,6 +84,13 @@ fn steps(store: &Store, journal: &mut Journal<'_>, locked: &Locked, users: &[Use
         (layout.volume_snapshots_dir(new), layout.volume_snapshots_dir(old)),
     ] {
         journal.undo(Action::Move { from, to })?;
+    }
+    journal.keep()?;
+    driver.rename(&data(old)?, &data(new)?)?;
+    fault::point("volume.rename.data")?;
+    for snapshot in &snapshots {
+        driver.rename(&data(old)?.snapshot(snapshot)?, &data(new)?.snapshot(snapshot)?)?;
+        fault::point("volume.rename.snapshot")?;
     }
     store.rename_volume(&locked.from, &locked.to)?;
     fault::point("volume.rename.record")?;

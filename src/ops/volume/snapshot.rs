@@ -140,11 +140,12 @@ pub fn rename(store: &Store, of: Of<'_>, from: &SnapshotName, to: &SnapshotName)
     }
     journal::run(store, "snapshot", &[&lock], |journal| {
         let back = named_snapshot(key, from).name;
+        let record = |name| store.layout().volume_snapshot_record(key, name);
         journal.undo(Action::RenameVolume { volume: named_snapshot(key, to), to: back })?;
+        journal.undo(Action::Move { from: record(to), to: record(from) })?;
+        journal.keep()?;
         driver.rename(&old, &new)?;
         fault::point("volume.snapshot.renamed")?;
-        let record = |name| store.layout().volume_snapshot_record(key, name);
-        journal.undo(Action::Move { from: record(to), to: record(from) })?;
         store.rename_volume_snapshot(&lock, from, to)?;
         fault::point("volume.snapshot.record")
     })?;
@@ -171,7 +172,8 @@ pub fn restore(store: &Store, of: Of<'_>, snapshot: &SnapshotName) -> Result<()>
         fault::point("volume.restore.begin")?;
         driver.begin_restore(&from, &volume)?;
         fault::point("volume.restore.copied")?;
-        journal.then(Action::FinishRestore(named(key)))
+        journal.then(Action::FinishRestore(named(key)))?;
+        journal.keep()
     })
     .with_context(|| format!("Failed restoring volume snapshot \"{snapshot}\""))?;
     note(store, key, "storage-volume-restored");
