@@ -45,17 +45,19 @@ struct Setting {
     mount: &'static str,
     state: &'static str,
     modules: &'static str,
-    /// Its part of the power cuts, in twentieths.
+    /// Its part of the power cuts.
     share: usize,
 }
 
+/// The sum of the parts.
+const SHARES: usize = 24;
 const USUAL: &str = "/var/lib/stapes";
 const SETTINGS: [Setting; 4] = [
     Setting { name: "ext4, overlay", fs: "ext4", mount: USUAL, state: "", modules: "overlay", share: 8 },
     // Without overlayfs the pool's driver is `dir`. Here the run folder is on the disk, too.
     Setting { name: "ext4, dir", fs: "ext4", mount: "/disk", state: "/disk/s", modules: "", share: 4 },
     Setting { name: "xfs, overlay", fs: "xfs", mount: "/disk", state: "/disk/s", modules: "xfs overlay", share: 4 },
-    Setting { name: "btrfs, overlay", fs: "btrfs", mount: USUAL, state: "", modules: "btrfs overlay", share: 4 },
+    Setting { name: "btrfs, overlay", fs: "btrfs", mount: USUAL, state: "", modules: "btrfs overlay", share: 8 },
 ];
 
 impl Setting {
@@ -317,7 +319,7 @@ fn power_cuts() {
         return;
     };
     let seed = number("STAPES_POWER_SEED", u64::from(std::process::id()));
-    let total = number("STAPES_POWER_CUTS", 20) as usize;
+    let total = number("STAPES_POWER_CUTS", 24) as usize;
     let chosen = std::env::var("STAPES_POWER_SETTING").unwrap_or_default();
     eprintln!("seed {seed}");
     let dir = tempfile::Builder::new().prefix("power.").tempdir_in(guest.dir.parent().unwrap()).unwrap();
@@ -331,7 +333,7 @@ fn power_cuts() {
                 while let Some(setting) = settings.get(next.fetch_add(1, std::sync::atomic::Ordering::SeqCst)) {
                     let dir = dir.path().join(setting.name.replace(", ", "-"));
                     std::fs::create_dir(&dir).unwrap();
-                    let count = (total * setting.share).div_ceil(20);
+                    let count = (total * setting.share).div_ceil(SHARES);
                     let one = survive(&guest, &dir, setting, count, seed);
                     let mut outcome = outcome.lock().unwrap();
                     match one {

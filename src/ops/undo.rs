@@ -87,7 +87,8 @@ fn in_pool(store: &Store, named: &Named, action: &Action) -> Result<()> {
             let target = volume(&Named { name: to.clone(), ..from.clone() })?;
             let from = volume(from)?;
             match (driver.exists(&from)?, driver.exists(&target)?) {
-                (true, false) => driver.rename(&from, &target),
+                // Done already, but perhaps for what goes with it.
+                (true, false) | (false, true) => driver.rename(&from, &target),
                 _ => Ok(()),
             }
         }
