@@ -404,9 +404,12 @@ fn cve_2024_32498_cve_2024_4467_cve_2026_24708_disks_of_the_tool() {
     }
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("temporary directory");
     let make = |words: &str| {
-        let mut tool = std::process::Command::new("qemu-img");
-        let done = tool.args(words.split(' ')).current_dir(dir.path()).output().expect("qemu-img");
-        assert!(done.status.success(), "{words}: {done:?}");
+        // For LUKS it measures how fast the processor is, and gives up where others use it, too.
+        let mut tries = (0..5).map(|_| {
+            let mut tool = std::process::Command::new("qemu-img");
+            tool.args(words.split(' ')).current_dir(dir.path()).output().expect("qemu-img")
+        });
+        assert!(tries.any(|done| done.status.success()), "{words}");
         std::fs::read(dir.path().join("disk")).expect("disk")
     };
     std::fs::write(dir.path().join("secret"), vec![7; 65536]).expect("write");

@@ -103,6 +103,8 @@ fn a_pair_reaches_into_another_namespace() {
             .create(&LinkSpec { end: outer, kind: Kind::Veth(inner), master: Some(bridge.index), lower: None })
             .unwrap();
         let mut inside = Links::open_in(guest.as_fd()).unwrap();
+        // The kernel says a little later that a link is up (its linkwatch).
+        support::until(|| inside.get("eth0").unwrap().state == "up" && links.get("veth1").unwrap().state == "up");
         let (here, there) = (links.get("veth1").unwrap(), inside.get("eth0").unwrap());
         assert_eq!((here.kind.as_str(), here.mtu, here.tx_queue, here.master), ("veth", 1400, 321, Some(bridge.index)));
         assert_eq!((there.mac, there.mtu, there.tx_queue, there.state), (Some(MAC), 1400, 123, "up"));

@@ -80,3 +80,12 @@ pub fn made(test: &str, links: &mut Links, spec: &LinkSpec<'_>) -> bool {
 pub fn pair<'a>(name: &'a str, other: &'a str) -> LinkSpec<'a> {
     spec(name, Kind::Veth(End { name: other, ..End::default() }))
 }
+
+/// Waits until something is so, some seconds at most.
+pub fn until(mut so: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !so() {
+        assert!(began.elapsed().as_secs() < 10, "it did not come to be so");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
