@@ -59,7 +59,7 @@ fn bad_metadata_is_an_error_not_a_panic() {
         &with("properties: [a]"),
         &with("templates: {\"/x\": {template: a, mode: 99}}"),
         &with("templates: {\"/x\": {template: a, uid: root}}"),
-        &with("templates: {\"/x\": {template: a, when: [sometimes]}}"),
+        &with("templates: {\"/x\": {template: a, when: [\"a\\u0001\"]}}"),
         &with("templates: {\"\": {template: a}}"),
     ] {
         assert!(Metadata::parse(bad.as_bytes()).is_err(), "{bad}");
