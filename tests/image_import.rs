@@ -175,10 +175,11 @@ fn split_with_an_archive() {
     assert_eq!((imported.format, imported.rootfs_format), (Format::Xz, Some(Format::Zstd)));
     assert_eq!(std::fs::read(image.path().join("blob.rootfs")).expect("blob"), root);
     assert!(image.staging().join("rootfs/y").is_file());
-    // A rootfs in the metadata is not taken.
+    // A rootfs in the metadata is passed over.
     let unified = Ar::default().file("metadata.yaml", METADATA).file("rootfs/x", b"x").finish();
-    let e = Image::new().import(Source::Split { metadata: input(unified), rootfs: input(root) }, None);
-    assert!(e.is_err());
+    let image = Image::new();
+    image.import(Source::Split { metadata: input(unified), rootfs: input(root) }, None).expect("imported");
+    assert!(image.staging().join("rootfs/y").is_file() && !image.staging().join("rootfs/x").exists());
 }
 
 /// Of a virtual machine image everything is judged and nothing is unpacked.

@@ -193,7 +193,9 @@ pub struct Unset {
 /// The project in use and a network's name in it.
 pub(super) fn named(cx: &Context, store: &Store, word: &str) -> Result<(ProjectName, NetworkName)> {
     let name = NetworkName::parse(&kv::local(word)?).map_err(|_| ops::not_found())?;
-    Ok((cx.project(store)?, name))
+    let project = cx.project(store)?;
+    list::visible(store, &project, &name)?;
+    Ok((project, name))
 }
 
 impl Network {

@@ -1,7 +1,7 @@
 //! `admin recover`: the questions of Incus's, in its order.
 
 use super::{Context, DONE, Outcome, kv};
-use crate::base::names::PoolName;
+use crate::base::names::{PoolName, ProjectName};
 use crate::error::{Error, Result};
 use crate::model::instance::Config;
 use crate::model::keys::pool as keys;
@@ -80,7 +80,7 @@ fn pools(store: &Store) -> Result<Vec<String>> {
         let source = keys::SOURCE.text(&view.put.config);
         format!("{:?} (backend={:?}, source={source:?})", view.name, view.driver)
     };
-    Ok(storage_info::list(store)?.iter().map(line).collect())
+    Ok(storage_info::list(store, &ProjectName::default())?.iter().map(line).collect())
 }
 
 fn shown(pool: &LostPool) -> String {

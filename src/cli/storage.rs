@@ -174,7 +174,8 @@ impl List {
         let format = self.format.parse()?;
         let filters: Vec<FieldFilter> = kv::skip_remote(&self.filters)?.iter().map(|f| FieldFilter::parse(f)).collect();
         let chosen = columns::letters(&self.columns, COLUMNS)?;
-        let mut all = ops::list(&cx.reader()?)?;
+        let store = cx.reader()?;
+        let mut all = ops::list(&store, &cx.project(&store)?)?;
         all.retain(|view| filters.iter().all(|f| f.passes(&|field| field_of(view, field))));
         let row = |view: &PoolView| chosen.iter().map(|c| cell(view, c.cell)).collect();
         let header: Vec<&str> = chosen.iter().map(|c| c.header).collect();

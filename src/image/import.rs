@@ -526,9 +526,8 @@ impl<'a> Router<'a> {
     }
 
     fn rootfs<R: BufRead>(&mut self, tar: &mut TarReader<R>, rest: &[u8], mut entry: Entry) -> Result<()> {
-        let Some(unpacker) = &mut self.rootfs else {
-            return Err(Error::invalid("Bad image: the metadata archive of a split image has a rootfs"));
-        };
+        // In the metadata of a split image it does not count: the other file is the root file system.
+        let Some(unpacker) = &mut self.rootfs else { return Ok(()) };
         if rest.is_empty() && entry.kind != EntryKind::Dir {
             return Err(Error::invalid("Bad image: \"rootfs\" is not a directory"));
         }

@@ -101,15 +101,7 @@ pub fn check(project: &Config, subject: Subject<'_>) -> Result<()> {
     if !keys::RESTRICTED.bool(project)? {
         return Ok(());
     }
-    for (key, value) in subject.config {
-        if let Some(why) = forbidden_key(project, subject, key, value) {
-            let Subject { name, project, .. } = subject;
-            let kind = kind(subject);
-            return Err(Error::denied(format!(
-                "Invalid value {value:?} for config {key:?} on {kind} {name:?} of project {project:?}: {why}"
-            )));
-        }
-    }
+    check_keys(project, subject, kind(subject))?;
     if keys::PRIVILEGE.text(project) == "isolated"
         && subject.kind == InstanceType::Container
         && !instance::SECURITY_IDMAP_ISOLATED.get(subject.config).is_some_and(boolean::is_true)
@@ -117,11 +109,42 @@ pub fn check(project: &Config, subject: Subject<'_>) -> Result<()> {
         let why = "Non-isolated containers are forbidden";
         return Err(Error::denied(format!("Container {:?} of project {:?}: {why}", subject.name, subject.project)));
     }
+    check_devices(project, subject, kind(subject))
+}
+
+/// Judges a profile: nobody can be given by it what is forbidden to them. `subject` is an instance of either type that says what
+/// the profile does.
+///
+/// # Errors
+/// Denied: a key or a device is forbidden.
+pub fn check_profile(project: &Config, subject: Subject<'_>) -> Result<()> {
+    if !keys::RESTRICTED.bool(project)? {
+        return Ok(());
+    }
+    for kind in [InstanceType::Container, InstanceType::VirtualMachine] {
+        check_keys(project, Subject { kind, ..subject }, "profile")?;
+    }
+    check_devices(project, subject, "profile")
+}
+
+fn check_keys(project: &Config, subject: Subject<'_>, what: &str) -> Result<()> {
+    for (key, value) in subject.config {
+        if let Some(why) = forbidden_key(project, subject, key, value) {
+            let Subject { name, project, .. } = subject;
+            return Err(Error::denied(format!(
+                "Invalid value {value:?} for config {key:?} on {what} {name:?} of project {project:?}: {why}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_devices(project: &Config, subject: Subject<'_>, what: &str) -> Result<()> {
     for (device, options) in subject.devices {
         if let Some(why) = forbidden_device(project, options) {
-            let (kind, name, project) = (kind(subject), subject.name, subject.project);
+            let Subject { name, project, .. } = subject;
             return Err(Error::denied(format!(
-                "Invalid device {device:?} on {kind} {name:?} of project {project:?}: {why}"
+                "Invalid device {device:?} on {what} {name:?} of project {project:?}: {why}"
             )));
         }
     }
@@ -185,7 +208,7 @@ fn forbidden_key(project: &Config, subject: Subject<'_>, key: &str, value: &str)
     }
     let syscalls = among(&[&instance::SYSCALLS_ALLOW, &instance::SYSCALLS_WHITELIST])
         || among(&[&instance::SYSCALLS_DENY_DEFAULT, &instance::SYSCALLS_BLACKLIST_DEFAULT]) && !is_true;
-    let low = is_blocked(project, &keys::LOWLEVEL) && (syscalls || among(&LOWLEVEL));
+    let low = is_blocked(project, &keys::LOWLEVEL) && (syscalls || among(&LOWLEVEL) || instance::is_volatile(key));
     low.then_some("Use of low-level config options on containers is forbidden")
 }
 
@@ -235,6 +258,25 @@ fn forbidden_disk(project: &Config, device: &Device) -> Option<&'static str> {
     }
 }
 
+/// Whether those who work in a project see a network: in a restricted one only what its instances may use.
+pub fn sees_network(project: &Config, name: &str, managed: bool) -> bool {
+    if !keys::RESTRICTED.get(project).is_some_and(boolean::is_true) {
+        return true;
+    }
+    let among = keys::NETWORKS_ACCESS.list(project);
+    match keys::NIC.text(project) {
+        "block" => false,
+        "managed" if !managed => false,
+        _ => among.is_empty() || among.contains(&name),
+    }
+}
+
+/// Whether they see a storage pool: not one in which nothing may be had.
+pub fn sees_pool(project: &Config, name: &str) -> bool {
+    let limit = project.get(&format!("{}{name}", keys::LIMITS_POOL.name));
+    !limit.is_some_and(|limit| size::parse_bytes(limit).is_ok_and(|bytes| bytes == 0))
+}
+
 fn forbidden_nic(project: &Config, device: &Device) -> Option<&'static str> {
     let network = nic::NETWORK.get(device);
     match keys::NIC.text(project) {
@@ -266,6 +308,18 @@ mod tests {
         let kind = InstanceType::Container;
         let subject = Subject { project: "p", name: "c", kind, config: &own, devices: &devices };
         check(&project, subject).map_or_else(|e| e.to_string(), |()| "ok".into())
+    }
+
+    #[test]
+    fn networks_and_pools_out_of_reach_are_not_seen() {
+        let seen = |pairs: &[(&str, &str)], managed| sees_network(&config(pairs), "br0", managed);
+        let (on, nic, access) = (("restricted", "true"), "restricted.devices.nic", "restricted.networks.access");
+        assert!(seen(&[(nic, "block")], true) && !seen(&[on, (nic, "block")], true));
+        assert!(seen(&[on], true) && !seen(&[on], false) && seen(&[on, (nic, "allow")], false));
+        assert!(!seen(&[on, (access, "br1")], true) && seen(&[on, (access, "br1,br0")], true));
+        assert!(!sees_pool(&config(&[("limits.disk.pool.p", "0")]), "p"));
+        assert!(sees_pool(&config(&[("limits.disk.pool.p", "0")]), "q"));
+        assert!(sees_pool(&config(&[("limits.disk.pool.p", "1GiB")]), "p"));
     }
 
     #[test]

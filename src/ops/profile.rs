@@ -5,7 +5,7 @@
 //! have the profile: [`super::profile_change`].
 
 pub use super::profile_change::update;
-use super::{features, network, update, volume};
+use super::{features, network, restrict, update, volume};
 use crate::base::names::{PoolName, ProfileName, ProjectName};
 use crate::error::{Error, Result};
 use crate::fault;
@@ -132,7 +132,7 @@ pub fn create(store: &Store, project: &ProjectName, name: &ProfileName, put: &Pr
         return Err(Error::exists("The profile already exists").context(context));
     }
     let profile = record_of(put);
-    validate(store, project, &profile)?;
+    validate(store, project, name, &profile)?;
     let _volumes = volume::keep(store, project, profile.devices.values())?;
     fault::point("profile.create")?;
     record(store, lock.own()?, name, &profile)?;
@@ -145,12 +145,13 @@ pub(super) fn record_of(put: &ProfilePut) -> Profile {
     Profile { format: 1, description: put.description.clone(), config, devices: put.devices.clone() }
 }
 
-pub(super) fn validate(store: &Store, project: &ProjectName, profile: &Profile) -> Result<()> {
+pub(super) fn validate(store: &Store, project: &ProjectName, name: &ProfileName, profile: &Profile) -> Result<()> {
     keys::validate_profile(&profile.config)?;
     device::validate_all(&profile.devices, None, None)?;
     network::check_devices(store, project, &profile.devices, None)?;
     update::check_pools(store, &profile.devices)?;
-    volume::check_devices(store, project, &profile.devices)
+    volume::check_devices(store, project, &profile.devices)?;
+    restrict::check_profile(store, project, name, profile)
 }
 
 /// Saves it, as long as the networks that it names are there.

@@ -42,7 +42,7 @@ pub fn update(
         ProfilePut { config: old.config.clone(), description: old.description.clone(), devices: old.devices.clone() };
     edit(&mut put)?;
     let new = record_of(&put);
-    validate(store, project, &new)?;
+    validate(store, project, name, &new)?;
     let mut all = Vec::new();
     for user in lock.projects() {
         check_root(store, user, name, &old.devices, &new.devices)?;

@@ -4,12 +4,13 @@
 //! left ([`hold`]).
 
 use super::load;
-use crate::base::names::{InstanceName, ProjectName};
+use crate::base::names::{InstanceName, ProfileName, ProjectName};
 use crate::base::size;
 use crate::error::{Context, Error, Result};
 use crate::model::expand::Expanded;
 use crate::model::instance::{Config, InstanceType};
 use crate::model::keys::{Key, project as keys, volume as volume_keys};
+use crate::model::profile::Profile;
 use crate::model::project::Project;
 use crate::model::restrict::{self, SUMS, Subject};
 use crate::store::Store;
@@ -261,5 +262,30 @@ pub fn check_project(store: &Store, name: &ProjectName, old: &Config, new: &Proj
         let one = Wanted { project: name, name: instance, kind: *kind, expanded };
         restrict::check(config, one.subject()).context("Failed checking the instances of the project")?;
     }
+    for (profile, found) in store.profiles(name)? {
+        // A damaged one gives nobody anything.
+        let Ok(found) = found else { continue };
+        let one = profile_subject(name, &profile, &found);
+        restrict::check_profile(config, one).context("Failed checking the profiles of the project")?;
+    }
     check_sums(store, (name, config), &all)
+}
+
+/// Holds a profile, new or changed, against what the project that has it forbids. Lock: the project, alone.
+///
+/// # Errors
+/// Denied: it is forbidden.
+pub fn check_profile(store: &Store, project: &ProjectName, name: &ProfileName, profile: &Profile) -> Result<()> {
+    let Some(limits) = store.project(project)? else { return Ok(()) };
+    restrict::check_profile(&limits.config, profile_subject(project, name, profile))
+}
+
+fn profile_subject<'a>(project: &'a ProjectName, name: &'a ProfileName, profile: &'a Profile) -> Subject<'a> {
+    Subject {
+        project: project.as_str(),
+        name: name.as_str(),
+        kind: InstanceType::Container,
+        config: &profile.config,
+        devices: &profile.devices,
+    }
 }

@@ -7,6 +7,7 @@ use crate::error::{Context, Error, Result};
 use crate::model::instance::Config;
 use crate::model::keys::pool as keys;
 use crate::model::pool::Pool;
+use crate::model::restrict;
 use crate::model::view::{Amount, PoolResources, PoolView, url};
 use crate::store::Store;
 use std::collections::BTreeMap;
@@ -76,11 +77,12 @@ fn view(store: &Store, name: &PoolName, pool: &Pool, used_by: Vec<String>) -> Po
     view
 }
 
-/// All pools; one whose record is damaged has what is wrong in its description and the status `Unavailable`.
+/// All pools that those who work in a project see; one whose record is damaged has what is wrong in its description and the status `Unavailable`.
 ///
 /// # Errors
 /// The state folder cannot be read.
-pub fn list(store: &Store) -> Result<Vec<PoolView>> {
+pub fn list(store: &Store, project: &ProjectName) -> Result<Vec<PoolView>> {
+    let limits = store.project(project).ok().flatten().map(|found| found.config).unwrap_or_default();
     let mut users = users(store)?;
     let one = |(name, found): (PoolName, Result<Pool>)| {
         let used_by = users.remove(&name).unwrap_or_default();
@@ -93,7 +95,8 @@ pub fn list(store: &Store) -> Result<Vec<PoolView>> {
             }
         }
     };
-    Ok(store.pools()?.into_iter().map(one).collect())
+    let seen = |(name, _): &(PoolName, _)| restrict::sees_pool(&limits, name.as_str());
+    Ok(store.pools()?.into_iter().filter(seen).map(one).collect())
 }
 
 /// The source of a pool.

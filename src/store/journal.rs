@@ -108,7 +108,8 @@ impl Script {
     pub fn play(&self, store: &Store) -> (bool, Vec<Error>) {
         let committed =
             self.committed || self.commits_by.as_ref().is_some_and(|p| std::fs::symlink_metadata(p).is_ok());
-        let lasts = self.kept || self.header.as_ref().is_none_or(|h| boot_id::current().is_ok_and(|id| id == h.boot_id));
+        let lasts =
+            self.kept || self.header.as_ref().is_none_or(|h| boot_id::current().is_ok_and(|id| id == h.boot_id));
         if !lasts && !store.state.as_ref().is_some_and(keeps_order) {
             return (false, Vec::new());
         }
@@ -329,8 +330,8 @@ impl<'a> Journal<'a> {
         }
         let (_, mut errors) = self.script.play(self.store);
         let Some(file) = self.file.take() else { return errors };
-        if let Err(e) =
-            fault::point("store.journal.settled").and_then(|()| self.script.close(&self.ops, &self.name, errors.is_empty()))
+        if let Err(e) = fault::point("store.journal.settled")
+            .and_then(|()| self.script.close(&self.ops, &self.name, errors.is_empty()))
         {
             errors.push(e);
         }

@@ -77,6 +77,25 @@ fn what_is_restricted_stays_out() {
     let Some(state) = state("what_is_restricted_stays_out") else { return };
     make(&state, "p1", &["restricted=true"]);
     let p1 = |words: &[&'static str]| [&["--project", "p1"], words].concat();
+    // Nor does a profile that nobody has.
+    refused(
+        &state,
+        &p1(&["profile", "set", "default", "security.nesting=true"]),
+        "on profile \"default\" of project \"p1\"",
+    );
+    refused(
+        &state,
+        &p1(&["profile", "device", "add", "default", "d", "disk", "source=/srv", "path=/srv"]),
+        "forbidden",
+    );
+    refused(&state, &p1(&["create", "test", "c1", "-c", "volatile.uuid=4b2b9d4e-0c1f-4b0e-9d53-0d7c3c1f9a11"]), "low-level config options");
+    // What is out of reach is not shown: the interface is not managed, and nothing may be had in the pool.
+    refused(&state, &p1(&["network", "show", "lo"]), "Network not found");
+    assert!(!state.good(&p1(&["network", "list", "-f", "csv"])).contains("lo,"));
+    assert!(state.good(&["network", "list", "-f", "csv"]).contains("lo,"));
+    state.good(&["project", "set", "p1", "limits.disk.pool.default=0"]);
+    assert_eq!(state.good(&p1(&["storage", "list", "-f", "csv"])), "");
+    state.good(&["project", "unset", "p1", "limits.disk.pool.default"]);
     good(&state, "p1", &["create", "test", "c1"]);
     for (option, why) in [
         ("security.nesting=true", "Container nesting is forbidden"),

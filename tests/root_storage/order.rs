@@ -8,7 +8,8 @@ use std::process::Command;
 
 /// As a command of another boot would have left it: past its commit, with one file to be removed.
 fn leave(state: &State, name: &str, file: &str, more: &str) {
-    let begin = r#"{"begin":{"op":"delete","targets":[],"pid":1,"starttime":0,"boot_id":"x","at":"2026-01-01T00:00:00Z"}}"#;
+    let begin =
+        r#"{"begin":{"op":"delete","targets":[],"pid":1,"starttime":0,"boot_id":"x","at":"2026-01-01T00:00:00Z"}}"#;
     let then = format!(r#"{{"then":{{"remove-file":{{"path":"{file}"}}}}}}"#);
     fs::write(state.path("state/ops").join(name), format!("{begin}\n{then}\n{more}\"commit\"\n")).unwrap();
 }

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::host::links::{Counters, Details, Link, Links};
 use crate::model::keys::network::bridge as keys;
 use crate::model::network::Network;
+use crate::model::restrict;
 use crate::model::view::{
     BridgeState, NetworkAddress, NetworkPut, NetworkStateView, NetworkView, TrafficCounters, VlanState,
 };
@@ -43,7 +44,21 @@ pub fn list(store: &Store, project: &ProjectName) -> Result<Vec<NetworkView>> {
     // The ends of pairs belong to instances.
     let shown = links.iter().filter(|l| l.kind != "veth" && !managed.contains(&l.name));
     all.extend(shown.map(|link| NetworkView::unmanaged(project.as_str(), &link.name, kind(link), Vec::new())));
+    if let Some(limits) = store.project(project)? {
+        all.retain(|view| restrict::sees_network(&limits.config, &view.name, view.managed));
+    }
     Ok(all)
+}
+
+/// Refuses a network that those who work in a project may not see.
+///
+/// # Errors
+/// Not found; a record is damaged.
+pub fn visible(store: &Store, project: &ProjectName, name: &NetworkName) -> Result<()> {
+    let Some(limits) = store.project(project)? else { return Ok(()) };
+    // What cannot be read is told by whoever wants it.
+    let managed = !matches!(store.network(&project_of(store, project)?, name), Ok(None));
+    restrict::sees_network(&limits.config, name.as_str(), managed).then_some(()).ok_or_else(not_found)
 }
 
 /// One of them.
