@@ -7,7 +7,9 @@ use super::{Context, Outcome};
 use super::{
     action, admin, config, console, create, delete, doctor, exec, file, generate, image, info, list, network, profile,
 };
-use super::{backup, copy, project, publish_image, rebuild, remote, rename, run, snapshot, storage, version, wait};
+use super::{
+    backup, copy, project, publish_image, query, rebuild, remote, rename, run, snapshot, storage, version, wait,
+};
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use std::ffi::OsString;
 
@@ -91,6 +93,7 @@ const VERBS: &[Verb] = &[
     verb!(group "profile", profile::Profile),
     verb!(group "project", project::Project),
     verb!(command "publish", publish_image::Publish),
+    verb!(command "query", query::Query),
     verb!(command "rebuild", rebuild::Rebuild),
     verb!(group "remote", remote::Remote),
     verb!(command "rename", rename::Rename),

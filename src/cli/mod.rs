@@ -61,6 +61,7 @@ pub mod project;
 mod project_change;
 mod publish;
 pub mod publish_image;
+pub mod query;
 pub mod rebuild;
 pub mod recover;
 mod remote;

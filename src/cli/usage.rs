@@ -171,6 +171,7 @@ const GRAMMAR: &[(&str, &str)] = &[
     ("project switch", "[<remote>:]<project>"),
     ("project unset", "[<remote>:]<project> <key>"),
     ("publish", "[<remote>:]<instance>[/<snapshot>] [<remote>:] [<key>=<value>...]"),
+    ("query", "[<remote>:]<API path>"),
     ("rebuild", "(--empty|[<remote>:]<image>) [<remote>:]<instance>"),
     ("remote add", "[<new remote name>] (<IP>|<FQDN>|<URL>)"),
     ("remote get-default", ""),

@@ -64,6 +64,7 @@ pub mod project_change;
 pub mod proxies;
 mod proxy_live;
 pub mod publish;
+pub mod query;
 pub mod quota;
 pub mod rebuild;
 mod record_copy;

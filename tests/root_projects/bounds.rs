@@ -88,7 +88,11 @@ fn what_is_restricted_stays_out() {
         &p1(&["profile", "device", "add", "default", "d", "disk", "source=/srv", "path=/srv"]),
         "forbidden",
     );
-    refused(&state, &p1(&["create", "test", "c1", "-c", "volatile.uuid=4b2b9d4e-0c1f-4b0e-9d53-0d7c3c1f9a11"]), "low-level config options");
+    refused(
+        &state,
+        &p1(&["create", "test", "c1", "-c", "volatile.uuid=4b2b9d4e-0c1f-4b0e-9d53-0d7c3c1f9a11"]),
+        "low-level config options",
+    );
     // What is out of reach is not shown: the interface is not managed, and nothing may be had in the pool.
     refused(&state, &p1(&["network", "show", "lo"]), "Network not found");
     assert!(!state.good(&p1(&["network", "list", "-f", "csv"])).contains("lo,"));
