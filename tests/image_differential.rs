@@ -1,5 +1,6 @@
 //! Thousands of made-up archives, unpacked by us and by GNU tar or bsdtar (rows RUSTSEC-2018-0002, -2026-0067, CVE-2025-62518 and
-//! their like): well-formed ones give equal trees, damaged ones equal trees or a refusal, and none is written outside.
+//! their like): well-formed ones give equal trees, damaged ones equal trees or a refusal, and none is written outside. So are
+//! differences between images, by us and by xdelta3.
 //!
 //! `STAPES_DIFFERENTIAL` is the number of archives (10,000); `STAPES_DIFFERENTIAL_SEED` the first seed, for a failure's.
 #![allow(
@@ -8,6 +9,8 @@
     reason = "tests write files, start programs and name what they skip"
 )]
 
+#[path = "image_differential/deltas.rs"]
+mod deltas;
 #[path = "image_differential/generate.rs"]
 mod generate;
 mod image_common;

@@ -13,6 +13,7 @@ pub mod import;
 pub mod metadata;
 pub mod pack;
 pub mod unpack;
+pub mod vcdiff;
 
 mod gzip;
 mod hash;

@@ -1,25 +1,25 @@
 //! The root file system of an image, made of an older image's and the difference (VCDIFF, RFC 3284) that a server has: fewer bytes
 //! to fetch.
 //!
-//! Called by `image_remote` before it fetches the whole, which it does if anything fails here: the program is missing, the server
-//! lies, the result is not what it should be. Difference and result lie where the image's files arrive, under no other name.
+//! Called by `image_remote` before it fetches the whole, which it does if anything fails here: the server lies, the difference is
+//! written in a way that is not known here, the result is not what it should be. Difference and result lie where the image's files
+//! arrive, under no other name.
 
 use super::image_import::Arrival;
 use super::image_remote::Server;
 use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Result};
 use crate::fault;
-use crate::host::command::{Cmd, Host, Limits, Program, Runner};
-
 use crate::image::import::{self, Imported, Source};
 use crate::image::simplestreams::{Delta, Files, Offer};
-use crate::image::{OnProgress, Progress, create_blob};
+use crate::image::{OnProgress, Progress, create_blob, vcdiff};
 use crate::store::Store;
 use crate::store::lock::{Held, ImageKey, Shared};
-use std::time::Duration;
+use std::fs::File;
+use std::io::{BufReader, Seek};
+use std::time::{Duration, Instant};
 
-const XDELTA: Program = Program { name: "xdelta3", package: "xdelta3" };
-/// The longest it may run.
+/// The longest that making the file may take.
 const DEADLINE: Duration = Duration::from_secs(1800);
 
 /// The smallest difference to an image that is here, if it can be used.
@@ -30,8 +30,7 @@ pub(super) fn usable<'a>(store: &Store, offer: &'a Offer) -> Option<&'a Delta> {
         base.is_ok_and(|base| base.is_some_and(|image| image.split))
     };
     let smaller = offer.deltas.iter().filter(|delta| delta.file.size < root.size);
-    let best = smaller.filter(is_here).min_by_key(|delta| delta.file.size)?;
-    Host::default().find(XDELTA).ok().map(|_| best)
+    smaller.filter(is_here).min_by_key(|delta| delta.file.size)
 }
 
 /// Fetches difference and metadata, makes the root file system and takes the image in.
@@ -55,29 +54,29 @@ pub(super) fn rebuild(
     std::io::copy(&mut download.reader, &mut file).context("Failed fetching the difference")?;
     fault::point("image.delta.fetched")?;
     let base = Fingerprint::parse(delta.base.as_str())?;
-    apply(store, &base, arrival, root.size)?;
+    on_progress(Progress::Step("Unpacking the difference"))?;
+    apply(store, &base, arrival, (file, root.size), on_progress)?;
     fault::point("image.delta.applied")?;
     let source = Source::Rebuilt { metadata: server.download(metadata, None)?, name: root.name().to_string() };
     import::import(source, arrival.dest(), arrival.options(Some(&offer.fingerprint)), on_progress)
 }
 
-/// Runs the program; the result has `size` bytes.
-fn apply(store: &Store, base: &Fingerprint, arrival: &Arrival<'_>, size: u64) -> Result<()> {
+/// Makes the root file system, `size` bytes, of that of `base`.
+fn apply(
+    store: &Store,
+    base: &Fingerprint,
+    arrival: &Arrival<'_>,
+    (mut delta, size): (File, u64),
+    on_progress: OnProgress<'_>,
+) -> Result<()> {
     let _held: Held<ImageKey, Shared> = store.lock_image_shared(base)?;
+    let old = File::open(store.layout().image_rootfs_file(base)).context("Failed opening the older image")?;
     let made = create_blob(&arrival.blob_rootfs)?;
-    let limits = Limits {
-        address_space: Some(1 << 30),
-        cpu_seconds: Some(DEADLINE.as_secs()),
-        file_size: Some(size),
-        open_files: Some(32),
-    };
-    // The difference may name programs to decompress and compress with: -D and -R keep it from running them.
-    let cmd = Cmd::new(XDELTA).args(["-d", "-q", "-f", "-D", "-R", "-s"]).limits(limits).timeout(DEADLINE);
-    let cmd = cmd.arg(store.layout().image_rootfs_file(base)).arg(&arrival.blob).arg(&arrival.blob_rootfs);
-    arrival.runner().run(cmd)?;
-    made.sync_all().context("Failed writing the image")?;
-    match made.metadata().context("Failed reading the image")?.len() == size {
-        true => Ok(()),
-        false => Err(Error::invalid("The difference makes another file than was announced")),
-    }
+    delta.rewind().context("Failed reading the difference")?;
+    let begun = Instant::now();
+    vcdiff::apply(&old, &mut BufReader::new(delta), &made, size, &mut |done| match begun.elapsed() > DEADLINE {
+        true => Err(Error::invalid("The difference takes too long")),
+        false => on_progress(Progress::Bytes(done, Some(size))),
+    })?;
+    made.sync_all().context("Failed writing the image")
 }
