@@ -1,6 +1,6 @@
 //! Thousands of made-up archives, unpacked by us and by GNU tar or bsdtar (rows RUSTSEC-2018-0002, -2026-0067, CVE-2025-62518 and
 //! their like): well-formed ones give equal trees, damaged ones equal trees or a refusal, and none is written outside. So are
-//! differences between images, by us and by xdelta3.
+//! differences between images, by us and by xdelta3, and squashfs file systems, by us and by unsquashfs.
 //!
 //! `STAPES_DIFFERENTIAL` is the number of archives (10,000); `STAPES_DIFFERENTIAL_SEED` the first seed, for a failure's.
 #![allow(
@@ -14,6 +14,8 @@ mod deltas;
 #[path = "image_differential/generate.rs"]
 mod generate;
 mod image_common;
+#[path = "image_differential/squashfs.rs"]
+mod squashfs;
 
 use generate::Archive;
 use image_common::{describe, is_root};

@@ -251,24 +251,17 @@ fn squashfs(test: &str, image: &Image, options: &[&str]) {
 }
 
 #[test]
-fn split_with_a_mounted_squashfs() {
-    // No program is there: only the kernel can do it.
-    if !std::fs::read_to_string("/proc/filesystems").is_ok_and(|t| t.contains("squashfs")) {
-        return skip("split_with_a_mounted_squashfs", "the kernel has no squashfs");
-    }
-    // How this one is packed only the kernel knows.
-    squashfs("split_with_a_mounted_squashfs", &Image::new(), &["-comp", "lzo"]);
-}
-
-#[test]
 fn split_with_a_squashfs_that_is_read_here() {
-    // No program is there, and the kernel is not asked.
     for options in [
         &["-comp", "gzip"][..],
         &["-comp", "xz", "-b", "1M"],
         &["-comp", "lz4", "-b", "4096"],
         &["-comp", "zstd", "-no-duplicates"],
         &["-comp", "zstd", "-b", "4096", "-always-use-fragments"],
+        &["-comp", "lzo"],
+        &["-comp", "lzo", "-Xalgorithm", "lzo1x_1_11", "-b", "1M"],
+        &["-comp", "lzma", "-b", "1M"],
+        &["-comp", "lzma", "-b", "4096"],
         &["-comp", "gzip", "-no-fragments"],
         &["-noI", "-noD", "-noF", "-noX", "-no-sparse"],
     ] {
@@ -294,7 +287,7 @@ fn damaged_squashfs() {
         (seed % n as u64) as usize
     };
     let mut refused = 0;
-    for options in [&["-noI", "-noX"][..], &["-comp", "zstd"]] {
+    for options in [&["-noI", "-noX"][..], &["-comp", "zstd"], &["-comp", "lzo"], &["-comp", "lzma"]] {
         let paths = [root.to_str().expect("path"), file.to_str().expect("path"), "-no-progress", "-quiet", "-noappend"];
         run("mksquashfs", &[&paths, options].concat());
         let good = std::fs::read(&file).expect("read");
@@ -318,40 +311,6 @@ fn damaged_squashfs() {
         }
     }
     assert!(refused > 60, "only {refused} were refused");
-}
-
-#[test]
-fn split_with_a_squashfs_unpacked_by_the_tool() {
-    if !have("unsquashfs") || !is_root() {
-        return skip("split_with_a_squashfs_unpacked_by_the_tool", "needs root and squashfs-tools");
-    }
-    let made = Image::new();
-    sample(made.path());
-    let file = made.path().join("blob.squashfs");
-    let root = made.path().join("rootfs");
-    run(
-        "mksquashfs",
-        &[root.to_str().expect("path"), file.to_str().expect("path"), "-no-progress", "-quiet", "-comp", "gzip"],
-    );
-    let (image, options) = (Image::with_programs(), stapes::image::unpack::Options::default());
-    std::fs::create_dir(image.staging().join("rootfs")).expect("mkdir");
-    let target = stapes::image::squashfs::Target {
-        dir: stapes::sys::path::open_root(&image.staging().join("rootfs")).expect("root"),
-        path: &image.staging().join("rootfs"),
-    };
-    let open = std::fs::File::open(&file).expect("open");
-    let stats = stapes::image::squashfs::from_child(&open, &file, &target, &options, &*image.runner).expect("unpacked");
-    assert_eq!(stats.nodes, 1);
-    assert_eq!(describe(&image.staging().join("rootfs")), describe(&root));
-    // A bomb is seen in the listing, before anything is written.
-    let zeros = made.path().join("zeros");
-    std::fs::create_dir(&zeros).expect("mkdir");
-    std::fs::File::create(zeros.join("z")).expect("create").set_len(1 << 30).expect("truncate");
-    let bomb = made.path().join("blob.bomb");
-    run("mksquashfs", &[zeros.to_str().expect("path"), bomb.to_str().expect("path"), "-no-progress", "-quiet"]);
-    let open = std::fs::File::open(&bomb).expect("open");
-    let e = stapes::image::squashfs::from_child(&open, &bomb, &target, &options, &*image.runner).expect_err("bomb");
-    assert!(e.to_string().contains("grows"), "{e}");
 }
 
 /// Random trees: what GNU tar packs, both unpack alike.

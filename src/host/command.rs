@@ -1,6 +1,6 @@
 //! Runs outside programs: typed arguments, never a shell; the only place with `Command::new`.
 //!
-//! Called by everything that needs a standard tool of the field (nft, dnsmasq, mmdebstrap, unsquashfs, qemu-img, …). A child gets
+//! Called by everything that needs a standard tool of the field (nft, dnsmasq, mmdebstrap, mksquashfs, qemu-img, …). A child gets
 //! an empty environment but for [`Env`], no descriptor of ours, its own process group (killed when the run ends early), optional
 //! resource limits and a deadline. What it says on stderr is kept for the error message. Tests hand in [`Fake`]. Must never pass a
 //! user's string as an option: callers put `--` before operands, and arguments that start with a dash are theirs to refuse.

@@ -15,7 +15,6 @@ use super::unpack::{self, Options as UnpackOptions, Owners, Stats, Unpacker, cle
 use super::{Limits, METADATA_MAX, OnProgress, Progress, export, pipe, qcow2};
 use crate::error::{Context, Error, Result};
 use crate::fault;
-use crate::host::command::Runner;
 use crate::model::instance::InstanceType;
 use crate::sys::path::{self, Links, Owner};
 use sha2::{Digest, Sha256};
@@ -114,8 +113,6 @@ pub struct Options<'a> {
     pub owners: Owners,
     /// Compression of an image made of a folder.
     pub algorithm: Algorithm,
-    /// Runs `unsquashfs`, if the kernel's squashfs cannot be used.
-    pub runner: &'a dyn Runner,
 }
 
 impl std::fmt::Debug for Options<'_> {
@@ -153,8 +150,8 @@ pub struct Imported {
 /// end it.
 ///
 /// # Errors
-/// `Invalid`: it is no image, damaged, truncated, over a limit, or not the one that was expected. `Unsupported`: a
-/// squashfs that can neither be mounted nor unpacked here. Others: reading and writing.
+/// `Invalid`: it is no image, damaged, truncated, over a limit, or not the one that was expected. Others: reading and
+/// writing.
 pub fn import(
     source: Source<'_>,
     dest: Dest<'_>,
@@ -313,9 +310,8 @@ impl<'a, 'p> Import<'a, 'p> {
                 Stats { entries: 1, bytes: disk.size, ..Stats::default() }
             }
             None => {
-                let target = squashfs::Target { dir: target, path: &self.dest.staging.join("rootfs") };
-                let (file, runner) = (self.dest.blob_rootfs, self.options.runner);
-                squashfs::unpack(reread, file, target, &options, runner, self.on_progress)?
+                let limits = self.options.limits;
+                squashfs::read(reread, limits, self.on_progress, |source| unpack::archive(source, target, &options))?
             }
         };
         let size = first.size + second.size;

@@ -292,7 +292,6 @@ impl Arrival<'_> {
             limits: &self.limits,
             owners: if rustix::process::geteuid().is_root() { Owners::Keep } else { Owners::Caller },
             algorithm: Algorithm::Xz,
-            runner: &self.runner,
         }
     }
 }

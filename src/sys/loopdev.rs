@@ -1,18 +1,16 @@
-//! Loop devices (loop(4)), and file systems mounted from them without a place in the tree.
+//! Loop devices (loop(4)).
 //!
-//! Called by `image` (squashfs) and `storage`. A device is released by the kernel when its last user is gone (`LO_FLAGS_AUTOCLEAR`), so
+//! Called by `storage`. A device is released by the kernel when its last user is gone (`LO_FLAGS_AUTOCLEAR`), so
 //! nothing is left behind by a kill. Only root of the host can do this; callers have another way for other users.
 
 use super::path::call;
 use crate::error::{Context, Error, Result};
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
 /// Linux 5.8.
 const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
-const LO_FLAGS_READ_ONLY: u32 = 1;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
 const LO_FLAGS_DIRECT_IO: u32 = 16;
 const LOOP_SET_CAPACITY: libc::Ioctl = 0x4C07;
@@ -103,24 +101,12 @@ pub fn find(file: BorrowedFd<'_>) -> Result<Option<LoopDevice>> {
     Ok(None)
 }
 
-/// Gives a free loop device the open `file` as its content.
+/// Gives a free loop device the open `file` as its content: past the page cache where the file's own file system can (the kernel
+/// goes through the cache else), so that nothing is cached twice.
 ///
 /// # Errors
 /// No right to loop devices, none there, or those of ioctl(2).
-pub fn attach(file: BorrowedFd<'_>, read_only: bool) -> Result<LoopDevice> {
-    attach_with(file, if read_only { LO_FLAGS_READ_ONLY } else { 0 })
-}
-
-/// [`attach`] for a file system that is written: past the page cache where the file's own file system can (the kernel goes
-/// through the cache else), so that nothing is cached twice.
-///
-/// # Errors
-/// As [`attach`].
 pub fn attach_disk(file: BorrowedFd<'_>) -> Result<LoopDevice> {
-    attach_with(file, LO_FLAGS_DIRECT_IO)
-}
-
-fn attach_with(file: BorrowedFd<'_>, flags: u32) -> Result<LoopDevice> {
     let open = |path: &str, flags| call("open", rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty()));
     let control = open("/dev/loop-control", OFlags::RDWR).context("Failed opening \"/dev/loop-control\"")?;
     for _ in 0..TRIES {
@@ -128,9 +114,8 @@ fn attach_with(file: BorrowedFd<'_>, flags: u32) -> Result<LoopDevice> {
         let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) };
         let number = u32::try_from(number)
             .map_err(|_| Error::from(std::io::Error::last_os_error()).context("LOOP_CTL_GET_FREE"))?;
-        let access = if flags & LO_FLAGS_READ_ONLY != 0 { OFlags::RDONLY } else { OFlags::RDWR };
-        let fd = open(&format!("/dev/loop{number}"), access)?;
-        match configure(&fd, file, flags) {
+        let fd = open(&format!("/dev/loop{number}"), OFlags::RDWR)?;
+        match configure(&fd, file, LO_FLAGS_DIRECT_IO) {
             Ok(()) => return Ok(LoopDevice { fd, number }),
             Err(e) if e.errno() == Some(libc::EBUSY) => {}
             Err(e) => return Err(e),
@@ -168,24 +153,6 @@ fn configure(device: &OwnedFd, file: BorrowedFd<'_>, flags: u32) -> Result<()> {
         0 => Ok(()),
         _ => Err(Error::from(std::io::Error::last_os_error()).context("LOOP_CONFIGURE")),
     }
-}
-
-/// Mounts a squashfs file read-only (nodev, nosuid, noexec) without attaching it anywhere; the returned directory is the mount, which
-/// ends when the descriptor is closed (fsmount(2)).
-///
-/// # Errors
-/// As [`attach`]; the kernel has no squashfs, or the file is none.
-pub fn mount_squashfs(file: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let device = attach(file, true)?;
-    let fs = call("fsopen", rustix::mount::fsopen("squashfs", FsOpenFlags::FSOPEN_CLOEXEC))?;
-    call("fsconfig", rustix::mount::fsconfig_set_string(&fs, "source", device.path()))?;
-    call("fsconfig", rustix::mount::fsconfig_set_flag(&fs, "ro"))?;
-    call("fsconfig", rustix::mount::fsconfig_create(&fs))?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    call("fsmount", rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes))
 }
 
 #[cfg(test)]

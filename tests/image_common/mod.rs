@@ -3,7 +3,6 @@
 
 use sha2::{Digest, Sha256};
 use stapes::error::Result;
-use stapes::host::command::{Fake, Host, Runner};
 use stapes::image::compress::Algorithm;
 use stapes::image::import::{self, Dest, Imported, Input, Source};
 use stapes::image::unpack::Owners;
@@ -139,7 +138,6 @@ pub fn zstd(data: &[u8]) -> Vec<u8> {
 pub struct Image {
     dir: tempfile::TempDir,
     pub limits: Limits,
-    pub runner: Box<dyn Runner>,
 }
 
 impl Image {
@@ -147,12 +145,7 @@ impl Image {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("temporary directory");
         std::fs::create_dir(dir.path().join("staging")).expect("mkdir");
         std::fs::write(dir.path().join("canary"), "host").expect("write");
-        let runner = Box::new(Fake::new(&[], |_| unreachable!("nothing is installed")));
-        Self { dir, limits: Limits::default(), runner }
-    }
-
-    pub fn with_programs() -> Self {
-        Self { runner: Box::new(Host::default()), ..Self::new() }
+        Self { dir, limits: Limits::default() }
     }
 
     pub fn path(&self) -> &std::path::Path {
@@ -171,7 +164,6 @@ impl Image {
             limits: &self.limits,
             owners: if is_root() { Owners::Keep } else { Owners::Caller },
             algorithm: Algorithm::Zstd,
-            runner: &*self.runner,
         };
         import::import(source, dest, options, &mut |_| Ok(()))
     }

@@ -19,17 +19,21 @@ const OPTIONS: [&[&str]; 8] = [
 ];
 
 /// Numbers that look random.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn below(&mut self, n: usize) -> usize {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         (self.0 % n as u64) as usize
     }
 
-    fn bytes(&mut self, n: usize) -> Vec<u8> {
+    pub fn bytes(&mut self, n: usize) -> Vec<u8> {
         // Some that pack well, some that do not.
         let letters = [2, 20, 256][self.below(3)];
         (0..n).map(|_| self.below(letters) as u8).collect()
@@ -86,7 +90,7 @@ fn differences_like_xdelta3() {
     let dir = dir.path();
     let (mut equal, mut refused, mut more) = (0, 0, 0);
     for seed in first..first + all {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut random = Random::new(seed);
         let [old, new] = pair(&mut random);
         std::fs::write(dir.join("old"), &old).expect("write");
         std::fs::write(dir.join("new"), &new).expect("write");
@@ -130,7 +134,7 @@ fn other_packings_are_named() {
     }
     let dir = scratch();
     let dir = dir.path();
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     std::fs::write(dir.join("old"), random.bytes(1000)).expect("write");
     std::fs::write(dir.join("new"), random.bytes(100_000)).expect("write");
     for packing in ["djw", "fgk"] {
@@ -148,7 +152,7 @@ fn a_large_difference() {
     }
     let dir = scratch();
     let dir = dir.path();
-    let mut random = Random(11);
+    let mut random = Random::new(11);
     let old: Vec<u8> = (0..40 << 20).map(|_| random.below(256) as u8).collect();
     let mut new = [&old[30 << 20..], &old[..25 << 20], &vec![0; 20 << 20], &old[10 << 20..]].concat();
     for _ in 0..2000 {

@@ -37,20 +37,12 @@ enum Found {
     Failed(Error),
 }
 
-/// Is `file` packed in a way that is known here?
-///
-/// # Errors
-/// It is damaged; it cannot be read.
-pub fn knows(file: &File) -> Result<bool> {
-    Tables::open(file).map(|tables| tables.is_some())
-}
-
 /// Writes all of `file` into `sink`.
 ///
 /// # Errors
-/// It is damaged, or not known; the sink's.
+/// It is damaged; the sink's.
 pub fn write(file: &File, limits: &Limits, sink: &mut pipe::Sink) -> Result<()> {
-    let tables = Tables::open(file)?.ok_or_else(|| bad("its packing"))?;
+    let tables = Tables::open(file)?;
     let (packing, block) = (tables.packing, tables.block);
     let (send, found) = sync_channel((WAITING / block).clamp(WAITING_BLOCKS.0, WAITING_BLOCKS.1));
     let body = |orders: Orders| {
@@ -107,7 +99,7 @@ impl Read for Pieces<'_> {
 type Walked<T> = std::result::Result<T, Option<Error>>;
 
 fn walk(file: &File, limits: &Limits, send: &SyncSender<Found>, orders: &Orders) -> Walked<()> {
-    let tables = Tables::open(file)?.ok_or_else(|| bad("its packing"))?;
+    let tables = Tables::open(file)?;
     let root = tables.root;
     let (links, ends) = (HashMap::new(), VecDeque::new());
     let mut walker = Walker { tables: &tables, limits, send, orders, links, memory: 0, ends };

@@ -3,6 +3,7 @@
 //! Called by `reader`. The file is hostile: every number is checked before it is used, and what comes out of a packed piece is bounded
 //! by what the format allows there.
 
+use super::lzo;
 use crate::error::{Error, Result};
 use crate::image::unpack::may_unpack;
 use crate::sys::xattr::Attribute;
@@ -30,11 +31,15 @@ pub fn bad(what: &str) -> Error {
     Error::invalid(format!("The image is damaged: bad squashfs: {what}"))
 }
 
-/// How pieces are packed. LZO and LZMA are rare, and left to the kernel or the tool.
+/// How pieces are packed.
 #[derive(Debug, Clone, Copy)]
 pub enum Packing {
     /// zlib.
     Gzip,
+    /// lzma alone.
+    Lzma,
+    /// LZO1X.
+    Lzo,
     /// xz.
     Xz,
     /// lz4 blocks.
@@ -53,6 +58,17 @@ impl Packing {
                 let end = inflate.decompress_vec(data, &mut out, flate2::FlushDecompress::Finish).ok()?;
                 (end == flate2::Status::StreamEnd).then_some(out)
             }
+            Self::Lzma => {
+                // The size that stands in the head is not how the stream ends.
+                let (head, rest) = data.split_at_checked(13)?;
+                let size = usize::try_from(Numbers(head).u64(5)).ok().filter(|size| *size <= most)?;
+                let packed = [&head[..5], &[0xff; 8], rest].concat();
+                let mut stream = liblzma::stream::Stream::new_lzma_decoder(XZ_MEMORY).ok()?;
+                out.resize(size, 0);
+                stream.process(&packed, &mut out, liblzma::stream::Action::Run).ok()?;
+                (stream.total_out() == size as u64).then_some(out)
+            }
+            Self::Lzo => lzo::unpack(data, most),
             Self::Xz => {
                 let mut stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, 0).ok()?;
                 let end = stream.process_vec(data, &mut out, liblzma::stream::Action::Finish).ok()?;
@@ -136,11 +152,11 @@ pub struct Tables<'a> {
 }
 
 impl<'a> Tables<'a> {
-    /// Reads the beginning. None: a packing that is not known here.
+    /// Reads the beginning.
     ///
     /// # Errors
     /// It is damaged; it cannot be read.
-    pub fn open(file: &'a File) -> Result<Option<Self>> {
+    pub fn open(file: &'a File) -> Result<Self> {
         let mut head = [0; 96];
         file.read_exact_at(&mut head, 0).map_err(|_| bad("it is too short"))?;
         let numbers = Numbers(&head);
@@ -149,10 +165,12 @@ impl<'a> Tables<'a> {
         }
         let packing = match numbers.u16(20) {
             1 => Packing::Gzip,
+            2 => Packing::Lzma,
+            3 => Packing::Lzo,
             4 => Packing::Xz,
             5 => Packing::Lz4,
             6 => Packing::Zstd,
-            _ => return Ok(None),
+            _ => return Err(bad("its packing")),
         };
         let (block, log) = (numbers.u32(12), numbers.u16(22));
         if !(12..=20).contains(&log) || block != 1 << log {
@@ -182,7 +200,7 @@ impl<'a> Tables<'a> {
             tables.attribute_sets = head.u32(8);
             tables.attributes = (tables.list(begin, head.u32(8), 16)?, head.u64(0));
         }
-        Ok(Some(tables))
+        Ok(tables)
     }
 
     /// A list of `count` entries: at `start` the places of the metadata blocks that have them. Those places, as bytes.

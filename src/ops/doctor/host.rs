@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 const KERNEL: (u32, u32) = (6, 1);
 
 /// Programs of others: name, what it is for, Debian package.
-const PROGRAMS: [(&[&str], &str, &str); 4] = [
+const PROGRAMS: [(&[&str], &str, &str); 3] = [
     (&["mmdebstrap", "debootstrap"], "building images with bootstrap:", "mmdebstrap"),
-    (&["unsquashfs"], "images with a squashfs root", "squashfs-tools"),
     (&["dnsmasq"], "DHCP and DNS of networks", "dnsmasq-base"),
     (&["nft"], "NAT and firewall rules of networks", "nftables"),
 ];
