@@ -10,6 +10,7 @@ use super::ids::Ids;
 use super::meta::{copy_named, copy_open, shown};
 use super::{entries, open_dir, reopen};
 use crate::error::{Context, Error, Result};
+use crate::sys::path;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -146,21 +147,22 @@ impl Copy<'_> {
     }
 
     fn regular(&mut self, name: &CStr) -> Result<()> {
-        // Not blocking, should a FIFO have taken its place.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let source = match rustix::fs::openat(self.from.fd(), name, flags, Mode::empty()) {
+        // Looked at before it is opened: something that runs may have put a device or a FIFO in its place, and opening one of
+        // these can do something by itself.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let pin = match rustix::fs::openat(self.from.fd(), name, flags, Mode::empty()) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return Ok(()),
-            Err(Errno::LOOP | Errno::NXIO | Errno::NODEV) => return self.special(name),
             Err(e) => return Err(e.into()),
         };
-        let stat = rustix::fs::fstat(&source)?;
+        let stat = rustix::fs::fstat(&pin)?;
         if !FileType::from_raw_mode(stat.st_mode).is_file() {
             return self.special(name);
         }
         if self.linked(name, &stat)? {
             return Ok(());
         }
+        let source = path::reopen(pin.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK)?;
         let target = create(self.to.fd(), name)?;
         self.mover.file(source.as_fd(), target.as_fd(), &stat)?;
         self.stats.attributes_dropped += copy_open(source.as_fd(), &stat, target.as_fd(), self.ids)?;
@@ -228,4 +230,54 @@ impl Copy<'_> {
 fn create(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR).map_err(Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+    use std::fs::File;
+    use std::os::unix::fs::{FileTypeExt, symlink};
+
+    /// What takes a file's place after the folder was read is copied as what it is, and never opened.
+    #[test]
+    fn nothing_but_files_is_opened() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        for made in [&from, &to, &from.join("folder")] {
+            std::fs::create_dir(made).expect("mkdir");
+        }
+        std::fs::write(from.join("file"), "data").expect("write");
+        std::fs::set_permissions(from.join("file"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("mode");
+        symlink("file", from.join("link")).expect("link");
+        let socket = std::os::unix::net::UnixListener::bind(from.join("socket")).expect("socket");
+        let [source, target] = [&from, &to].map(|path| OwnedFd::from(File::open(path).expect("open")));
+        let make = |name, kind, device| rustix::fs::mknodat(&source, name, kind, Mode::RUSR, device);
+        make("fifo", FileType::Fifo, 0).expect("fifo");
+        // Not for everybody.
+        let device = make("device", FileType::CharacterDevice, rustix::fs::makedev(1, 3)).is_ok();
+        let watch = Inotify::init(InitFlags::IN_NONBLOCK).expect("inotify");
+        watch.add_watch(&from, AddWatchFlags::IN_OPEN).expect("watch");
+        let mut copy = Copy {
+            ids: &Ids::none(),
+            from: Chain::new(source).expect("chain"),
+            to: Chain::new(target).expect("chain"),
+            path: Vec::new(),
+            links: HashMap::new(),
+            mover: Mover::new(),
+            stats: Stats::default(),
+        };
+        for name in [c"fifo", c"device", c"link", c"socket", c"folder", c"gone", c"file"] {
+            copy.regular(name).expect("copied");
+        }
+        drop(socket);
+        let opened: Vec<_> = watch.read_events().expect("events").into_iter().filter_map(|event| event.name).collect();
+        assert_eq!(opened, ["file"]);
+        let kind = |name: &str| std::fs::symlink_metadata(to.join(name)).map(|m| m.file_type());
+        assert!(kind("fifo").expect("there").is_fifo() && kind("socket").expect("there").is_socket());
+        assert!(kind("link").expect("there").is_symlink() && kind("folder").is_err() && kind("gone").is_err());
+        assert_eq!(kind("device").is_ok_and(|kind| kind.is_char_device()), device);
+        assert_eq!(std::fs::read(to.join("file")).expect("read"), b"data");
+        assert_eq!(copy.stats.entries, 4 + u64::from(device));
+    }
 }
