@@ -20,6 +20,8 @@ mod checks;
 mod common_root;
 mod image_common;
 mod image_server;
+#[path = "root_crash_matrix/layers.rs"]
+mod layers;
 #[path = "root_crash_matrix/nics.rs"]
 mod nics;
 mod oci_common;
@@ -57,6 +59,7 @@ fn crash_matrix() {
         matrix.run(volumes::ALL),
         matrix.run(pools::ALL),
         matrix.run(projects::ALL),
+        matrix.run(layers::ALL),
     ]
     .concat();
     assert!(bad.is_empty(), "{} bad cases:\n{}", bad.len(), bad.join("\n"));

@@ -13,6 +13,8 @@ mod image_server;
 mod oci_common;
 #[path = "root_oci/servers.rs"]
 mod servers;
+#[path = "root_oci/shared.rs"]
+mod shared;
 #[path = "root_images/support.rs"]
 mod support;
 
@@ -63,7 +65,7 @@ fn add(state: &State) {
 
 /// Everything of a tree that an image decides.
 fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
-    fn walk(root: &Path, at: &Path, all: &mut BTreeMap<PathBuf, String>) {
+    fn walk(root: &Path, at: &Path, (names, all): (&mut BTreeMap<u64, PathBuf>, &mut BTreeMap<PathBuf, String>)) {
         let meta = std::fs::symlink_metadata(at).unwrap();
         let kind = meta.mode() & libc::S_IFMT;
         let content = match kind {
@@ -71,8 +73,7 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
             libc::S_IFLNK => std::fs::read_link(at).unwrap().display().to_string(),
             _ => String::new(),
         };
-        let links = if kind == libc::S_IFDIR { 0 } else { meta.nlink() };
-        let mut text = format!("{:o} {}:{} {links} {content}", meta.mode(), meta.uid(), meta.gid());
+        let mut text = format!("{:o} {}:{} {content}", meta.mode(), meta.uid(), meta.gid());
         text += &format!(" {}.{:09}", meta.mtime(), meta.mtime_nsec());
         if matches!(kind, libc::S_IFREG | libc::S_IFDIR) {
             let file = std::fs::File::open(at).unwrap();
@@ -82,21 +83,43 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
                 }
             }
         }
-        all.insert(at.strip_prefix(root).unwrap().to_path_buf(), text);
+        let name = at.strip_prefix(root).unwrap().to_path_buf();
+        // The first of its names. How many it has may be another number: the name in a layer below counts, too.
+        if kind != libc::S_IFDIR {
+            text += &format!(" {:?}", names.entry(meta.ino()).or_insert_with(|| name.clone()));
+        }
+        all.insert(name, text);
         if kind == libc::S_IFDIR {
-            let mut names: Vec<_> = std::fs::read_dir(at).unwrap().map(|e| e.unwrap().path()).collect();
-            names.sort_by(|a, b| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
-            names.iter().for_each(|name| walk(root, name, all));
+            let mut inside: Vec<_> = std::fs::read_dir(at).unwrap().map(|e| e.unwrap().path()).collect();
+            inside.sort_by(|a, b| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
+            inside.iter().for_each(|name| walk(root, name, (names, all)));
         }
     }
     let mut all = BTreeMap::new();
-    walk(root, root, &mut all);
+    walk(root, root, (&mut BTreeMap::new(), &mut all));
     all
 }
 
 /// Where an image is unpacked.
 fn unpacked(state: &State, fingerprint: &str) -> PathBuf {
     state.pool().join("images").join(fingerprint)
+}
+
+/// Its tree, joined of its layers if it has such.
+fn rootfs(state: &State, fingerprint: &str) -> PathBuf {
+    let Ok(layers) = std::fs::read_to_string(unpacked(state, fingerprint).join("layers")) else {
+        return unpacked(state, fingerprint).join("rootfs");
+    };
+    let mut lower: Vec<PathBuf> =
+        layers.lines().map(|id| state.pool().join("images").join(format!("{id}.layer"))).collect();
+    let upper = lower.remove(0);
+    if lower.is_empty() {
+        return upper;
+    }
+    let all = stapes::model::attach::Rootfs::Overlay { lower, work: upper.clone(), upper };
+    // The mount lives as long as the test.
+    let mount = std::os::fd::IntoRawFd::into_raw_fd(stapes::container::rootfs::view(&all, state.path()).unwrap());
+    PathBuf::from(format!("/proc/self/fd/{mount}/."))
 }
 
 fn json(path: &Path) -> serde_json::Value {
@@ -131,7 +154,7 @@ fn layers_make_the_tree_that_umoci_makes() {
     let fingerprint = state.import(&[at.to_str().unwrap(), "--alias", "img", "os=test"]);
     assert_eq!(fingerprint, image.fingerprint());
     let ours = unpacked(&state, &fingerprint);
-    assert_eq!(different(&ours.join("rootfs"), &bundle.join("rootfs")), [""; 0]);
+    assert_eq!(different(&rootfs(&state, &fingerprint), &bundle.join("rootfs")), [""; 0]);
     let (mine, theirs) = (json(&ours.join("config.json")), json(&bundle.join("config.json")));
     for key in ["args", "env", "cwd", "user", "terminal"] {
         assert_eq!(mine["process"][key], theirs["process"][key], "{key}");
@@ -156,7 +179,7 @@ fn layers_make_the_tree_that_umoci_makes() {
     assert_eq!(state.bad(&["image", "import", &word]), "Image with same fingerprint already exists");
     state.good(&["image", "delete", "img"]);
     assert_eq!(state.import(&[&word, "--alias", "img"]), fingerprint);
-    assert_eq!(different(&unpacked(&state, &fingerprint).join("rootfs"), &bundle.join("rootfs")), [""; 0]);
+    assert_eq!(different(&rootfs(&state, &fingerprint), &bundle.join("rootfs")), [""; 0]);
 
     // What is exported is a split image that can be imported, with the same content.
     let out = state.path().join("out");
@@ -172,13 +195,13 @@ fn layers_make_the_tree_that_umoci_makes() {
     let seconds = |path: &Path| -> Vec<String> {
         tree(path).into_values().map(|t| t.replace(".250000000", ".000000000")).collect()
     };
-    assert_eq!(seconds(&again.join("rootfs")), seconds(&ours.join("rootfs")));
+    assert_eq!(seconds(&again.join("rootfs")), seconds(&rootfs(&state, &fingerprint)));
 
     // What is unpacked comes back from the files.
     std::fs::remove_dir_all(&ours).unwrap();
     state.good(&["create", "img", "c1"]);
     assert_eq!(json(&ours.join("config.json")), mine);
-    assert_eq!(seconds(&ours.join("rootfs")), seconds(&bundle.join("rootfs")));
+    assert_eq!(seconds(&rootfs(&state, &fingerprint)), seconds(&bundle.join("rootfs")));
     state.good(&["delete", "-f", "c1"]);
     state.assert_clean();
 }
@@ -260,7 +283,7 @@ fn from_a_real_registry() {
     assert_eq!(state.good(&["image", "refresh", &image.fingerprint()]), "Image already up to date.\n");
 
     let second = over_the_same_layers(&state, &server);
-    assert!(unpacked(&state, &second.fingerprint()).join("rootfs/more").exists());
+    assert!(rootfs(&state, &second.fingerprint()).join("more").exists());
 
     // The tag moves on.
     push(&state.path().join("second"), "test/app:1");

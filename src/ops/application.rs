@@ -18,6 +18,7 @@ use crate::model::instance::{Config, Instance};
 use crate::model::keys::{self, Key};
 use crate::storage::Driver;
 use crate::sys::path::{self, Links};
+use crate::sys::xattr;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -204,17 +205,28 @@ fn is_empty(root: &Rootfs, name: &str) -> Result<bool> {
         Rootfs::Dir { path } => vec![path],
         Rootfs::Overlay { lower, upper, .. } => std::iter::once(upper).chain(lower).collect(),
     };
+    // Names that a layer takes away from those below it (overlayfs.rst, "whiteouts and opaque directories").
+    let mut hidden = Vec::new();
+    let gone = |there: &path::Stat| there.kind == path::Kind::Char && there.rdev == 0;
     for layer in layers {
         let home = path::open_root(layer)?;
-        match path::open_dir(home.as_fd(), name.as_ref(), Links::Refuse) {
-            Err(e) if e.errno() == Some(libc::ENOENT) => {}
+        let folder = match path::open_dir(home.as_fd(), name.as_ref(), Links::Refuse) {
+            Err(e) if e.errno() == Some(libc::ENOENT) => continue,
             // A link, or no folder: not ours to mount over.
-            Err(e) if matches!(e.errno(), Some(libc::ELOOP | libc::ENOTDIR)) => return Ok(false),
-            other => {
-                if !path::read_dir(other?.as_fd())?.is_empty() {
-                    return Ok(false);
-                }
+            Err(e) if matches!(e.errno(), Some(libc::ELOOP | libc::ENOTDIR)) => {
+                return Ok(gone(&path::stat(home.as_fd(), name.as_ref(), Links::Refuse)?));
             }
+            other => other?,
+        };
+        for entry in path::read_dir(folder.as_fd())? {
+            match path::stat(folder.as_fd(), entry.name.as_ref(), Links::Refuse) {
+                Ok(there) if gone(&there) => hidden.push(entry.name),
+                _ if hidden.contains(&entry.name) => {}
+                _ => return Ok(false),
+            }
+        }
+        if xattr::get(folder.as_fd(), b"trusted.overlay.opaque")?.is_some_and(|value| value == b"y") {
+            break;
         }
     }
     Ok(true)

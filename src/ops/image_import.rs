@@ -266,9 +266,9 @@ pub(super) fn home(store: &Store) -> Result<PoolName> {
 
 /// An image on its way in, under a random name.
 pub(super) struct Arrival<'a> {
-    driver: &'a dyn Driver,
+    pub(super) driver: &'a dyn Driver,
     pool: &'a PoolName,
-    staging: Staging,
+    pub(super) staging: Staging,
     /// Where it is unpacked.
     pub(super) dir: PathBuf,
     pub(super) blob: PathBuf,

@@ -6,6 +6,7 @@
 
 use super::image::{self, cached};
 use super::image_import::{self, Request, Wanted, arrive, home, lock_source, publish};
+use super::image_layers::Apart;
 use super::image_remote::{CACHE_DAYS, Copy, adopt, expire};
 use crate::base::names::{AliasName, Fingerprint, ProjectName};
 use crate::base::time::GoTime;
@@ -209,21 +210,21 @@ fn fetch(
     let folder = store.layout().blobs_dir();
     let days = keys::server::number(&store.server()?.config, keys::server::REMOTE_CACHE_EXPIRY, CACHE_DAYS);
     pull::forget_old(&folder, u64::try_from(days).unwrap_or(0).max(1));
-    take(store, (found, name), wanted, on_progress, |make, on_progress| {
-        pull::layers(image, &found.manifest.layers, &folder, |layers| make(layers, on_progress))
+    take(store, (found, name), wanted, on_progress, |make, there, on_progress| {
+        pull::layers(image, (&found.manifest.layers, there), &folder, |layers| make(layers, on_progress))
     })
 }
 
 /// Makes the image out of its layers.
 type Make<'a> = &'a mut dyn FnMut(tree::Layers<'_>, OnProgress<'_>) -> Result<Fingerprint>;
 
-/// [`fetch`], with the layers from wherever `bring` has them.
+/// [`fetch`], with the layers from wherever `bring` has them; it is told which are not needed.
 fn take(
     store: &Store,
     (found, name): (&Found, &str),
     wanted: &Wanted,
     on_progress: OnProgress<'_>,
-    bring: impl FnOnce(Make<'_>, OnProgress<'_>) -> Result<Fingerprint>,
+    bring: impl FnOnce(Make<'_>, &[bool], OnProgress<'_>) -> Result<Fingerprint>,
 ) -> Result<Fingerprint> {
     let pool = home(store)?;
     let _pool = store.lock_pool_shared(&pool)?;
@@ -234,13 +235,18 @@ fn take(
     }
     let known = crate::image::Fingerprint::parse(&fingerprint)?;
     arrive(store, &pool, |arrival| {
+        let apart = Apart::begin(store, arrival, found)?;
+        let there = apart.as_ref().map(|apart| apart.there.clone()).unwrap_or_default();
+        let mut trees: Box<dyn tree::Trees> = match apart {
+            Some(apart) => Box::new(apart),
+            None => Box::new(tree::Flat::new(&arrival.dir)?),
+        };
         let mut make = |layers: tree::Layers<'_>, on_progress: OnProgress<'_>| {
-            let properties = found.properties(name);
-            let imported =
-                tree::make(found, (&known, properties), layers, (arrival.dest(), arrival.options(None)), on_progress)?;
+            let (what, to) = ((&known, found.properties(name)), (arrival.dest(), arrival.options(None)));
+            let imported = tree::make(found, what, (layers, trees.as_mut()), to, on_progress)?;
             publish(store, arrival, imported, wanted)
         };
-        bring(&mut make, on_progress)
+        bring(&mut make, &there, on_progress)
     })
 }
 
@@ -291,7 +297,7 @@ pub fn import(
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let name = what.tag.clone().unwrap_or(name);
     let shown: String = name.chars().filter(|c| !c.is_control()).take(200).collect();
-    let imported = take(store, (&found, &shown), &wanted, on_progress, |make, on_progress| {
+    let imported = take(store, (&found, &shown), &wanted, on_progress, |make, _, on_progress| {
         make(&mut |at, _| layout.blob(&found.manifest.layers[at]), on_progress)
     })?;
     image_import::delete_others(store, &replaced, &imported)?;

@@ -30,6 +30,7 @@ pub mod image_alias;
 mod image_delta;
 pub mod image_export;
 pub mod image_import;
+mod image_layers;
 pub mod image_metadata;
 pub mod image_oci;
 pub mod image_refresh;

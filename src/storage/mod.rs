@@ -14,6 +14,7 @@ mod btrfs;
 mod dir;
 pub mod disk;
 mod kept;
+mod layers;
 mod overlay;
 mod pool;
 pub mod probe;
@@ -22,6 +23,7 @@ pub mod source;
 mod tree;
 mod volume;
 
+pub use layers::Layers;
 pub use pool::{POOL_FOLDERS, setup};
 pub use tree::{Ids, Stats, Usage, copy_tree};
 pub use volume::{Staging, Trash, Volume, VolumeKind};
@@ -125,6 +127,11 @@ pub trait Images: std::fmt::Debug + Send + Sync {
     /// The pool cannot be read.
     fn image_remains(&self) -> Result<Vec<Fingerprint>> {
         Ok(Vec::new())
+    }
+
+    /// Layers of images are kept apart here.
+    fn layers(&self) -> Option<&dyn Layers> {
+        None
     }
 }
 

@@ -1,8 +1,8 @@
 //! Driver `overlay`: a volume is a writable layer over the image's tree, joined by overlayfs when the instance starts. A
 //! volume is made by a handful of calls, whatever the image's size.
 //!
-//! A volume: `upper/`, `work/`, and `image`, a symbolic link to the image's folder. A volume without an image (made empty)
-//! is a plain `rootfs/`; a custom volume is the folder of the user's data itself.
+//! A volume: `upper/`, `work/`, and `image`, a symbolic link to the image's folder. Below it come the layers of the image (`layers`),
+//! or its `rootfs`. A volume without an image (made empty) is a plain `rootfs/`; a custom volume is the folder of the user's data itself.
 //!
 //! An image in use stays. Each user has a mark, the name `images/<fingerprint>.users/<volume>`. It is made before the volume
 //! appears and removed after it is gone, so that a kill in between leaves a mark too many, never one too few; a mark whose
@@ -11,7 +11,7 @@
 use super::pool::Pool;
 use super::tree::{self, Ids};
 use super::volume::{Staging, Trash, Volume, VolumeKind};
-use super::{Caps, Driver, ImageFate, Images, Quotas, Records, Space, Usage, quota};
+use super::{Caps, Driver, ImageFate, Images, Layers, Quotas, Records, Space, Usage, layers, quota};
 use crate::base::idmap::IdMap;
 use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Result};
@@ -136,7 +136,7 @@ impl Overlay {
         self.pool.make_dir(&upper)?;
         self.pool.make_dir(&format!("{staged}/work"))?;
         self.link_image(image, &format!("{staged}/image"))?;
-        let lower = self.pool.open_dir(&format!("{}/rootfs", Pool::image(image)))?;
+        let lower = self.pool.open_dir(&layers::lower(&self.pool, image)?[0])?;
         tree::copy_root_attributes(lower.as_fd(), self.pool.open_dir(&upper)?.as_fd())
     }
 }
@@ -147,13 +147,16 @@ impl Images for Overlay {
     }
 
     fn commit_image(&self, staging: &Staging, image: &Fingerprint) -> Result<()> {
+        if self.pool.has_image(image)? {
+            return self.abort_image(staging)?.map_or(Ok(()), |trash| self.pool.empty(&trash));
+        }
         self.pool.make_dir(&users(image))?;
         self.pool.link(&link_text(image), &format!("{}/.image", users(image)))?;
         self.pool.commit_image(staging, image)
     }
 
     fn abort_image(&self, staging: &Staging) -> Result<Option<Trash>> {
-        self.pool.abort_image(staging)
+        layers::discard(&self.pool, &staging.path())
     }
 
     fn staged_images(&self) -> Result<Vec<Staging>> {
@@ -173,8 +176,8 @@ impl Images for Overlay {
         if !used.is_empty() {
             return Ok(ImageFate::InUse(used));
         }
-        let gone = self.pool.discard_image(image)?;
-        fault::point("storage.image.trashed")?;
+        fault::point("storage.image.delete")?;
+        let gone = layers::discard(&self.pool, &Pool::image(image))?;
         self.pool.remove(&users(image))?;
         Ok(ImageFate::Gone(gone))
     }
@@ -191,7 +194,12 @@ impl Images for Overlay {
         let names = self.pool.names("images")?;
         let marked = names.iter().filter_map(|name| Fingerprint::parse(name.strip_suffix(".users")?).ok());
         let images = self.pool.images()?;
-        Ok(marked.filter(|image| !images.contains(image)).collect())
+        let marked = marked.filter(|image| !images.contains(image));
+        Ok(marked.chain(layers::without_image(&self.pool)?).collect())
+    }
+
+    fn layers(&self) -> Option<&dyn Layers> {
+        Some(&self.pool)
     }
 }
 
@@ -337,7 +345,7 @@ impl Driver for Overlay {
             return Err(Error::not_found(format!("Image \"{image}\" of volume \"{}\" is missing", volume.name())));
         }
         Ok(Rootfs::Overlay {
-            lower: vec![self.pool.path(&format!("{}/rootfs", Pool::image(&image)))],
+            lower: layers::lower(&self.pool, &image)?.iter().map(|rel| self.pool.path(rel)).collect(),
             upper: self.pool.path(&format!("{path}/upper")),
             work: self.pool.path(&format!("{path}/work")),
         })

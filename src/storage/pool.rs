@@ -3,8 +3,8 @@
 //! Used by `dir` and `overlay`. The pool's folder is opened once; everything is named relative to that descriptor. Names
 //! down to a volume are ours alone; what lies inside a volume is only ever walked by `tree`.
 
-use super::kept;
 use super::volume::{Staging, Trash, Volume, VolumeKind};
+use super::{kept, layers};
 use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Kind, Result};
 use crate::fault;
@@ -211,7 +211,7 @@ impl Pool {
     }
 
     /// All names in the folder `rel`, sorted.
-    fn entries(&self, rel: &str) -> Result<Vec<String>> {
+    pub fn entries(&self, rel: &str) -> Result<Vec<String>> {
         let folder = self.open_dir(rel)?;
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&folder)? {
@@ -389,8 +389,9 @@ impl Pool {
         if !self.has(&staged)? {
             return Err(Error::not_found(format!("Image \"{image}\" was not unpacked")));
         }
+        let whole = !self.has(&format!("{staged}/layers"))?;
         for (name, wanted, needed) in [
-            ("rootfs", FileType::Directory, true),
+            ("rootfs", FileType::Directory, whole),
             ("metadata.yaml", FileType::RegularFile, false),
             ("config.json", FileType::RegularFile, false),
             ("templates", FileType::Directory, false),
@@ -403,7 +404,9 @@ impl Pool {
         }
         fault::point("storage.image.unpacked")?;
         self.sync()?;
+        let named = layers::commit(self, &staged)?;
         self.rename(&staged, &Self::image(image))?;
+        drop(named);
         fault::point("storage.image.renamed")?;
         rustix::fs::fsync(self.open_dir("images")?)?;
         Ok(())

@@ -3,7 +3,7 @@
 use super::image_server::{Server, URL};
 use super::oci_common::{layout_by, registry, sha256, sha512};
 use super::servers::have;
-use super::{CONFIG, Packing, State, add, busybox, different, example, layers, served, support, tamper, unpacked};
+use super::{CONFIG, Packing, State, add, busybox, different, example, layers, rootfs, served, support, tamper};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
@@ -24,7 +24,7 @@ fn layers_without_an_end() {
         let [a, b, c] = all;
         let dir = state.path().join(name);
         super::oci_common::layout(&dir, &[(a, Packing::Gzip), (b, Packing::Plain), (c, Packing::Zstd)], CONFIG);
-        unpacked(&state, &state.import(&[dir.to_str().unwrap()])).join("rootfs")
+        rootfs(&state, &state.import(&[dir.to_str().unwrap()]))
     };
     assert_eq!(different(&make("whole", &all), &make("cut", &cut)), [""; 0]);
     // What lacks more than its end is not whole.
@@ -49,7 +49,7 @@ fn digests_with_sha512() {
     assert_eq!(known, plain.fingerprint());
     let fingerprint = state.import(&[dir.to_str().unwrap(), "--alias", "long"]);
     assert_eq!(fingerprint, image.fingerprint());
-    let roots = [&fingerprint, &known].map(|print| unpacked(&state, print).join("rootfs"));
+    let roots = [&fingerprint, &known].map(|print| rootfs(&state, print));
     assert_eq!(different(&roots[0], &roots[1]), [""; 0]);
     state.good(&["image", "delete", "long", &known]);
     // Of a registry: by tag, by the manifest's digest, and what was broken off.

@@ -108,6 +108,18 @@ impl Found {
         hash
     }
 
+    /// The chain ids of the layers, lowest first: each stands for a layer and all below it (image-spec 1.1, "Layer ChainID"). Of layers
+    /// known by another hash than SHA-256 it is not the usual one.
+    pub fn chain_ids(&self) -> Vec<Fingerprint> {
+        let mut all: Vec<Fingerprint> = Vec::with_capacity(self.config.diff_ids.len());
+        for id in &self.config.diff_ids {
+            let text = all.last().map_or_else(|| id.to_string(), |last| format!("sha256:{last} {id}"));
+            let own = if all.is_empty() { Fingerprint::parse(id.hex()).ok() } else { None };
+            all.push(own.unwrap_or_else(|| Fingerprint::of(Sha256::new().chain_update(text))));
+        }
+        all
+    }
+
     /// Bytes of all layers.
     pub fn size(&self) -> u64 {
         self.manifest.layers.iter().map(|layer| layer.size).sum()

@@ -39,28 +39,32 @@ struct Pull<'a> {
     stop: AtomicBool,
 }
 
-/// Fetches `layers` into `folder` while `body` uses them one by one.
+/// Fetches `layers` into `folder`, those `there` left out, while `body` uses them one by one.
 ///
 /// # Errors
 /// Those of `body`, among them what became of the layer it waited for.
 pub fn layers<T>(
     registry: &Registry<'_>,
-    layers: &[Descriptor],
+    (layers, there): (&[Descriptor], &[bool]),
     folder: &Path,
     body: impl FnOnce(Layers<'_>) -> Result<T>,
 ) -> Result<T> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.with_context(|| format!("Failed creating folder \"{}\"", folder.display()))?;
     let pull = Pull { registry, folder, done: AtomicU64::new(0), stop: AtomicBool::new(false) };
-    let total = layers.iter().map(|layer| layer.size).sum();
+    let is_there = |at: usize| there.get(at) == Some(&true);
+    let total = layers.iter().enumerate().filter(|(at, _)| !is_there(*at)).map(|(_, layer)| layer.size).sum();
     let (next, (sender, arrived)) = (AtomicUsize::new(0), mpsc::channel());
     std::thread::scope(|scope| {
         for _ in 0..THREADS.min(layers.len()) {
-            let (sender, pull, next) = (sender.clone(), &pull, &next);
+            let (sender, pull, next, is_there) = (sender.clone(), &pull, &next, &is_there);
             std::thread::Builder::new().name("layer".into()).spawn_scoped(scope, move || {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(layer) = layers.get(at) else { return };
+                    if is_there(at) {
+                        continue;
+                    }
                     let got = pull.layer(layer);
                     if pull.stop.load(Ordering::Relaxed) || sender.send((at, got)).is_err() {
                         return;

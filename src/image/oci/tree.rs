@@ -1,4 +1,5 @@
-//! Makes one tree of an image's layers, and a split image of the tree: the form in which the rest of the program knows it.
+//! Makes one tree of an image's layers, and a split image of the tree: the form in which the rest of the program knows it. Where the
+//! tree is put together, in one folder or layer by layer, is the caller's business ([`Trees`]).
 //!
 //! Each layer is hashed twice while it is read once: as it came, and uncompressed. Nothing counts before both are right.
 
@@ -14,7 +15,7 @@ use crate::image::decompress::{self, Format};
 use crate::image::export::Exporter;
 use crate::image::hash::{HashingFile, Tee, create_blob};
 use crate::image::import::{Dest, Imported, Options, make_dir, put};
-use crate::image::metadata::{self, Metadata};
+use crate::image::metadata::Metadata;
 use crate::image::tarread::TarReader;
 use crate::image::unpack::{Options as UnpackOptions, Stats, Unpacker};
 use crate::image::{Fingerprint, OnProgress, Progress, pipe};
@@ -24,13 +25,66 @@ use sha2::digest::Update;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 /// Waits for a layer, by its number, and opens it; told what to say meanwhile.
 pub type Layers<'a> = &'a mut dyn FnMut(usize, OnProgress<'_>) -> Result<Box<dyn Read + Send>>;
 
-/// Makes the image: `rootfs/`, `config.json` and `metadata.yaml` in `dest.staging`, and the two files of a split image.
+/// Where the tree is put together.
+pub trait Trees {
+    /// What the layers before number `at` make, to unpack that one into. None: it is in it already.
+    ///
+    /// # Errors
+    /// The place cannot be made.
+    fn begin(&mut self, at: usize) -> Result<Option<OwnedFd>>;
+
+    /// The layer is unpacked and right, and nothing of it is open any more.
+    ///
+    /// # Errors
+    /// The place cannot be written.
+    fn end(&mut self, at: usize) -> Result<()>;
+
+    /// What all layers make.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    fn whole(&mut self) -> Result<OwnedFd>;
+}
+
+/// One folder for all layers.
+#[derive(Debug)]
+pub struct Flat(OwnedFd);
+
+impl Flat {
+    /// The folder `rootfs` in `staging`.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn new(staging: &Path) -> Result<Self> {
+        let rootfs = make_dir(&path::open_root(staging)?, "rootfs")?;
+        // Not every image has an entry for it, and the same layers give the same tree.
+        path::set_times(rootfs.as_fd(), (0, 0))?;
+        Ok(Self(rootfs))
+    }
+}
+
+impl Trees for Flat {
+    fn begin(&mut self, _: usize) -> Result<Option<OwnedFd>> {
+        self.whole().map(Some)
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn whole(&mut self) -> Result<OwnedFd> {
+        self.0.try_clone().context("dup")
+    }
+}
+
+/// Makes the image: its tree in `trees`, `config.json` and `metadata.yaml` in `dest.staging`, and the two files of a split image.
 /// `fingerprint` is what it is to be known by.
 ///
 /// # Errors
@@ -38,34 +92,33 @@ pub type Layers<'a> = &'a mut dyn FnMut(usize, OnProgress<'_>) -> Result<Box<dyn
 pub fn make(
     found: &Found,
     (fingerprint, properties): (&Fingerprint, BTreeMap<String, String>),
-    layers: Layers<'_>,
+    (layers, trees): (Layers<'_>, &mut dyn Trees),
     (dest, options): (Dest<'_>, Options<'_>),
     on_progress: OnProgress<'_>,
 ) -> Result<Imported> {
     fault::point("oci.begin")?;
     let staging = path::open_root(dest.staging)?;
-    let rootfs = make_dir(&staging, "rootfs")?;
-    // Not every image has an entry for it, and the same layers give the same tree.
-    path::set_times(rootfs.as_fd(), (0, 0))?;
     let mut stats = Stats::default();
     for (at, what) in found.manifest.layers.iter().enumerate() {
+        let Some(root) = trees.begin(at)? else { continue };
         let file = layers(at, on_progress)?;
-        let one = layer(&rootfs, (what, &found.config.diff_ids[at]), file, &options, on_progress);
+        let one = layer(root, (what, &found.config.diff_ids[at]), file, &options, on_progress);
         let one = one.with_context(|| format!("Failed unpacking layer {}", what.digest))?;
         stats.entries += one.entries;
         stats.bytes += one.bytes;
         stats.nodes += one.nodes;
         stats.skipped_nodes += one.skipped_nodes;
         stats.skipped_xattrs += one.skipped_xattrs;
+        trees.end(at)?;
         fault::point("oci.layer")?;
     }
+    let rootfs = trees.whole()?;
     let metadata = describe(&found.config, properties);
     let user = user::find(rootfs.as_fd(), &found.config.user)?;
     let texts = [("metadata.yaml", metadata.to_yaml()?), ("config.json", bundle::text(&found.config, &user)?)];
     for (name, text) in &texts {
         put(&staging, name.as_bytes(), text.as_bytes())?;
     }
-    metadata::check_layout(staging.as_fd())?;
     if path::read_dir(rootfs.as_fd())?.is_empty() {
         return Err(Error::invalid("Not an image: its rootfs is empty"));
     }
@@ -134,7 +187,7 @@ fn archive_end(count: u64) -> Vec<u8> {
 
 /// Unpacks one layer over those before it.
 fn layer(
-    rootfs: &OwnedFd,
+    root: OwnedFd,
     (what, diff_id): (&Descriptor, &Digest),
     file: Box<dyn Read + Send>,
     options: &Options<'_>,
@@ -151,7 +204,7 @@ fn layer(
     let unpack = UnpackOptions { limits: limits.clone(), owners: options.owners, links: Links::InRoot };
     let consume = |source: &mut pipe::Source<'_>| {
         let mut tar = TarReader::new(&mut *source, limits);
-        let mut unpacker = Unpacker::new(rootfs.try_clone()?, unpack).over_others();
+        let mut unpacker = Unpacker::new(root, unpack).over_others();
         while let Some(entry) = tar.next_entry()? {
             unpacker.entry(&mut tar, entry)?;
         }
