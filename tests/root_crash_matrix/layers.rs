@@ -5,7 +5,7 @@ use super::common_root::State;
 use super::oci_common::{Packing, entry, layer, layout};
 use super::scenarios::{Base, Scenario, scenario};
 
-const IMPORT: [&str; 5] = ["image", "import", "oci:two:latest", "--alias", "img"];
+const IMPORT: [&str; 5] = ["image", "import", "oci:two", "--alias", "img"];
 
 /// The layouts `one` and `two` over the same base; the image `one`.
 fn one(state: &State) {
@@ -15,19 +15,12 @@ fn one(state: &State) {
         let layers = [(&base[..], Packing::Gzip), (&top, Packing::Zstd)];
         layout(&state.path(name), &layers, r#"{"Cmd": ["/sbin/init"]}"#);
     }
-    state.good(&["image", "import", "oci:one:latest", "--alias", "one"]);
+    state.good(&["image", "import", "oci:one", "--alias", "one"]);
 }
 
 fn both(state: &State) {
     one(state);
     state.good(&IMPORT);
-}
-
-/// Of the image `img` there is an instance, but no record.
-fn instance(state: &State) {
-    both(state);
-    state.good(&["create", "img", "c1"]);
-    state.good(&["image", "delete", "img"]);
 }
 
 /// Both can be had, and run.
@@ -67,7 +60,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         base: Base::Empty,
         prepare: one,
-        ..scenario("import, shared layers", "image import oci:two:latest --alias img", imported)
+        ..scenario("import, shared layers", "image import oci:two --alias img", imported)
     },
     Scenario {
         base: Base::Empty,
@@ -76,7 +69,9 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         base: Base::Empty,
-        prepare: instance,
+        prepare: both,
+        // Of the image there is an instance, but no record.
+        before: &["create img c1", "image delete img"],
         ..scenario("delete, shared layers", "delete c1", instance_deleted)
     },
 ];
