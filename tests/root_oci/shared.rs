@@ -1,7 +1,7 @@
 //! Layers that images have in common are unpacked once, in a pool that keeps layers apart, and stay as long as one has them.
 
 use super::image_server::Server;
-use super::oci_common::{Entry, What, entry, layer, layout};
+use super::oci_common::{Entry, What, entry, layer, layout, sha256};
 use super::servers::{DockerRegistry, PROXY, have, push};
 use super::{CONFIG, Packing, State, add, busybox, certificates, common_root, layers, rootfs, tree, unpacked};
 use std::collections::BTreeSet;
@@ -88,8 +88,10 @@ fn images_share_their_layers() {
     let (ones, twos) = (of(&state, &one.fingerprint()), of(&state, &two.fingerprint()));
     assert_eq!((ones.len(), &ones[1..]), (4, &twos[1..]));
     assert_eq!(in_pool(&state), ones.iter().chain(&twos).cloned().collect());
-    // image-spec 1.1: the lowest layer is known as itself.
-    assert_eq!(format!("sha256:{}", ones[3]), super::oci_common::sha256(&base));
+    // image-spec 1.1: the lowest layer is known as itself, the others with what is below them.
+    assert_eq!(format!("sha256:{}", ones[3]), sha256(&base));
+    let next = sha256(format!("sha256:{} {}", ones[3], sha256(&heavy)).as_bytes());
+    assert_eq!(format!("sha256:{}", ones[2]), next);
 
     for (instance, word) in [("c1", "one"), ("c2", "two")] {
         assert_eq!(says(&state, instance, "/top"), word);
