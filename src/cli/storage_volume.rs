@@ -13,6 +13,7 @@ use super::{Context, DONE, Outcome, kv, refuse_target};
 use crate::base::names::{PoolName, ProjectName, SnapshotName, VolumeName};
 use crate::error::{Error, Result};
 use crate::model::view::{VolumePut, VolumeView, property};
+use crate::model::volume::ContentType;
 use crate::ops::config::{Change, change_properties, document_of};
 use crate::ops::volume::list::{self, Type};
 use crate::ops::volume::{self as ops, Of, change, rename};
@@ -95,7 +96,10 @@ pub struct One {
     Create custom storage volume \"foo\" in pool \"default\"
 
 stapes storage volume create default foo < config.yaml
-    Create custom storage volume \"foo\" in pool \"default\" with configuration from config.yaml")]
+    Create custom storage volume \"foo\" in pool \"default\" with configuration from config.yaml
+
+stapes storage volume create default disk --type=block size=20GiB
+    Create a disk for virtual machines")]
 pub struct Create {
     #[command(flatten)]
     pub place: Place,
@@ -284,9 +288,6 @@ impl Volume {
 
 impl Create {
     fn run(self, cx: &Context) -> Outcome {
-        if self.kind == Content::Block {
-            return Err(Error::unsupported("Custom volumes of type block are not supported by this version yet").into());
-        }
         let mut put: VolumePut = document_of(&cx.stdin_document()?.unwrap_or_default())?;
         put.config.extend(cx.values(kv::assignments(&self.values)?)?);
         if let Some(description) = self.description.filter(|d| !d.is_empty()) {
@@ -303,7 +304,11 @@ impl Create {
             None => VolumeName::parse(&word.name)?,
         };
         let (project, pool) = (cx.project(&store)?, pool(&self.place.pool)?);
-        change::create(&store, Of { project: &project, pool: &pool, name: &name }, put)?;
+        let content = match self.kind {
+            Content::Block => ContentType::Block,
+            Content::Filesystem => ContentType::Filesystem,
+        };
+        change::create(&store, Of { project: &project, pool: &pool, name: &name }, content, put)?;
         cx.notice(format_args!("Storage volume {name} created"))?;
         Ok(DONE)
     }

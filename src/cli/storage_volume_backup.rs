@@ -5,10 +5,12 @@ use super::image_import::reporter;
 use super::storage_volume::{Named, Place, pool};
 use super::{Context, DONE, Outcome, complete, kv, refuse_option, refuse_target};
 use crate::base::names::VolumeName;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::import::extension;
+use crate::model::volume::ContentType;
 use crate::ops::backup::export::compression;
-use crate::ops::volume::{export, import};
+use crate::ops::volume::list::{self, Type};
+use crate::ops::volume::{Of, export, image, import};
 use clap::{Args, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 
@@ -25,13 +27,13 @@ pub struct Export {
     /// File; - is standard output
     #[arg(value_name = "backup file", value_hint = clap::ValueHint::FilePath)]
     pub file: Option<String>,
-    /// Export the volume without its snapshots
+    /// Export the volume without its snapshots (ignored for ISO storage volumes)
     #[arg(long)]
     pub volume_only: bool,
-    /// Use storage driver optimized format (can only be restored on a similar pool)
+    /// Use storage driver optimized format (can only be restored on a similar pool, ignored for ISO storage volumes)
     #[arg(long)]
     pub optimized_storage: bool,
-    /// Compression algorithm to use (none for uncompressed)
+    /// Compression algorithm to use (none for uncompressed, ignored for ISO storage volumes)
     #[arg(long, value_name = "algorithm")]
     pub compression: Option<String>,
     /// Overwrite the target file if it exists
@@ -50,13 +52,16 @@ pub enum Archive {
 
 /// Import custom storage volumes
 ///
-/// Import backups of custom volumes including their snapshots.
+/// Import backups of custom volumes including their snapshots, or images of discs.
 #[derive(Debug, Args)]
 #[command(after_help = "stapes storage volume import default data.tar.gz
     Make the volume that the archive is of
 
 stapes storage volume import default data.tar.gz copy
-    Make it under another name")]
+    Make it under another name
+
+stapes storage volume import default some-installer.iso installer --type=iso
+    Create a new custom volume storing some-installer.iso for use as a CD-ROM image")]
 pub struct Import {
     /// Pool
     #[arg(value_name = "pool", add = ArgValueCompleter::new(complete::pools))]
@@ -77,12 +82,14 @@ pub struct Import {
 
 impl Export {
     pub(super) fn run(self, cx: &Context) -> Outcome {
-        refuse_option("--optimized-storage", self.optimized_storage)?;
         let wanted = self.compression.as_deref().map(str::parse).transpose()?;
         let store = cx.store()?;
         let named = Named::of_place(cx, &store, &self.place, "exported")?;
         let how = compression(&store, &cx.project(&store)?, wanted)?;
-        let usual = format!("{}{}", named.name, extension(how.algorithm));
+        let view = list::show(&store, &named.project, &named.pool, (Type::Custom, &named.name))?;
+        let is_disc = view.content_type == ContentType::Iso.as_str();
+        refuse_option("--optimized-storage", self.optimized_storage && !is_disc)?;
+        let usual = format!("{}{}", named.name, if is_disc { ".iso" } else { extension(how.algorithm) });
         let target = Target { file: self.file.as_deref(), usual, force: self.force };
         target.write(cx, |sink, on_progress| {
             export::export(&store, named.get(), (self.volume_only, how), sink, on_progress)
@@ -93,18 +100,24 @@ impl Export {
 impl Import {
     pub(super) fn run(self, cx: &Context) -> Outcome {
         refuse_target(self.target.as_deref())?;
-        let disc = self.kind.map_or_else(|| self.file.ends_with(".iso"), |kind| kind == Archive::Iso);
-        if disc {
-            return Err(Error::unsupported("Custom volumes of type iso are not supported by this version yet").into());
-        }
+        let named_disc = || self.file.to_ascii_lowercase().ends_with(".iso");
+        let is_disc = self.kind.map_or_else(named_disc, |kind| kind == Archive::Iso);
         let name = |word: &String| -> Result<VolumeName> {
             let word = kv::local(word)?;
             VolumeName::parse(word.strip_prefix("custom/").unwrap_or(&word))
         };
         let name = self.name.as_ref().map(name).transpose()?;
         let store = cx.store()?;
-        let request = import::Request { project: cx.project(&store)?, pool: pool(&self.pool)?, name };
+        let (project, pool) = (cx.project(&store)?, pool(&self.pool)?);
         let progress = cx.progress("Importing custom volume: %s");
+        if is_disc {
+            let name = name.map_or_else(|| image::name_of(&self.file), Ok)?;
+            let of = Of { project: &project, pool: &pool, name: &name };
+            backup::read(&self.file, |source| image::import(&store, of, source, &mut reporter(&progress)))?;
+            progress.clear();
+            return Ok(DONE);
+        }
+        let request = import::Request { project, pool, name };
         backup::read(&self.file, |source| {
             import::import(&store, &request, source, &mut reporter(&progress)).map(drop)
         })?;

@@ -27,7 +27,7 @@ const DEFAULT_ALL: &str = "etndcu";
 ///   t - Type of volume (custom, image, container or virtual-machine)
 ///   n - Name
 ///   d - Description
-///   c - Content type (filesystem or block)
+///   c - Content type (filesystem, block or iso)
 ///   u - Number of references (used by)
 ///   L - Location of the instance (e.g. its cluster member)
 ///   U - Current disk usage

@@ -5,6 +5,7 @@ use super::{Context, DONE, Outcome, complete, config, kv};
 use crate::base::names::ProfileName;
 use crate::error::{Error, Kind, Result};
 use crate::model::view::VolumePut;
+use crate::model::volume::ContentType;
 use crate::ops::volume::attach::{self, Connection};
 use crate::ops::volume::change;
 use crate::ops::{profile, update};
@@ -103,7 +104,7 @@ fn connection(
     let named = Named::of(cx, store, words, "attached to instances")?;
     match attach::check(store, named.get()) {
         Err(e) if create && e.kind() == Kind::NotFound => {
-            change::create(store, named.get(), VolumePut::default())?;
+            change::create(store, named.get(), ContentType::Filesystem, VolumePut::default())?;
         }
         other => other?,
     }

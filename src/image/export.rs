@@ -16,6 +16,7 @@ use crate::sys::xattr;
 use rustix::fs::OFlags;
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -104,6 +105,15 @@ impl<'a, W: Write> Exporter<'a, W> {
         self.tar.append(&entry, &mut &data[..])
     }
 
+    /// Adds a disk as the file `name`, without its holes.
+    ///
+    /// # Errors
+    /// It cannot be read; the sink fails.
+    pub fn disk(&mut self, name: &str, file: File, mtime: i64) -> Result<()> {
+        let own = Entry { kind: EntryKind::File, mode: 0o600, mtime: (mtime, 0), ..super::tarwrite::empty() };
+        self.contents(Entry { path: name.into(), size: file.metadata()?.len(), ..own }, file)
+    }
+
     /// Adds an empty folder of ours.
     ///
     /// # Errors
@@ -175,10 +185,14 @@ impl<'a, W: Write> Exporter<'a, W> {
     }
 
     fn regular(&mut self, dir: BorrowedFd<'_>, bare: &OsStr, name: Vec<u8>) -> Result<()> {
-        let mut file = path::open_regular(dir, Path::new(bare), OFlags::RDONLY, Links::Refuse)?;
+        let file = path::open_regular(dir, Path::new(bare), OFlags::RDONLY, Links::Refuse)?;
         let now = path::fstat(file.as_fd())?;
         let mut own = entry(EntryKind::File, name, &now);
         own.xattrs = kept(xattr::list(file.as_fd())?);
+        self.contents(own, file)
+    }
+
+    fn contents(&mut self, mut own: Entry, mut file: File) -> Result<()> {
         match sparse::find(&file, own.size) {
             Some(pieces) => {
                 own.segments = Some(pieces.clone());

@@ -50,6 +50,10 @@ pub struct VolumeSnapshot {
 pub enum ContentType {
     /// Files.
     Filesystem,
+    /// A disk, for virtual machines.
+    Block,
+    /// The image of a disc, which is never written to.
+    Iso,
 }
 
 impl ContentType {
@@ -57,6 +61,21 @@ impl ContentType {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Filesystem => "filesystem",
+            Self::Block => "block",
+            Self::Iso => "iso",
         }
+    }
+
+    /// From the word; nothing is files.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "" => Some(Self::Filesystem),
+            word => [Self::Filesystem, Self::Block, Self::Iso].into_iter().find(|one| one.as_str() == word),
+        }
+    }
+
+    /// One file instead of files.
+    pub fn is_image(self) -> bool {
+        self != Self::Filesystem
     }
 }

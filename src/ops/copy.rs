@@ -165,6 +165,7 @@ fn prepare(store: &Store, request: &Request, name: &InstanceName, source: &load:
     keys::validate_expanded(&expanded.config)?;
     keys::device::validate_all(&instance.devices, Some(&expanded.devices), Some(instance.kind))?;
     network::check_devices(store, project, &expanded.devices, Some(instance.kind))?;
+    super::volume::check_devices(store, project, &expanded.devices, Some(instance.kind))?;
     if !request.moving {
         taken::check(store, Owner { project, name, devices: &expanded.devices }, &expanded.devices)?;
     }

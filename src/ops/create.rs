@@ -173,6 +173,7 @@ pub fn prepare(store: &Store, request: &Request, name: &InstanceName) -> Result<
         keys::device::validate(device, options, instance.kind)?;
     }
     network::check_devices(store, &request.project, &expanded.devices, Some(instance.kind))?;
+    super::volume::check_devices(store, &request.project, &expanded.devices, Some(instance.kind))?;
     let owner = Owner { project: &request.project, name, devices: &expanded.devices };
     taken::check(store, owner, &expanded.devices)?;
     let wanted = Wanted { project: &request.project, name, kind: instance.kind, expanded: &expanded };

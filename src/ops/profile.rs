@@ -150,7 +150,7 @@ pub(super) fn validate(store: &Store, project: &ProjectName, name: &ProfileName,
     device::validate_all(&profile.devices, None, None)?;
     network::check_devices(store, project, &profile.devices, None)?;
     update::check_pools(store, &profile.devices)?;
-    volume::check_devices(store, project, &profile.devices)?;
+    volume::check_devices(store, project, &profile.devices, None)?;
     restrict::check_profile(store, project, name, profile)
 }
 

@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::model::instance::{Config, Devices};
 use crate::model::keys::{device::disk, pool as pool_keys, volume as volume_keys};
-use crate::storage::{Driver, Space, Volume};
+use crate::model::volume::CustomVolume;
+use crate::storage::{Driver, Space, Volume, block};
 use crate::store::lock::VolumeKey;
 use crate::store::undo::{Volume as Named, VolumeKind};
 use crate::store::{Action, Store};
@@ -81,12 +82,21 @@ pub(super) fn new_root(store: &Store, driver: &dyn Driver, volume: &Volume, devi
     }
 }
 
-/// Gives a new custom volume its size; the same.
+/// The size that the configuration of a disk asks for, bytes; none: it asks for none.
+///
+/// # Errors
+/// Invalid: no disk has that size.
+pub(super) fn disk_size(config: &Config) -> Result<Option<u64>> {
+    volume_keys::SIZE.size(config)?.filter(|size| *size > 0).map(block::rounded).transpose()
+}
+
+/// Gives a new custom volume of files its size; the same.
 ///
 /// # Errors
 /// As [`new_root`].
-pub(super) fn new_volume(driver: &dyn Driver, volume: &Volume, config: &Config) -> Result<()> {
-    match wanted(volume_keys::SIZE.size(config)?, &Config::new())? {
+pub(super) fn new_volume(driver: &dyn Driver, volume: &Volume, record: &CustomVolume) -> Result<()> {
+    match wanted(volume_keys::SIZE.size(&record.config)?, &Config::new())? {
+        _ if record.content_type.is_image() => Ok(()),
         None => Ok(()),
         some => set(driver, volume, some),
     }
@@ -156,6 +166,9 @@ pub(super) fn renew(store: &Store, named: &Named) -> Result<()> {
             let (pool, name) = (PoolName::parse(&named.pool)?, VolumeName::parse(&named.name)?);
             let key = VolumeKey { project, pool, name };
             let Some(record) = store.volume(&key)? else { return Ok(()) };
+            if record.content_type.is_image() {
+                return grow_disk(store, &key, &record.config);
+            }
             let size = wanted(volume_keys::SIZE.size(&record.config)?, &Config::new())?;
             (key.pool, Volume::custom(&key.project, &key.name)?, size)
         }
@@ -172,6 +185,15 @@ pub(super) fn renew(store: &Store, named: &Named) -> Result<()> {
     match driver.exists(&volume)? && driver.can_bound()? {
         true => driver.set_size(&volume, wanted.map(|w| w.bytes)),
         false => Ok(()),
+    }
+}
+
+/// Has a disk be as large as its configuration says.
+fn grow_disk(store: &Store, key: &VolumeKey, config: &Config) -> Result<()> {
+    let volume = Volume::custom(&key.project, &key.name)?;
+    match (disk_size(config)?, pool::open(store, &key.pool)?) {
+        (Some(size), Some(driver)) if driver.exists(&volume)? => block::grow(driver.as_ref(), &volume, size),
+        _ => Ok(()),
     }
 }
 
@@ -201,9 +223,10 @@ pub(super) fn unkept(store: &Store, name: &PoolName) -> Result<Vec<String>> {
                 all.push(format!("{project}/{instance}"));
             }
         }
-        let sized = |config: &Config| volume_keys::SIZE.get(config).is_some();
+        let sized =
+            |volume: &CustomVolume| !volume.content_type.is_image() && volume_keys::SIZE.get(&volume.config).is_some();
         let volumes = store.volumes(&project, name)?.into_iter();
-        let named = volumes.filter(|(_, found)| found.as_ref().is_ok_and(|volume| sized(&volume.config)));
+        let named = volumes.filter(|(_, found)| found.as_ref().is_ok_and(sized));
         all.extend(named.map(|(volume, _)| format!("{project}/{name}/{volume}")));
     }
     if all.is_empty() || pool::need(store, name)?.can_bound()? { Ok(Vec::new()) } else { Ok(all) }

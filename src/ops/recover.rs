@@ -318,7 +318,7 @@ fn instance_of(store: &Store, one: &Unknown, record: &Instance) -> Result<()> {
     }
     keys::validate_expanded(&expanded.config)?;
     device::validate_all(&instance.devices, Some(&expanded.devices), Some(instance.kind))?;
-    volume::check_devices(store, project, &expanded.devices)?;
+    volume::check_devices(store, project, &expanded.devices, Some(instance.kind))?;
     network::check_devices(store, project, &expanded.devices, Some(instance.kind))?;
     restrict::check(store, Wanted { project, name: &name, kind: instance.kind, expanded: &expanded })?;
     let snapshots = snapshots_of(one, driver.as_ref(), (&instance, &expanded))?;
@@ -385,7 +385,7 @@ fn volume_of(store: &Store, one: &Unknown, record: &CustomVolume) -> Result<()> 
     if store.layout().volume_record(&key).exists() {
         return Err(Error::exists("Volume by that name already exists"));
     }
-    volume_keys::check(&key.name, &record.config)?;
+    volume_keys::check(&key.name, record.content_type, &record.config)?;
     let driver = pool::need(store, &key.pool)?;
     let volume = crate::storage::Volume::custom(&key.project, &key.name)?;
     journal::run(store, "recover", &[&lock], |journal| {
@@ -404,7 +404,7 @@ fn volume_of(store: &Store, one: &Unknown, record: &CustomVolume) -> Result<()> 
             let kept = driver.kept_record(&volume.snapshot(snapshot)?)?;
             let of = Path::new(snapshot.as_str());
             let made = kept.map_or(Ok(bare), |text| record::parse(text.as_bytes(), of))?;
-            volume_keys::check(&key.name, &made.config)?;
+            volume_keys::check(&key.name, record.content_type, &made.config)?;
             store.save_volume_snapshot(&lock, snapshot, &made)?;
         }
         fault::point("recover.volume.snapshots")?;

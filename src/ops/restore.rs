@@ -84,7 +84,7 @@ fn prepare(store: &Store, loaded: &load::Loaded, request: &Request) -> Result<Ne
         expanded = load::expanded(store, &loaded.project, &instance)?;
     }
     keys::validate_expanded(&expanded.config)?;
-    volume::check_devices(store, &loaded.project, &expanded.devices)?;
+    volume::check_devices(store, &loaded.project, &expanded.devices, Some(loaded.instance.kind))?;
     let owner = Owner { project: &loaded.project, name: &loaded.name, devices: &expanded.devices };
     taken::check(store, owner, &expanded.devices)?;
     let kind = instance.kind;

@@ -75,7 +75,7 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, old: &Loaded, put:
     keys::validate_config(&instance.config, instance.kind).context("Invalid config")?;
     device::validate_all(&instance.devices, None, Some(instance.kind)).context("Invalid devices")?;
     network::check_devices(store, &old.project, &instance.devices, Some(instance.kind)).context("Invalid devices")?;
-    volume::check_devices(store, &old.project, &instance.devices).context("Invalid devices")?;
+    volume::check_devices(store, &old.project, &instance.devices, Some(instance.kind)).context("Invalid devices")?;
     check_profiles(store, &old.project, &instance.profiles)?;
     let expanded = load::expanded(store, &old.project, &instance)?;
     let changes =

@@ -10,6 +10,7 @@
 //! needs to pass these folders: its root is mounted by descriptor and looked up from there.
 //!
 //! Durability: see [`Images::commit_image`] and [`Driver::create_from_image`].
+pub mod block;
 mod btrfs;
 mod dir;
 pub mod disk;

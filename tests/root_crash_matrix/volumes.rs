@@ -18,6 +18,10 @@ const RUNS_EXPORTED: &[&str] = &[
     "launch img c1 -d data,type=disk -d data,pool=default -d data,source=v1 -d data,path=/data",
 ];
 
+const DISK: &[&str] = &["storage volume create default v1 --type=block size=1MiB user.x=old"];
+const DISK_SNAPSHOT: &[&str] = &[DISK[0], SNAPSHOT[1], "storage volume set default v1 size=2MiB"];
+const DISK_EXPORTED: &[&str] = &[DISK[0], SNAPSHOT[1], EXPORT, "storage volume delete default v1"];
+
 const REFRESHED: &[&str] = &[
     SNAPSHOT[0],
     "storage volume snapshot create default v1 gone",
@@ -31,6 +35,18 @@ pub const ALL: &[Scenario] = &[
     Scenario { before: RUNS_EXPORTED, ..scenario("volume export, running", EXPORT, exported) },
     scenario("volume create", "storage volume create default v1 user.x=old", made),
     Scenario { before: VOLUME, ..scenario("volume set", "storage volume set default v1 user.x=new", there) },
+    scenario("disk create", DISK[0], made),
+    Scenario { before: DISK, ..scenario("disk set", "storage volume set default v1 size=3MiB", sized) },
+    Scenario {
+        before: DISK_SNAPSHOT,
+        ..scenario("disk restore", "storage volume snapshot restore default v1 s1", sized)
+    },
+    Scenario { before: DISK_EXPORTED, ..scenario("disk import", "storage volume import default v1.tar", imported) },
+    // Any file will do.
+    Scenario {
+        before: EXPORTED,
+        ..scenario("disc import", "storage volume import default v1.tar v1 --type=iso", disc)
+    },
     Scenario { before: SNAPSHOT, ..scenario("volume delete", "storage volume delete default v1", gone) },
     Scenario { before: SNAPSHOT, ..scenario("volume rename", "storage volume rename default v1 v2", renamed) },
     Scenario { before: USED, ..scenario("volume rename, used", "storage volume rename default v1 v2", renamed_used) },
@@ -113,6 +129,30 @@ fn made(state: &State, done: bool) -> Result<(), String> {
 fn there(state: &State, _: bool) -> Result<(), String> {
     want(has(&names(state)?, "v1"), "it is lost")?;
     whole(state, "v1")
+}
+
+/// A disk is as large as its record says.
+fn sized(state: &State, done: bool) -> Result<(), String> {
+    want(has(&names(state)?, "v1"), "it is lost")?;
+    let said = state.run(&["storage", "volume", "get", "default", "v1", "size"]).good()?;
+    let disk = state.path("state/pools/default/data/custom/default_v1/root.img");
+    let found = std::fs::metadata(disk).map_err(|e| e.to_string())?.len() >> 20;
+    want(said.trim() == format!("{found}MiB"), &format!("it has {found}MiB, its record says {said}"))?;
+    there(state, done)
+}
+
+/// The image of a disc is there, or is not.
+fn disc(state: &State, done: bool) -> Result<(), String> {
+    let there = has(&names(state)?, "v1");
+    want(!done || there, "it was reported imported and is not there")?;
+    if !there {
+        state.run(&["storage", "volume", "import", "default", "v1.tar", "v1", "--type=iso"]).good()?;
+    }
+    let disk = state.path("state/pools/default/data/custom/default_v1/root.img");
+    let same =
+        std::fs::read(disk).map_err(|e| e.to_string())? == std::fs::read(state.path("v1.tar")).unwrap_or_default();
+    want(same, "it is another one")?;
+    state.run(&["storage", "volume", "delete", "default", "v1"]).good().map(drop)
 }
 
 fn gone(state: &State, done: bool) -> Result<(), String> {

@@ -174,8 +174,9 @@ fn hostile_indexes_are_refused() {
         ("type: custom=>type: container", "not of a custom volume"),
         ("type: custom=>type: bucket", "not of a custom volume"),
         ("optimized: false=>optimized: true", "not supported"),
-        ("content_type: filesystem=>content_type: block", "type block are not supported"),
-        ("content_type: filesystem=>content_type: iso", "type iso are not supported"),
+        ("content_type: filesystem=>content_type: block", "holds something else"),
+        ("content_type: filesystem=>content_type: iso", "cannot be in a backup"),
+        ("content_type: filesystem=>content_type: ../x", "cannot be in a backup"),
         ("user.x: \"1\"=>size: much", "Invalid value for volume"),
         ("user.x: \"1\"=>initial.mode: \"99\"", "Invalid value for volume"),
         ("config: {}=>config: {snapshots.expiry: soon}", "Bad snapshot"),
@@ -250,8 +251,7 @@ fn wrong_words() {
         ("import nope b.tar.gz v2", "Storage pool not found"),
         ("import default nope.tar.gz", "No such file"),
         ("import default b.tar.gz a/b", "nvalid"),
-        ("import default disc.iso", "type iso are not supported"),
-        ("import default b.tar.gz v2 --type=iso", "type iso are not supported"),
+        ("import default disc.iso --type=backup", "ot an archive"),
         ("import default .", "is a folder"),
     ] {
         refused(&state, &words.split(' ').collect::<Vec<_>>(), said);

@@ -70,7 +70,6 @@ fn what_is_refused() {
     good(&state, &["create", "default", "v1"]);
     refused(&state, &["create", "default", "v1"], "Volume by that name already exists");
     refused(&state, &["create", "nowhere", "v1"], "Storage pool not found");
-    refused(&state, &["create", "default", "v2", "-t", "block"], "type block are not supported");
     refused(&state, &["create", "default", "v2", "x=y"], "Invalid option for volume \"v2\" option \"x\"");
     refused(&state, &["create", "default", "v2", "initial.mode=9"], "Invalid value for volume \"v2\"");
     for bad in ["a/b", "..", ".", "a b", "a@b", "-a", "", "a\nb", &"x".repeat(65), "custom/../x"] {

@@ -1,4 +1,4 @@
-//! Options of custom volumes. A pool's `volume.<key>` is what a new volume gets where it says nothing itself.
+//! Options of custom volumes, by what they hold. A pool's `volume.<key>` is what a new volume gets where it says nothing itself.
 
 use super::device::disk::{INITIAL_GID, INITIAL_MODE, INITIAL_UID};
 use super::{
@@ -6,24 +6,28 @@ use super::{
 };
 use crate::error::{Context, Error, Result};
 use crate::model::instance::Config;
+use crate::model::volume::ContentType;
 
 keys! {
     SIZE: "size", Both, Value::Size, "Size of the volume"
-        => long("Kept by ext4 and xfs if they are mounted with prjquota, and by btrfs.");
+        => long("Of files kept by ext4 and xfs if they are mounted with prjquota, and by btrfs. A disk has 10GiB if nothing is \
+                 said, and only grows.");
     SHIFTED: "security.shifted", Both, Value::Bool, "Let instances with different ID maps have the volume"
         => default("false"), long("Volumes are mounted with the ID map of each instance, so they can always.");
     UNMAPPED: "security.unmapped", Both, Value::Bool, "Mount the volume with the IDs on disk" => default("false");
+    SHARED: "security.shared", Both, Value::Bool, "Let several instances have the disk" => default("false");
     USER: "user.", Both, Value::Text, "Anything, without effect" => prefix(Suffix::Any);
 }
 
 /// What stands before a volume's key among those of a pool.
 pub const POOL_PREFIX: &str = "volume.";
 
-/// Options of a custom volume with files.
+/// Options of custom volumes.
 pub static TABLE: &[&Key] = &[
     &SIZE,
     &SHIFTED,
     &UNMAPPED,
+    &SHARED,
     &SNAPSHOTS_EXPIRY,
     &SNAPSHOTS_EXPIRY_MANUAL,
     &SNAPSHOTS_PATTERN,
@@ -37,14 +41,28 @@ pub static TABLE: &[&Key] = &[
 /// What only counts when the volume is made.
 static INITIAL: [&Key; 3] = [&INITIAL_UID, &INITIAL_GID, &INITIAL_MODE];
 
+/// Size of a disk for which none is given, bytes.
+pub const DISK_SIZE: u64 = 10 << 30;
+
+/// The declared options of what a volume holds.
+pub fn all(content: ContentType) -> impl Iterator<Item = &'static Key> {
+    let fits = move |key: &Key| match key.name {
+        name if name == SHARED.name => content == ContentType::Block,
+        name if content == ContentType::Iso => name == SIZE.name || name == USER.name,
+        name if name == SHIFTED.name || name == UNMAPPED.name => content == ContentType::Filesystem,
+        _ => true,
+    };
+    TABLE.iter().copied().filter(move |key| fits(key))
+}
+
 /// Checks the options of a volume; the messages are Incus's.
 ///
 /// # Errors
 /// [`crate::error::Kind::Invalid`].
-pub fn check(volume: &str, config: &Config) -> Result<()> {
+pub fn check(volume: &str, content: ContentType, config: &Config) -> Result<()> {
     for (name, value) in config {
         let shown: String = name.chars().filter(|c| !c.is_control()).collect();
-        let key = TABLE.iter().find(|k| k.matches(name));
+        let key = all(content).find(|k| k.matches(name));
         let key =
             key.ok_or_else(|| Error::invalid(format!("Invalid option for volume {volume:?} option {shown:?}")))?;
         let wrong = || format!("Invalid value for volume {volume:?} option {shown:?}");
@@ -57,8 +75,8 @@ pub fn check(volume: &str, config: &Config) -> Result<()> {
 }
 
 /// Leaves the options that a volume can have: what comes from elsewhere has those of another driver, too.
-pub fn keep_known(config: &mut Config) {
-    config.retain(|name, value| !value.is_empty() && TABLE.iter().any(|k| k.matches(name)));
+pub fn keep_known(content: ContentType, config: &mut Config) {
+    config.retain(|name, value| !value.is_empty() && all(content).any(|k| k.matches(name)));
 }
 
 /// Checks what a change does to the options of a volume that is there.
@@ -73,9 +91,9 @@ pub fn check_change(old: &Config, new: &Config) -> Result<()> {
 }
 
 /// Gives a volume to be made the defaults of its pool.
-pub fn apply_defaults(pool: &Config, config: &mut Config) {
+pub fn apply_defaults(pool: &Config, content: ContentType, config: &mut Config) {
     let given = pool.iter().filter_map(|(name, value)| Some((name.strip_prefix(POOL_PREFIX)?, value)));
-    for (name, value) in given.filter(|(name, _)| TABLE.iter().any(|k| k.matches(name))) {
+    for (name, value) in given.filter(|(name, _)| all(content).any(|k| k.matches(name))) {
         config.entry(name.to_string()).or_insert_with(|| value.clone());
     }
 }
@@ -100,11 +118,15 @@ mod tests {
 
     #[test]
     fn each_option_is_checked() {
-        assert!(check("v", &config(&[("size", "1GiB"), ("user.a", "b"), ("initial.mode", "0770")])).is_ok());
-        let says = |pairs: &[(&str, &str)]| check("v", &config(pairs)).expect_err("wrong").to_string();
+        use ContentType::{Block, Filesystem as Files, Iso};
+        assert!(check("v", Files, &config(&[("size", "1GiB"), ("user.a", "b"), ("initial.mode", "0770")])).is_ok());
+        let says = |pairs: &[(&str, &str)]| check("v", Files, &config(pairs)).expect_err("wrong").to_string();
         assert_eq!(says(&[("x", "1")]), "Invalid option for volume \"v\" option \"x\"");
         assert!(says(&[("size", "much")]).starts_with("Invalid value for volume \"v\" option \"size\""));
         assert!(says(&[("security.shifted", "true"), ("security.unmapped", "true")]).contains("exclusive"));
+        let fits = |content, key| check("v", content, &config(&[(key, "true")])).is_ok();
+        assert_eq!([Files, Block, Iso].map(|c| fits(c, "security.shared")), [false, true, false]);
+        assert_eq!([Files, Block, Iso].map(|c| fits(c, "security.shifted")), [true, false, false]);
         assert!(check_change(&config(&[]), &config(&[("initial.uid", "1")])).is_err());
         assert!(check_change(&config(&[("size", "1")]), &config(&[])).is_ok());
     }
@@ -113,7 +135,7 @@ mod tests {
     fn a_pool_says_what_a_volume_does_not() {
         let mut own = config(&[("initial.mode", "700")]);
         let pool = config(&[("volume.initial.mode", "755"), ("volume.initial.uid", "5"), ("volume.zfs.x", "1")]);
-        apply_defaults(&pool, &mut own);
+        apply_defaults(&pool, ContentType::Filesystem, &mut own);
         assert_eq!(own, config(&[("initial.mode", "700"), ("initial.uid", "5")]));
         assert_eq!(initial(&own).expect("values"), (5, 0, 0o700));
         assert_eq!(initial(&config(&[])).expect("values"), (0, 0, 0o711));

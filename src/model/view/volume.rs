@@ -5,7 +5,7 @@ use super::property::{Field, Properties};
 use crate::base::time::GoTime;
 use crate::base::yaml;
 use crate::model::instance::Config;
-use crate::model::volume::{CustomVolume, VolumeSnapshot};
+use crate::model::volume::{ContentType, CustomVolume, VolumeSnapshot};
 use serde::{Deserialize, Serialize};
 
 /// What of a volume can be written.
@@ -34,7 +34,7 @@ pub struct VolumeView {
     pub used_by: Vec<String>,
     /// Cluster member; here always [`LOCATION`].
     pub location: String,
-    /// `filesystem` or `block`.
+    /// `filesystem`, `block` or `iso`.
     pub content_type: String,
     /// Project.
     pub project: String,
@@ -88,15 +88,15 @@ pub struct VolumeSnapshotView {
     pub name: String,
     /// Configuration of the volume at that time.
     pub config: Config,
-    /// `filesystem` or `block`.
+    /// `filesystem`, `block` or `iso`.
     pub content_type: String,
     /// When it was taken.
     pub created_at: GoTime,
 }
 
 impl VolumeSnapshotView {
-    /// From the record.
-    pub fn new(name: &str, snapshot: &VolumeSnapshot) -> Self {
+    /// From the record; of what the volume holds.
+    pub fn new(name: &str, content: ContentType, snapshot: &VolumeSnapshot) -> Self {
         Self {
             put: VolumeSnapshotPut {
                 description: snapshot.description.clone(),
@@ -104,7 +104,7 @@ impl VolumeSnapshotView {
             },
             name: name.to_string(),
             config: snapshot.config.clone(),
-            content_type: "filesystem".to_string(),
+            content_type: content.as_str().to_string(),
             created_at: snapshot.created_at.into(),
         }
     }

@@ -159,7 +159,7 @@ fn check(store: &Store, project: &ProjectName, instance: &Instance, expanded: &E
     keys::validate_config(&instance.config, instance.kind)?;
     keys::validate_expanded(&expanded.config)?;
     keys::device::validate_all(&instance.devices, Some(&expanded.devices), Some(instance.kind))?;
-    volume::check_devices(store, project, &expanded.devices)?;
+    volume::check_devices(store, project, &expanded.devices, Some(instance.kind))?;
     network::check_devices(store, project, &expanded.devices, Some(instance.kind))
 }
 

@@ -6,7 +6,7 @@ use super::pools::waits;
 use crate::base::names::{PoolName, ProjectName, SnapshotName, VolumeName};
 use crate::error::{Error, Result};
 use crate::ops::pool;
-use crate::storage::{Driver, Volume, VolumeKind};
+use crate::storage::{Driver, Volume, VolumeKind, block};
 use crate::store::Store;
 use crate::store::lock::{Exclusive, Held, VolumeKey};
 use std::collections::BTreeSet;
@@ -37,12 +37,15 @@ fn recorded(store: &Store, key: VolumeKey, report: &mut Report) -> Result<()> {
     let Some(held) = locked(store, key)? else { return Ok(()) };
     let key = held.key();
     let label = format!("volume {}/{}/{}", key.project, key.pool, key.name);
-    match store.volume(key) {
-        Err(e) => report.broken(&label, &e),
+    let is_disk = match store.volume(key) {
+        Err(e) => {
+            report.broken(&label, &e);
+            false
+        }
         // It was deleted meanwhile.
         Ok(None) => return Ok(()),
-        Ok(Some(_)) => {}
-    }
+        Ok(Some(volume)) => volume.content_type.is_image(),
+    };
     let driver = match pool::need(store, &key.pool) {
         Ok(driver) => driver,
         Err(e) => {
@@ -54,6 +57,8 @@ fn recorded(store: &Store, key: VolumeKey, report: &mut Report) -> Result<()> {
     if !driver.exists(&volume)? {
         let hint = format!("delete it: stapes storage volume delete {} {}", key.pool, key.name);
         report.broken(&label, &Error::failed("its data are missing").hint(hint));
+    } else if is_disk && let Err(e) = block::size(driver.as_ref(), &volume) {
+        report.broken(&label, &e);
     }
     for (name, found) in store.volume_snapshots(key)? {
         if let Err(e) = found {

@@ -10,18 +10,19 @@ use crate::model::view::VolumePut;
 use crate::model::volume::{ContentType, CustomVolume};
 use crate::ops::record_copy;
 use crate::ops::{pool, quota, restrict};
-use crate::store::lock::VolumeKey;
-use crate::store::{Action, Journal, Store, journal};
+use crate::storage::block;
+use crate::store::lock::{Exclusive, Held, VolumeKey};
+use crate::store::{Action, Journal, Store, journal, record};
 use crate::sys::path;
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-/// Makes a volume; where the default pool is not there yet, that too.
+/// Makes a volume that holds files or a disk; where the default pool is not there yet, that too.
 ///
 /// # Errors
 /// Exists; an option is wrong; the pool cannot be written: nothing is left then.
-pub fn create(store: &Store, of: Of<'_>, put: VolumePut) -> Result<()> {
+pub fn create(store: &Store, of: Of<'_>, content: ContentType, put: VolumePut) -> Result<()> {
     if of.pool.as_str() == pool::DEFAULT {
         pool::ensure_default(store)?;
     }
@@ -34,19 +35,20 @@ pub fn create(store: &Store, of: Of<'_>, put: VolumePut) -> Result<()> {
     free(store, &key)?;
     let driver = pool::need(store, of.pool)?;
     let given: Config = put.config.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-    keys::check(&key.name, &given)?;
+    keys::check(&key.name, content, &given)?;
     let mut config = given.clone();
-    keys::apply_defaults(&store.pool(of.pool)?.map(|p| p.config).unwrap_or_default(), &mut config);
-    keys::check(&key.name, &config).context("Invalid defaults of the storage pool")?;
-    if keys::SIZE.get(&given).is_none() {
+    keys::apply_defaults(&store.pool(of.pool)?.map(|p| p.config).unwrap_or_default(), content, &mut config);
+    keys::check(&key.name, content, &config).context("Invalid defaults of the storage pool")?;
+    if keys::SIZE.get(&given).is_none() && !content.is_image() {
         quota::drop_unkept(driver.as_ref(), &mut config)?;
     }
+    let disk = block::rounded(keys::SIZE.size(&config)?.filter(|size| *size > 0).unwrap_or(keys::DISK_SIZE))?;
     let initial = keys::initial(&config)?;
     restrict::check_volume(store, &key, None, &config)?;
     let record = CustomVolume {
         format: 1,
         description: put.description,
-        content_type: ContentType::Filesystem,
+        content_type: content,
         created_at: time::now(),
         config,
     };
@@ -55,9 +57,13 @@ pub fn create(store: &Store, of: Of<'_>, put: VolumePut) -> Result<()> {
         journal.undo(Action::RemoveVolume(named(&key)))?;
         journal.commits_by(&store.layout().volume_record(&key))?;
         fault::point("volume.create.begin")?;
-        own(&driver.begin_volume(&volume)?, initial)?;
+        let folder = driver.begin_volume(&volume)?;
+        match content.is_image() {
+            true => drop(block::create(driver.as_ref(), &folder, disk)?),
+            false => own(&folder, initial)?,
+        }
         driver.commit_volume(&volume)?;
-        quota::new_volume(driver.as_ref(), &volume, &record.config)?;
+        quota::new_volume(driver.as_ref(), &volume, &record)?;
         fault::point("volume.create.made")?;
         store.save_volume(&lock, &record)?;
         fault::point("volume.create.record")
@@ -99,7 +105,10 @@ pub fn update(store: &Store, of: Of<'_>, edit: &mut dyn FnMut(&mut VolumePut) ->
     let mut put = VolumePut { config: old.config.clone(), description: old.description.clone() };
     edit(&mut put)?;
     put.config.retain(|_, value| !value.is_empty());
-    keys::check(&key.name, &put.config)?;
+    if old.content_type == ContentType::Iso && put.config != old.config {
+        return Err(Error::invalid("Custom ISO volume config cannot be changed"));
+    }
+    keys::check(&key.name, old.content_type, &put.config)?;
     keys::check_change(&old.config, &put.config)?;
     restrict::check_volume(store, &key, Some(&old.config), &put.config)?;
     let new = CustomVolume { description: put.description, config: put.config, ..old.clone() };
@@ -107,7 +116,10 @@ pub fn update(store: &Store, of: Of<'_>, edit: &mut dyn FnMut(&mut VolumePut) ->
         fault::point("volume.update")?;
         store.save_volume(&lock, &new)
     };
-    if keys::SIZE.size(&new.config)? != keys::SIZE.size(&old.config)? {
+    let resized = keys::SIZE.size(&new.config)? != keys::SIZE.size(&old.config)?;
+    if resized && new.content_type.is_image() {
+        grow(store, &lock, &old, &new)?;
+    } else if resized {
         journal::run(store, "update", &[&lock], |journal| {
             journal.undo(Action::RenewSize(named(&key)))?;
             quota::resize_volume(store, &key, &new.config)?;
@@ -119,6 +131,27 @@ pub fn update(store: &Store, of: Of<'_>, edit: &mut dyn FnMut(&mut VolumePut) ->
     record_copy::volume(store, &key);
     note(store, &key, "storage-volume-updated");
     Ok(())
+}
+
+/// Grows a disk to the size that its new record says, if that says one: with the record it is asked for, and done afterwards.
+fn grow(store: &Store, lock: &Held<VolumeKey, Exclusive>, old: &CustomVolume, new: &CustomVolume) -> Result<()> {
+    let (key, volume) = (lock.key(), data(lock.key())?);
+    let driver = pool::need(store, &key.pool)?;
+    if let Some(size) = quota::disk_size(&new.config)? {
+        if size < block::size(driver.as_ref(), &volume)? {
+            return Err(Error::invalid("Block volumes cannot be shrunk: Cannot be shrunk"));
+        }
+        block::can_grow(driver.as_ref(), &volume, size)?;
+    }
+    journal::run(store, "update", &[lock], |journal| {
+        let path = store.layout().volume_record(key);
+        journal.undo(Action::RestoreFile { path, content: record::render(old)? })?;
+        journal.then(Action::RenewSize(named(key)))?;
+        journal.keep()?;
+        fault::point("volume.update")?;
+        store.save_volume(lock, new)?;
+        fault::point("volume.update.record")
+    })
 }
 
 /// Deletes a volume with its snapshots; once begun it is done, by us or by recovery.

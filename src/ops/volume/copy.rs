@@ -8,10 +8,10 @@ use crate::base::names::SnapshotName;
 use crate::base::time;
 use crate::error::{Context, Error, Result};
 use crate::fault;
-use crate::model::volume::CustomVolume;
+use crate::model::volume::{ContentType, CustomVolume};
 use crate::ops::record_copy;
 use crate::ops::{pool, quota, restrict};
-use crate::storage::{Driver, Ids, Volume, copy_tree};
+use crate::storage::{Driver, Ids, Volume, block, copy_tree};
 use crate::store::lock::{Exclusive, Held, VolumeKey};
 use crate::store::{Action, Journal, Store, journal};
 use crate::sys::path::{self, Links};
@@ -81,7 +81,7 @@ fn steps(store: &Store, journal: &mut Journal<'_>, ends: &Ends<'_>, record: &Cus
     let direct = old.pool == new.pool;
     let one = |a: &Volume, b: &Volume| match direct {
         true => drivers.0.copy(a, b),
-        false => across(drivers.0.as_ref(), drivers.1.as_ref(), a, b),
+        false => across(drivers.0.as_ref(), drivers.1.as_ref(), (a, b), record.content_type),
     };
     let (a, b) = (data(old)?, data(new)?);
     journal.undo(Action::RemoveVolume(named(new)))?;
@@ -102,23 +102,36 @@ fn steps(store: &Store, journal: &mut Journal<'_>, ends: &Ends<'_>, record: &Cus
         Some(snapshot) => one(&a.snapshot(snapshot)?, &b)?,
         None => one(&a, &b)?,
     }
-    quota::new_volume(drivers.1.as_ref(), &b, &record.config)?;
+    quota::new_volume(drivers.1.as_ref(), &b, record)?;
     fault::point("volume.copy.data")?;
     store.save_volume(ends.to, record)?;
     fault::point("volume.copy.record")
 }
 
 /// From one pool to another.
-pub(super) fn across(from: &dyn Driver, to: &dyn Driver, a: &Volume, b: &Volume) -> Result<()> {
-    stage(from, to, a, b)?;
+pub(super) fn across(
+    from: &dyn Driver,
+    to: &dyn Driver,
+    (a, b): (&Volume, &Volume),
+    content: ContentType,
+) -> Result<()> {
+    stage(from, to, (a, b), content)?;
     to.commit_volume(b)
 }
 
 /// Puts a copy, on disk, where the driver puts `b` together.
-pub(super) fn stage(from: &dyn Driver, to: &dyn Driver, a: &Volume, b: &Volume) -> Result<()> {
+pub(super) fn stage(
+    from: &dyn Driver,
+    to: &dyn Driver,
+    (a, b): (&Volume, &Volume),
+    content: ContentType,
+) -> Result<()> {
     let source = super::folder_of(from, a)?;
     let folder = |path: &Path| path::open_dir(path::open_root(path)?.as_fd(), Path::new("."), Links::Refuse);
     let target = to.begin_volume(b)?;
+    if content.is_image() {
+        block::prepare(to, &target)?;
+    }
     let target = folder(&target)?;
     copy_tree(folder(&source)?.as_fd(), target.as_fd(), &Ids::none(), &[])?;
     Ok(rustix::fs::syncfs(&target)?)

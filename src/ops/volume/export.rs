@@ -4,15 +4,16 @@
 use super::{Of, data, list, named_snapshot, need, note, users};
 use crate::base::names::SnapshotName;
 use crate::base::{time, yaml};
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::fault;
 use crate::image::compress::{Compression, Encoder};
 use crate::image::export::Exporter;
 use crate::image::{OnProgress, Progress};
 use crate::model::backup::{CUSTOM, INDEX, Index, VOLUME, VOLUME_SNAPSHOTS, VolumeRecords, VolumeSnapshotView};
 use crate::model::view::{VolumeSnapshotView as Snapshot, VolumeView};
+use crate::model::volume::ContentType;
 use crate::ops::{load, pool, restrict};
-use crate::storage::{Driver, Volume};
+use crate::storage::{Driver, Volume, block};
 use crate::store::lock::{Exclusive, Held, VolumeKey};
 use crate::store::{Action, Store, journal};
 use crate::sys::path::{self, Links};
@@ -20,7 +21,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-/// Writes the archive of a volume to `sink`, with its snapshots unless it is `only` the volume.
+/// Writes the archive of a volume to `sink`, with its snapshots unless it is `only` the volume; the image of a disc as it is.
 ///
 /// # Errors
 /// Not found; busy; its files cannot be read; `sink` cannot be written.
@@ -36,8 +37,16 @@ pub fn export(
     let lock = store.lock_volume(of.key(store)?, "export")?;
     let key = lock.key();
     let record = need(store, key)?;
+    if record.content_type == ContentType::Iso {
+        // As it came.
+        let driver = pool::need(store, &key.pool)?;
+        std::io::copy(&mut block::open(driver.as_ref(), &data(key)?)?, sink).context("Failed writing the backup")?;
+        note(store, key, "storage-volume-backup-created");
+        return Ok(());
+    }
     let driver = pool::need(store, &key.pool)?;
     let snapshots = if only { Vec::new() } else { list::snapshots(store, of)? };
+    let is_image = record.content_type.is_image();
     let records = VolumeRecords {
         volume: VolumeView::custom(&key.project, &key.name, &record, Vec::new()),
         volume_snapshots: snapshots.iter().map(in_index).collect(),
@@ -59,10 +68,10 @@ pub fn export(
         for found in &snapshots {
             on_progress(Progress::Step(&format!("snapshot {}", found.name)))?;
             let of = data(key)?.snapshot(&SnapshotName::parse(&found.name)?)?;
-            out = files(out, driver.as_ref(), &of, &format!("{VOLUME_SNAPSHOTS}/{}", found.name))?;
+            out = content(out, (driver.as_ref(), &of), &format!("{VOLUME_SNAPSHOTS}/{}", found.name), is_image)?;
         }
         on_progress(Progress::Step("volume"))?;
-        files(out, driver.as_ref(), volume, VOLUME)?.finish()?.finish().map(drop)
+        content(out, (driver.as_ref(), volume), VOLUME, is_image)?.finish()?.finish().map(drop)
     })?;
     note(store, key, "storage-volume-backup-created");
     Ok(())
@@ -79,13 +88,17 @@ fn in_index(snapshot: &Snapshot) -> VolumeSnapshotView {
     }
 }
 
-/// A volume as the folder `name`.
-fn files<W: Write>(
+/// A volume as the folder `name`; one that is a disk as the file `name.img`.
+fn content<W: Write>(
     mut out: Exporter<'static, W>,
-    driver: &dyn Driver,
-    volume: &Volume,
+    (driver, volume): (&dyn Driver, &Volume),
     name: &str,
+    is_image: bool,
 ) -> Result<Exporter<'static, W>> {
+    if is_image {
+        out.disk(&format!("{name}.img"), block::open(driver, volume)?, time::now().as_second())?;
+        return Ok(out);
+    }
     let folder = path::open_root(&super::folder_of(driver, volume)?)?;
     let folder = path::open_dir(folder.as_fd(), Path::new("."), Links::Refuse)?;
     out.tree(folder.as_fd(), name)?;

@@ -4,7 +4,7 @@
 //! images, each volume beneath a folder of its own. What is not told of in the index is refused. Options that volumes here do
 //! not have are left out, as Incus does. The volume is there with its record, which comes last.
 
-use super::{Of, change, data, named, named_snapshot, need_pool, note, project_of};
+use super::{Of, change, data, image, named, named_snapshot, need_pool, note, project_of};
 use crate::base::names::{PoolName, ProjectName, SnapshotName, VolumeName};
 use crate::base::time;
 use crate::error::{Context, Error, Result};
@@ -17,6 +17,7 @@ use crate::model::volume::{ContentType, CustomVolume, VolumeSnapshot};
 use crate::ops::backup::import::{check_form, index, limits};
 use crate::ops::backup::unpack::Volumes;
 use crate::ops::{pool, quota, record_copy, restrict};
+use crate::storage::{Driver, block};
 use crate::store::lock::{Exclusive, Held, VolumeKey};
 use crate::store::{Action, Journal, Store, journal};
 use std::io::{BufRead, Read};
@@ -67,9 +68,9 @@ pub fn import(
         let key = Of { project: &request.project, pool: &request.pool, name: &name }.key(store)?;
         let lock = store.lock_volume(key, "import")?;
         change::free(store, lock.key()).map_err(|e| e.hint("give another name"))?;
-        let new = prepare(store, lock.key(), &found)?;
+        let mut new = prepare(store, lock.key(), &found)?;
         restrict::check_volume(store, lock.key(), None, &new.record.config)?;
-        journal::run(store, "import", &[&lock], |journal| make(store, journal, &lock, &new, (tar, &limits)))?;
+        journal::run(store, "import", &[&lock], |journal| make(store, journal, &lock, &mut new, (tar, &limits)))?;
         record_copy::volume(store, lock.key());
         note(store, lock.key(), "storage-volume-created");
         Ok(name)
@@ -86,35 +87,45 @@ fn prepare(store: &Store, key: &VolumeKey, found: &Found) -> Result<New> {
     let records = found.config.as_ref();
     let volume = records.and_then(|r| r.volume.as_ref());
     let volume = volume.ok_or_else(|| Error::invalid("No volume config in backup"))?;
+    let content_type = content(volume)?;
     let mut record = CustomVolume {
         format: 1,
         description: volume.description.clone(),
-        content_type: content(volume)?,
+        content_type,
         created_at: volume.created_at.0.unwrap_or_else(time::now),
         config: volume.config.clone(),
     };
-    keys::keep_known(&mut record.config);
-    keys::check(&key.name, &record.config)?;
-    keys::apply_defaults(&store.pool(&key.pool)?.map(|p| p.config).unwrap_or_default(), &mut record.config);
-    keys::check(&key.name, &record.config).context("Invalid defaults of the storage pool")?;
-    // Nobody asks for its size here.
-    quota::drop_unkept(pool::need(store, &key.pool)?.as_ref(), &mut record.config)?;
+    keys::keep_known(content_type, &mut record.config);
+    keys::check(&key.name, content_type, &record.config)?;
+    // A disk has the size it had.
+    let own_size = keys::SIZE.get(&record.config).is_some();
+    let defaults = store.pool(&key.pool)?.map(|p| p.config).unwrap_or_default();
+    keys::apply_defaults(&defaults, content_type, &mut record.config);
+    keys::check(&key.name, content_type, &record.config).context("Invalid defaults of the storage pool")?;
+    match content_type.is_image() {
+        true if !own_size => drop(keys::SIZE.remove(&mut record.config)),
+        true => {}
+        // Nobody asks for its size here.
+        false => quota::drop_unkept(pool::need(store, &key.pool)?.as_ref(), &mut record.config)?,
+    }
     let none = Vec::new();
     let of_snapshots = records.and_then(|r| r.volume_snapshots.as_ref()).unwrap_or(&none);
-    Ok(New { record, snapshots: snapshots(key, found, of_snapshots)? })
+    Ok(New { record, snapshots: snapshots(key, content_type, (found, of_snapshots))? })
 }
 
 fn content(volume: &FoundVolume) -> Result<ContentType> {
-    match volume.content_type.as_str() {
-        "" | "filesystem" => Ok(ContentType::Filesystem),
-        other => {
-            Err(Error::unsupported(format!("Custom volumes of type {other} are not supported by this version yet")))
-        }
-    }
+    let found = ContentType::parse(&volume.content_type).filter(|content| *content != ContentType::Iso);
+    found.ok_or_else(|| {
+        Error::invalid(format!("Volume of content type {:?} cannot be in a backup", volume.content_type))
+    })
 }
 
 /// The snapshots that the index names, with their records.
-fn snapshots(key: &VolumeKey, found: &Found, records: &[FoundVolume]) -> Result<Vec<(SnapshotName, VolumeSnapshot)>> {
+fn snapshots(
+    key: &VolumeKey,
+    content_type: ContentType,
+    (found, records): (&Found, &[FoundVolume]),
+) -> Result<Vec<(SnapshotName, VolumeSnapshot)>> {
     let mut all: Vec<(SnapshotName, VolumeSnapshot)> = Vec::new();
     for word in &found.snapshots {
         let name = SnapshotName::parse(word)?;
@@ -124,10 +135,12 @@ fn snapshots(key: &VolumeKey, found: &Found, records: &[FoundVolume]) -> Result<
         let own = |r: &&FoundVolume| r.name == *word || r.name.rsplit_once('/').is_some_and(|(_, n)| n == word);
         let missing = || Error::invalid(format!("Snapshot {word:?} has no record in the index"));
         let given = records.iter().find(own).ok_or_else(missing)?;
-        content(given)?;
+        if content(given)? != content_type {
+            return Err(Error::invalid(format!("Snapshot {word:?} holds something else than its volume")));
+        }
         let mut config = given.config.clone();
-        keys::keep_known(&mut config);
-        keys::check(&key.name, &config).with_context(|| format!("Bad snapshot {word:?}"))?;
+        keys::keep_known(content_type, &mut config);
+        keys::check(&key.name, content_type, &config).with_context(|| format!("Bad snapshot {word:?}"))?;
         let record = VolumeSnapshot {
             format: 1,
             description: given.description.clone(),
@@ -145,7 +158,7 @@ fn make(
     store: &Store,
     journal: &mut Journal<'_>,
     lock: &Held<VolumeKey, Exclusive>,
-    new: &New,
+    new: &mut New,
     (tar, limits): (TarReader<&mut dyn BufRead>, &Limits),
 ) -> Result<()> {
     let key = lock.key();
@@ -158,11 +171,16 @@ fn make(
     journal.commits_by(&store.layout().volume_record(key))?;
     fault::point("backup.begin")?;
     let names: Vec<SnapshotName> = new.snapshots.iter().map(|(name, _)| name.clone()).collect();
-    let mut volumes = Volumes::begin(driver.as_ref(), &volume, &names, limits)?;
-    volumes.unpack(tar)?;
-    fault::point("backup.unpacked")?;
-    volumes.commit(driver.as_ref())?;
-    quota::new_volume(driver.as_ref(), &volume, &new.record.config)?;
+    if new.record.content_type.is_image() {
+        image::unpack(driver.as_ref(), &volume, &names, (tar, limits))?;
+        settle_size(store, key, driver.as_ref(), &mut new.record)?;
+    } else {
+        let mut volumes = Volumes::begin(driver.as_ref(), &volume, &names, limits)?;
+        volumes.unpack(tar)?;
+        fault::point("backup.unpacked")?;
+        volumes.commit(driver.as_ref())?;
+    }
+    quota::new_volume(driver.as_ref(), &volume, &new.record)?;
     fault::point("backup.volumes")?;
     for (snapshot, record) in &new.snapshots {
         store.save_volume_snapshot(lock, snapshot, record)?;
@@ -170,4 +188,17 @@ fn make(
     fault::point("backup.records")?;
     store.save_volume(lock, &new.record)?;
     fault::point("backup.record")
+}
+
+/// A disk is as large as its record says, and the record says what the disk in the archive takes: the project's limits are about
+/// that.
+fn settle_size(store: &Store, key: &VolumeKey, driver: &dyn Driver, record: &mut CustomVolume) -> Result<()> {
+    let volume = data(key)?;
+    let found = block::size(driver, &volume)?;
+    let wanted = quota::disk_size(&record.config)?;
+    if found > wanted.unwrap_or(keys::DISK_SIZE) {
+        keys::SIZE.set(&mut record.config, found.to_string());
+        restrict::check_volume(store, key, None, &record.config)?;
+    }
+    wanted.map_or(Ok(()), |size| block::grow(driver, &volume, size))
 }

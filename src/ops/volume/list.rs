@@ -7,7 +7,7 @@ use crate::model::instance::InstanceType;
 use crate::model::view::{VolumeSnapshotView, VolumeView, url};
 use crate::model::volume::{ContentType, CustomVolume};
 use crate::ops::{load, pool, quota};
-use crate::storage::{Space, Volume};
+use crate::storage::{Space, Volume, block};
 use crate::store::Store;
 use crate::store::lock::{Key, VolumeKey};
 
@@ -191,13 +191,14 @@ pub fn show(store: &Store, project: &ProjectName, pool: &PoolName, (kind, name):
 /// Not found.
 pub fn snapshots(store: &Store, of: Of<'_>) -> Result<Vec<VolumeSnapshotView>> {
     let key = of.key(store)?;
-    need(store, &key)?;
+    let content = need(store, &key)?.content_type;
     let view = |(name, found): (SnapshotName, Result<crate::model::volume::VolumeSnapshot>)| match found {
-        Ok(snapshot) => VolumeSnapshotView::new(&name_of(&name), &snapshot),
+        Ok(snapshot) => VolumeSnapshotView::new(&name_of(&name), content, &snapshot),
         Err(e) => {
             let record = broken(&e);
             VolumeSnapshotView::new(
                 &name_of(&name),
+                content,
                 &crate::model::volume::VolumeSnapshot {
                     format: 1,
                     description: record.description,
@@ -231,5 +232,10 @@ pub fn usage(store: &Store, view: &VolumeView, pool: &PoolName) -> Result<Option
         }
         _ => return Ok(None),
     };
-    quota::in_use(pool::need(store, pool)?.as_ref(), &volume).map(Some)
+    let driver = pool::need(store, pool)?;
+    if view.content_type != ContentType::Filesystem.as_str() {
+        let (used, total) = (driver.usage(&volume)?.bytes, block::size(driver.as_ref(), &volume)?);
+        return Ok(Some(Space { used, total }));
+    }
+    quota::in_use(driver.as_ref(), &volume).map(Some)
 }

@@ -9,6 +9,7 @@ pub mod attach;
 pub mod change;
 pub mod copy;
 pub mod export;
+pub mod image;
 pub mod import;
 pub mod list;
 pub mod refresh;
@@ -23,14 +24,14 @@ use super::{features, load, pool};
 use crate::base::names::{PoolName, ProjectName, SnapshotName, VolumeName};
 use crate::error::{Context, Error, Result};
 use crate::model::attach::{Need, Rootfs, Supply};
-use crate::model::instance::{Device, Devices};
+use crate::model::instance::{Device, Devices, InstanceType};
 use crate::model::keys::device::{
     device_type,
     disk::{self, Source},
 };
 use crate::model::keys::volume as keys;
 use crate::model::project::Feature;
-use crate::model::volume::CustomVolume;
+use crate::model::volume::{ContentType, CustomVolume};
 use crate::storage::{Driver, Volume};
 use crate::store::Store;
 use crate::store::events::{self, Event};
@@ -120,24 +121,51 @@ fn of_device(store: &Store, project: &ProjectName, device: &Device) -> Result<Op
     Ok(Some(VolumeKey { project: project_of(store, project)?, pool, name }))
 }
 
-/// Looks whether the volumes that `devices` name are there.
+/// Looks whether the volumes that `devices` name are there, and can be what they are to an instance of this kind, or to a
+/// profile.
 ///
 /// # Errors
-/// Not found: one of them is not.
-pub fn check_devices(store: &Store, project: &ProjectName, devices: &Devices) -> Result<()> {
+/// Not found: one of them is not. Invalid: it is none for that.
+pub fn check_devices(
+    store: &Store,
+    project: &ProjectName,
+    devices: &Devices,
+    kind: Option<InstanceType>,
+) -> Result<()> {
     for (name, device) in devices {
         let found = of_device(store, project, device).and_then(|key| match key {
             Some(key) if store.pool(&key.pool)?.is_none() => {
                 Err(Error::not_found(format!("Storage pool \"{}\" not found", key.pool)))
             }
-            Some(key) => store.volume(&key)?.map(drop).ok_or_else(not_found),
-            None => Ok(()),
+            Some(key) => store.volume(&key)?.ok_or_else(not_found).map(Some),
+            None => Ok(None),
         });
         found
             .context("Failed loading custom volume")
+            .and_then(|record| record.map_or(Ok(()), |record| fits(&record, device, kind)))
             .with_context(|| format!("Device validation failed for {name:?}"))?;
     }
     Ok(())
+}
+
+/// A volume can be what `device` has it be: disks and discs are for virtual machines.
+fn fits(record: &CustomVolume, device: &Device, kind: Option<InstanceType>) -> Result<()> {
+    let what = match record.content_type {
+        ContentType::Filesystem => return Ok(()),
+        ContentType::Block => "block",
+        ContentType::Iso => "ISO",
+    };
+    if kind == Some(InstanceType::Container) {
+        return Err(Error::invalid(format!("Custom {what} volumes cannot be used on containers")));
+    }
+    if disk::PATH.get(device).is_some() {
+        return Err(Error::invalid(format!("Custom {what} volumes cannot have a path defined")));
+    }
+    let many = kind.is_some() || record.content_type == ContentType::Iso || keys::SHARED.bool(&record.config)?;
+    match many {
+        true => Ok(()),
+        false => Err(Error::invalid("Cannot add un-shared custom storage block volume to profile")),
+    }
 }
 
 /// Keeps the volumes that `devices` name until what is returned is dropped: nobody deletes or renames one before it is
@@ -194,6 +222,7 @@ fn find(store: &Store, project: &ProjectName, (pool, volume): (&str, &str), mapp
     let name = VolumeName::parse(volume).map_err(|_| not_found())?;
     let key = Of { project, pool: &pool, name: &name }.key(store)?;
     let record = store.volume(&key)?.ok_or_else(not_found)?;
+    fits(&record, &Device::new(), Some(InstanceType::Container))?;
     let unmapped = keys::UNMAPPED.bool(&record.config)?;
     if mapped && !unmapped && !pool::maps_ids(store, &pool)? {
         return Err(Error::unsupported(format!(
@@ -223,10 +252,13 @@ fn folder_of(driver: &dyn Driver, volume: &Volume) -> Result<std::path::PathBuf>
 /// The files of a volume, open; it is neither deleted nor restored meanwhile.
 ///
 /// # Errors
-/// Not found; busy.
+/// Not found; busy; Invalid: it holds no files.
 pub fn files(store: &Store, of: Of<'_>) -> Result<Files> {
     let held = store.lock(of.key(store)?, "")?;
-    need(store, held.key())?;
+    let content = need(store, held.key())?.content_type;
+    if content.is_image() {
+        return Err(Error::invalid(format!("Volume of content type {:?} has no files", content.as_str())));
+    }
     let root = crate::sys::path::open_root(&folder(store, held.key())?)?;
     Ok(Files::of_volume(root, held))
 }

@@ -8,7 +8,7 @@ use super::{Of, data, named, named_snapshot, need, need_pool, note, refuse_runni
 use crate::base::names::SnapshotName;
 use crate::error::{Context, Error, Result};
 use crate::fault;
-use crate::model::volume::VolumeSnapshot;
+use crate::model::volume::{ContentType, VolumeSnapshot};
 use crate::ops::{pool, record_copy};
 use crate::store::lock::{Exclusive, Held, VolumeKey};
 use crate::store::{Action, Journal, Store, journal};
@@ -35,16 +35,21 @@ pub fn refresh(store: &Store, source: Source<'_>, to: Of<'_>, exclude_older: boo
     let _first = store.lock_pool_shared(pools[0])?;
     let _second = (pools[0] != pools[1]).then(|| store.lock_pool_shared(pools[1])).transpose()?;
     let (from, held) = rename::pair(store, &old, &new, "refresh")?;
-    need(store, &old)?;
-    need(store, &new)?;
+    let (source_is, copy_is) = (need(store, &old)?.content_type, need(store, &new)?.content_type);
+    if source_is != copy_is {
+        let (source_is, copy_is) = (source_is.as_str(), copy_is.as_str());
+        return Err(Error::invalid(format!(
+            "A volume of type {copy_is} can't be refreshed from one of type {source_is}"
+        )));
+    }
     refuse_running(store, &users(store, &new)?)?;
     let changes = match source.volume_only || source.snapshot.is_some() {
         true => Changes::default(),
         false => changes(store, (&from, &held), exclude_older)?,
     };
     journal::run(store, "refresh", &[&from, &held], |journal| {
-        snapshots(store, journal, (&from, &held), &changes)?;
-        volume(store, journal, (&from, &held), source.snapshot)
+        snapshots(store, journal, (&from, &held), (&changes, copy_is))?;
+        volume(store, journal, (&from, &held), (source.snapshot, copy_is))
     })
     .with_context(|| format!("Failed refreshing storage volume \"{}\"", new.name))?;
     record_copy::volume(store, &new);
@@ -76,7 +81,12 @@ fn changes(store: &Store, (from, to): Ends<'_>, exclude_older: bool) -> Result<C
     Ok(Changes { new, gone })
 }
 
-fn snapshots(store: &Store, journal: &mut Journal<'_>, (from, to): Ends<'_>, changes: &Changes) -> Result<()> {
+fn snapshots(
+    store: &Store,
+    journal: &mut Journal<'_>,
+    (from, to): Ends<'_>,
+    (changes, content): (&Changes, ContentType),
+) -> Result<()> {
     let (old, new) = (from.key(), to.key());
     // A name that now means another snapshot cannot wait for the commit: the one it meant is not to be had again anyway.
     let replaced = |snapshot: &SnapshotName| changes.new.iter().any(|(name, _)| name == snapshot);
@@ -95,7 +105,7 @@ fn snapshots(store: &Store, journal: &mut Journal<'_>, (from, to): Ends<'_>, cha
         let (a, b) = (data(old)?.snapshot(name)?, data(new)?.snapshot(name)?);
         match old.pool == new.pool {
             true => drivers.0.copy(&a, &b)?,
-            false => across(drivers.0.as_ref(), drivers.1.as_ref(), &a, &b)?,
+            false => across(drivers.0.as_ref(), drivers.1.as_ref(), (&a, &b), content)?,
         }
         fault::point("volume.refresh.snapshot")?;
         store.save_volume_snapshot(to, name, record)?;
@@ -104,7 +114,12 @@ fn snapshots(store: &Store, journal: &mut Journal<'_>, (from, to): Ends<'_>, cha
     Ok(())
 }
 
-fn volume(store: &Store, journal: &mut Journal<'_>, (from, to): Ends<'_>, wanted: Option<&SnapshotName>) -> Result<()> {
+fn volume(
+    store: &Store,
+    journal: &mut Journal<'_>,
+    (from, to): Ends<'_>,
+    (wanted, content): (Option<&SnapshotName>, ContentType),
+) -> Result<()> {
     let (old, new) = (from.key(), to.key());
     let drivers = (pool::need(store, &old.pool)?, pool::need(store, &new.pool)?);
     let source = match wanted {
@@ -117,9 +132,12 @@ fn volume(store: &Store, journal: &mut Journal<'_>, (from, to): Ends<'_>, wanted
     journal.undo(Action::AbortRestore(named(new)))?;
     match old.pool == new.pool {
         true => drivers.1.begin_restore(&source, &data(new)?)?,
-        false => stage(drivers.0.as_ref(), drivers.1.as_ref(), &source, &data(new)?)?,
+        false => stage(drivers.0.as_ref(), drivers.1.as_ref(), (&source, &data(new)?), content)?,
     }
     fault::point("volume.refresh.data")?;
     journal.then(Action::FinishRestore(named(new)))?;
+    if content.is_image() {
+        journal.then(Action::RenewSize(named(new)))?;
+    }
     journal.keep()
 }

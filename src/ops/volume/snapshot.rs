@@ -10,7 +10,7 @@ use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::keys;
 use crate::model::snapshot_name;
-use crate::model::volume::{CustomVolume, VolumeSnapshot};
+use crate::model::volume::{ContentType, CustomVolume, VolumeSnapshot};
 use crate::ops::record_copy;
 use crate::ops::snapshot::{Expiry, Request};
 use crate::ops::{pool, restrict};
@@ -34,6 +34,9 @@ pub fn create(store: &Store, of: Of<'_>, request: &Request, description: &str) -
     let _pool = store.lock_pool_shared(of.pool)?;
     let lock = store.lock_volume(of.key(store)?, "snapshot")?;
     let volume = need(store, lock.key())?;
+    if volume.content_type == ContentType::Iso {
+        return Err(Error::invalid("Volume of content type \"iso\" does not support snapshots"));
+    }
     let snapshot = chosen(store, &lock, &volume, request)?;
     if request.reuse && store.layout().volume_snapshot_record(lock.key(), &snapshot).exists() {
         delete_locked(store, &lock, &snapshot)?;
@@ -161,7 +164,7 @@ pub fn restore(store: &Store, of: Of<'_>, snapshot: &SnapshotName) -> Result<()>
     let _pool = store.lock_pool_shared(of.pool)?;
     let lock = store.lock_volume(of.key(store)?, "restore")?;
     let key = lock.key();
-    need(store, key)?;
+    let is_image = need(store, key)?.content_type.is_image();
     store.volume_snapshot(key, snapshot)?.ok_or_else(not_found)?;
     // Whoever starts holds its volumes: nothing begins to use it meanwhile.
     refuse_running(store, &users(store, key)?)?;
@@ -173,6 +176,10 @@ pub fn restore(store: &Store, of: Of<'_>, snapshot: &SnapshotName) -> Result<()>
         driver.begin_restore(&from, &volume)?;
         fault::point("volume.restore.copied")?;
         journal.then(Action::FinishRestore(named(key)))?;
+        if is_image {
+            // It may have grown since.
+            journal.then(Action::RenewSize(named(key)))?;
+        }
         journal.keep()
     })
     .with_context(|| format!("Failed restoring volume snapshot \"{snapshot}\""))?;
