@@ -116,6 +116,50 @@ fn backups_go_both_ways() {
 }
 
 #[test]
+fn volumes_go_both_ways() {
+    let Some(state) = state("volumes_go_both_ways") else { return };
+    let Some(incus) = Incus::start("volumes_go_both_ways", &state) else { return };
+    let volume = |words: &str| state.good(&format!("storage volume {words}").split(' ').collect::<Vec<_>>());
+    let theirs = |words: &str| incus.good(&format!("storage volume {words}").split(' ').collect::<Vec<_>>(), None);
+    let disk = |name: &str| state.path(&format!("state/pools/default/data/custom/default_{name}/root.img"));
+    let at = |path: &Path| {
+        let bytes = std::fs::read(path).unwrap();
+        (bytes.len(), String::from_utf8_lossy(&bytes[3_000_000..3_000_005]).into_owned())
+    };
+    let write = |text: &[u8]| {
+        let file = std::fs::OpenOptions::new().write(true).open(disk("d1")).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, text, 3_000_000).unwrap();
+    };
+    volume("create default d1 --type=block size=4MiB user.x=1");
+    write(b"early");
+    volume("snapshot create default d1 s1");
+    write(b"later");
+    volume("export default d1 ours");
+    theirs("import default ours -q");
+    let listed = theirs("list default type=custom -f csv -c tnc");
+    assert_eq!(listed, "custom,d1,block\ncustom (snapshot),d1/s1,block\n");
+    assert_eq!(theirs("get default d1 user.x"), "1\n");
+    let there = state.path("incus/storage-pools/default/custom/default_d1/root.img");
+    // Its daemon has mounts of its own; the folder of a pool is no mount.
+    assert_eq!(at(&there), (4 << 20, "later".into()));
+    theirs("snapshot restore default d1 s1");
+    assert_eq!(at(&there), (4 << 20, "early".into()));
+    theirs("set default d1 size=5MiB");
+    theirs("export default d1 theirs -q");
+    volume("import default theirs d2");
+    assert_eq!(at(&disk("d2")), (5 << 20, "early".into()));
+    assert_eq!(volume("get default d2 size"), "5MiB\n");
+    assert!(std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(disk("d2")).unwrap()) < 1000, "zeros are holes");
+    volume("snapshot restore default d2 s1");
+    assert_eq!(at(&disk("d2")), (5 << 20, "early".into()));
+    for name in ["d1", "d2"] {
+        volume(&format!("delete default {name}"));
+    }
+    drop(incus);
+    state.finish();
+}
+
+#[test]
 fn images_go_both_ways() {
     let Some(state) = state("images_go_both_ways") else { return };
     let Some(incus) = Incus::start("images_go_both_ways", &state) else { return };

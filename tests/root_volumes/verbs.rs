@@ -64,6 +64,66 @@ fn documents_and_defaults() {
     state.finish();
 }
 
+/// What the pool says of new volumes is theirs once they are made.
+#[test]
+fn a_pool_says_what_new_volumes_have() {
+    let Some(state) = state("a_pool_says_what_new_volumes_have") else { return };
+    let defaults = [
+        "snapshots.expiry=3d",
+        "snapshots.expiry.manual=1w",
+        "snapshots.pattern=auto%d",
+        "snapshots.schedule=@daily",
+        "security.unmapped=true",
+        "security.shared=true",
+        "initial.uid=7",
+        "initial.gid=8",
+        "initial.mode=0750",
+    ];
+    for default in defaults {
+        state.good(&["storage", "set", "default", &format!("volume.{default}")]);
+    }
+    let config = |name: &str| {
+        let shown = good(&state, &["show", "default", name]);
+        let lines = shown.lines().take_while(|l| !l.starts_with("description:")).filter_map(|l| l.strip_prefix("  "));
+        let mut lines: Vec<String> = lines.map(|l| l.replace(": ", "=").replace(['"', '\''], "")).collect();
+        lines.sort();
+        lines
+    };
+    let but = |left_out: &str| {
+        let mut rest: Vec<String> = defaults.iter().filter(|d| !d.starts_with(left_out)).map(|d| (*d).into()).collect();
+        rest.sort();
+        rest
+    };
+    good(&state, &["create", "default", "v1"]);
+    assert_eq!(config("v1"), but("security.shared"));
+    let root = std::fs::metadata(data(&state, "v1")).unwrap();
+    assert_eq!((root.uid(), root.gid(), root.mode() & 0o7777), (7, 8, 0o750));
+    good(&state, &["snapshot", "create", "default", "v1"]);
+    let taken = good(&state, &["snapshot", "show", "default", "v1/auto0"]);
+    assert!(taken.contains("expires_at: 2") && !taken.contains("expires_at: 0001"), "{taken}");
+    good(&state, &["create", "default", "d1", "--type=block", "size=1MiB"]);
+    let disk = config("d1");
+    let disk: Vec<&String> = disk.iter().filter(|l| *l != "size=1MiB").collect();
+    assert_eq!(disk, but("security.unmapped").iter().collect::<Vec<_>>());
+    std::fs::write(state.path("x.iso"), "disc").unwrap();
+    good(&state, &["import", "default", "x.iso"]);
+    assert_eq!(config("x"), ["size=4"]);
+    // Its own words count, and what the pool says later does not.
+    good(&state, &["create", "default", "v2", "snapshots.pattern=mine%d", "initial.uid=0"]);
+    state.good(&["storage", "set", "default", "volume.snapshots.expiry=9d"]);
+    state.good(&["storage", "unset", "default", "volume.snapshots.schedule"]);
+    assert!(config("v2").contains(&"snapshots.pattern=mine%d".to_string()));
+    assert!(config("v1").contains(&"snapshots.expiry=3d".to_string()));
+    refused(&state, &["create", "default", "v3", "security.shifted=true"], "mutually exclusive");
+    good(&state, &["export", "default", "v2", "v2.tar.gz"]);
+    good(&state, &["import", "default", "v2.tar.gz", "v4"]);
+    assert!(config("v4").contains(&"snapshots.pattern=mine%d".to_string()));
+    for name in ["v1", "v2", "v4", "d1", "x"] {
+        good(&state, &["delete", "default", name]);
+    }
+    state.finish();
+}
+
 #[test]
 fn what_is_refused() {
     let Some(state) = state("volumes_what_is_refused") else { return };
