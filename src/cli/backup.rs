@@ -77,11 +77,12 @@ impl Export {
     /// # Errors
     /// See `ops::backup::export`; the file is there.
     pub fn run(self, cx: &Context) -> Outcome {
-        refuse_option("--optimized-storage", self.optimized_storage)?;
         let word = kv::local(&self.instance)?;
         let compression = self.compression.as_deref().map(str::parse).transpose()?;
         let store = cx.store()?;
         let (project, name) = config::instance(cx, &store, &word)?;
+        let optimized = self.optimized_storage && exporting::has_own_form(&store, &project, &name)?;
+        refuse_option("--optimized-storage", optimized)?;
         let wanted = Wanted { project, name, instance_only: self.instance_only, compression };
         let ending = extension(exporting::compression(&store, &wanted.project, wanted.compression)?.algorithm);
         let target =

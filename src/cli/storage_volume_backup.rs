@@ -8,7 +8,7 @@ use crate::base::names::VolumeName;
 use crate::error::Result;
 use crate::image::import::extension;
 use crate::model::volume::ContentType;
-use crate::ops::backup::export::compression;
+use crate::ops::backup::export::{compression, form_of_pool};
 use crate::ops::volume::list::{self, Type};
 use crate::ops::volume::{Of, export, image, import};
 use clap::{Args, ValueEnum};
@@ -88,7 +88,8 @@ impl Export {
         let how = compression(&store, &cx.project(&store)?, wanted)?;
         let view = list::show(&store, &named.project, &named.pool, (Type::Custom, &named.name))?;
         let is_disc = view.content_type == ContentType::Iso.as_str();
-        refuse_option("--optimized-storage", self.optimized_storage && !is_disc)?;
+        let optimized = self.optimized_storage && !is_disc && form_of_pool(&store, &named.pool)?;
+        refuse_option("--optimized-storage", optimized)?;
         let usual = format!("{}{}", named.name, if is_disc { ".iso" } else { extension(how.algorithm) });
         let target = Target { file: self.file.as_deref(), usual, force: self.force };
         target.write(cx, |sink, on_progress| {

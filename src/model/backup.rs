@@ -121,6 +121,9 @@ pub struct Found {
     /// Name of the instance.
     #[serde(deserialize_with = "yaml::text")]
     pub name: String,
+    /// Driver of its pool.
+    #[serde(deserialize_with = "yaml::text")]
+    pub backend: String,
     /// Its pool.
     #[serde(deserialize_with = "yaml::text")]
     pub pool: String,

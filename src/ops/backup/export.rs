@@ -1,7 +1,7 @@
 //! `export`. What runs is frozen for as long as a copy of its volume takes; the archive is made of that.
 
 use crate::base::idmap::IdMap;
-use crate::base::names::{InstanceName, ProjectName, SnapshotName};
+use crate::base::names::{InstanceName, PoolName, ProjectName, SnapshotName};
 use crate::base::{time, yaml};
 use crate::container::rootfs;
 use crate::error::{Context, Error, Result};
@@ -49,6 +49,23 @@ pub fn compression(store: &Store, project: &ProjectName, wanted: Option<Compress
         Some(text) => text.parse().with_context(|| format!("Bad value of {}", BACKUP_COMPRESSION.name)),
         None => Ok(Algorithm::Gzip.into()),
     }
+}
+
+/// Whether the driver of an instance's pool has a form of its own for backups. Where not, nobody is told that it was asked for, as
+/// with Incus.
+///
+/// # Errors
+/// Not found: the instance or its pool.
+pub fn has_own_form(store: &Store, project: &ProjectName, name: &InstanceName) -> Result<bool> {
+    form_of_pool(store, &load::load(store, project, name)?.pool()?)
+}
+
+/// The same of a pool.
+///
+/// # Errors
+/// Not found.
+pub fn form_of_pool(store: &Store, name: &PoolName) -> Result<bool> {
+    Ok(pool::need(store, name)?.name() == "btrfs")
 }
 
 /// Writes the archive of an instance to `sink`.

@@ -109,8 +109,13 @@ pub(in crate::ops) fn index(tar: &mut TarReader<&mut dyn BufRead>) -> Result<Fou
 ///
 /// # Errors
 /// Unsupported.
-pub(in crate::ops) fn check_form(found: &Found) -> Result<()> {
+pub(in crate::ops) fn check_form(found: &Found, driver: &str) -> Result<()> {
     match found.optimized {
+        Some(true) if found.backend != driver => Err(Error::invalid(format!(
+            "Optimized backup storage driver {:?} differs from the target storage pool driver {driver:?}",
+            found.backend
+        ))
+        .hint("export it without --optimized-storage")),
         Some(true) => {
             Err(Error::unsupported("Backups in the form of a storage driver are not supported by this version")
                 .hint("export it without --optimized-storage"))
@@ -124,7 +129,6 @@ fn prepare(store: &Store, request: &Request, found: &Found) -> Result<New> {
     if !matches!(found.kind.as_str(), "" | "container") {
         return Err(Error::unsupported(format!("Backups of type {:?} are not supported by this version", found.kind)));
     }
-    check_form(found)?;
     let missing = || Error::invalid("No instance config in backup");
     let records = found.config.as_ref().ok_or_else(missing)?;
     let container = records.container.as_ref().ok_or_else(missing)?;
@@ -142,6 +146,7 @@ fn prepare(store: &Store, request: &Request, found: &Found) -> Result<New> {
     let mut expanded = load::expanded(store, project, &instance)?;
     create::override_devices(&mut instance, &expanded, &request.device_overrides)?;
     let pool = pool_of(store, request, found, &expanded)?;
+    check_form(found, pool::need(store, &pool)?.name())?;
     if pool::of_root(&expanded.devices).map_or(true, |(_, configured)| configured != pool) {
         pool::put_root(&mut instance, &expanded, &pool);
     }

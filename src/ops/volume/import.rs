@@ -83,7 +83,7 @@ fn prepare(store: &Store, key: &VolumeKey, found: &Found) -> Result<New> {
         return Err(Error::unsupported(format!("Backups of type {:?} are not of a custom volume", found.kind))
             .hint("an instance's is imported with: stapes import"));
     }
-    check_form(found)?;
+    check_form(found, pool::need(store, &key.pool)?.name())?;
     let records = found.config.as_ref();
     let volume = records.and_then(|r| r.volume.as_ref());
     let volume = volume.ok_or_else(|| Error::invalid("No volume config in backup"))?;
