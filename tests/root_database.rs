@@ -22,8 +22,10 @@ const SUMS: &str = "SELECT (SELECT sum(abalance) FROM pgbench_accounts), (SELECT
                     (SELECT sum(bbalance) FROM pgbench_branches), (SELECT sum(delta) FROM pgbench_history), \
                     (SELECT count(*) FROM pgbench_history)";
 const COMMITTED: &str = "SELECT count(*) FROM pgbench_history";
-/// The load ends by itself if the test does not end it.
-const LOAD: &str = "cd /tmp; exec pgbench --client 4 --jobs 2 --time 900";
+/// The load ends by itself if the test does not end it. With so many checkpoints hardly a moment is like the one before: files
+/// copied one by one while it goes on would not be those of one database.
+const LOAD: &str =
+    "cd /tmp; while psql -qc CHECKPOINT; do sleep 0.1; done >/dev/null & exec pgbench --client 4 --jobs 2 --time 900";
 
 /// A shell script as the database's user.
 fn shell(state: &State, name: &str, script: &str) -> common_root::Out {
@@ -77,11 +79,14 @@ impl Drop for Load {
     }
 }
 
-/// Launches a database in `pool`, takes `count` snapshots under load, and checks each in a copy.
-fn torture(state: &State, pool: &str, count: usize) {
+fn launch(state: &State, pool: &str) {
     state.good(&["launch", "debian", "db", "--storage", pool, "--no-profiles"]);
     up(state, "db");
     answers(state, "db");
+}
+
+/// Has `snapshot` take `count` snapshots under load; how many transactions there were before and after each.
+fn loaded(state: &State, count: usize, snapshot: impl Fn(usize)) -> Vec<(u64, u64)> {
     shell(state, "db", "cd /tmp; pgbench --initialize --quiet --scale 4").good().unwrap();
     let committed = || -> u64 { sql(state, "db", COMMITTED).parse().unwrap() };
     let mut load = Load::begin(state, "db");
@@ -92,7 +97,7 @@ fn torture(state: &State, pool: &str, count: usize) {
     let mut bounds = Vec::new();
     for n in 0..count {
         let before = committed();
-        state.good(&["snapshot", "create", "db", &format!("s{n}")]);
+        snapshot(n);
         bounds.push((before, committed()));
         assert!(load.0.try_wait().unwrap().is_none(), "pgbench has ended at snapshot {n}");
     }
@@ -105,6 +110,13 @@ fn torture(state: &State, pool: &str, count: usize) {
         std::thread::sleep(Duration::from_millis(50));
     }
     state.good(&["stop", "-f", "db"]);
+    bounds
+}
+
+/// Launches a database in `pool`, takes `count` snapshots under load, and checks each in a copy.
+fn torture(state: &State, pool: &str, count: usize) {
+    launch(state, pool);
+    let bounds = loaded(state, count, |n| drop(state.good(&["snapshot", "create", "db", &format!("s{n}")])));
     for (n, bounds) in bounds.into_iter().enumerate() {
         let name = format!("check{n}");
         state.good(&["copy", &format!("db/s{n}"), &name]);
@@ -117,6 +129,41 @@ fn torture(state: &State, pool: &str, count: usize) {
     answers(state, "db");
     shell(state, "db", "cd /tmp; /usr/lib/postgresql/*/bin/pg_amcheck --all --install-missing").good().unwrap();
     state.good(&["delete", "-f", "db"]);
+}
+
+/// The same with the database in a volume of its own: snapshots of that, each restored, and backups of it.
+fn torture_volume(state: &State, pool: &str, count: usize) {
+    launch(state, pool);
+    let volume = |words: &str| state.good(&format!("storage volume {words}").split(' ').collect::<Vec<_>>());
+    volume(&format!("create {pool} data"));
+    volume(&format!("attach {pool} data db data /data"));
+    let anew = "v=$(ls /usr/lib/postgresql); pg_dropcluster --stop $v main && chown postgres /data && \
+                pg_createcluster --datadir /data/main --start $v main";
+    state.good(&["exec", "db", "--", "sh", "-c", anew]);
+    answers(state, "db");
+    let bounds = loaded(state, count, |n| match n % 4 {
+        3 => drop(volume(&format!("export {pool} data s{n} --volume-only --compression none"))),
+        _ => drop(volume(&format!("snapshot create {pool} data s{n}"))),
+    });
+    for (n, bounds) in bounds.into_iter().enumerate() {
+        if n % 4 == 3 {
+            volume(&format!("import {pool} s{n} from{n}"));
+            volume(&format!("detach {pool} data db"));
+            volume(&format!("attach {pool} from{n} db data /data"));
+        } else {
+            volume(&format!("snapshot restore {pool} data s{n}"));
+        }
+        state.good(&["start", "db"]);
+        check(state, "db", bounds);
+        state.good(&["stop", "-f", "db"]);
+        if n % 4 == 3 {
+            volume(&format!("detach {pool} from{n} db"));
+            volume(&format!("attach {pool} data db data /data"));
+            volume(&format!("delete {pool} from{n}"));
+        }
+    }
+    state.good(&["delete", "db"]);
+    volume(&format!("delete {pool} data"));
 }
 
 /// The machine with the database; made once, since it takes minutes.
@@ -144,6 +191,13 @@ fn a_database_survives_its_snapshots() {
 }
 
 #[test]
+fn a_database_survives_snapshots_of_its_volume() {
+    let Some(state) = machine("a_database_survives_snapshots_of_its_volume") else { return };
+    torture_volume(&state, "default", SNAPSHOTS / 2);
+    ends_clean(state, &[]);
+}
+
+#[test]
 fn a_database_survives_its_snapshots_on_btrfs() {
     let test = "a_database_survives_its_snapshots_on_btrfs";
     if !(have("mkfs.btrfs") && Path::new("/dev/loop-control").exists()) {
@@ -152,6 +206,7 @@ fn a_database_survives_its_snapshots_on_btrfs() {
     let Some(state) = machine(test) else { return };
     let make = state.command(&["storage", "create", "fast", "btrfs", "size=6GiB"]);
     run(make, None, Duration::from_secs(300)).good().unwrap();
-    torture(&state, "fast", SNAPSHOTS / 3);
+    torture(&state, "fast", SNAPSHOTS / 4);
+    torture_volume(&state, "fast", SNAPSHOTS / 4);
     ends_clean(state, &["fast"]);
 }

@@ -180,13 +180,29 @@ pub(super) fn frozen(
     journal: &mut Journal<'_>,
     body: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
-    let thaw = freeze(store, held, journal)?;
-    let done = body().and_then(|()| fault::point("snapshot.copied"));
-    let thawed = thaw.map_or(Ok(()), |group| group.freeze(false, FREEZE_TIMEOUT));
-    match (done, thawed) {
-        (Ok(()), thawed) => thawed,
-        (Err(e), thawed) => Err(thawed.err().into_iter().fold(e, Error::and)),
-    }
+    all_frozen(store, std::slice::from_ref(held), journal, body)
+}
+
+/// The same with several instances.
+///
+/// # Errors
+/// As [`frozen`].
+pub(super) fn all_frozen(
+    store: &Store,
+    held: &[Held<InstanceKey, Exclusive>],
+    journal: &mut Journal<'_>,
+    body: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let mut groups = Vec::new();
+    let mut freeze_all = || -> Result<()> {
+        for one in held {
+            groups.extend(freeze(store, one, journal)?);
+        }
+        Ok(())
+    };
+    let done = freeze_all().and_then(|()| body()).and_then(|()| fault::point("snapshot.copied"));
+    let thawed = groups.iter().filter_map(|group| group.freeze(false, FREEZE_TIMEOUT).err());
+    Error::join(done.err().into_iter().chain(thawed).collect()).map_or(Ok(()), Err)
 }
 
 /// Freezes what runs, unless it is frozen already; what is to be thawed.

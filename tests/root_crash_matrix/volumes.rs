@@ -52,6 +52,14 @@ pub const ALL: &[Scenario] = &[
     Scenario { before: USED, ..scenario("volume rename, used", "storage volume rename default v1 v2", renamed_used) },
     Scenario { before: VOLUME, ..scenario("volume snapshot", "storage volume snapshot create default v1 s1", taken) },
     Scenario {
+        before: RUNS_WITH,
+        ..scenario("volume snapshot, running", "storage volume snapshot create default v1 s1", taken_running)
+    },
+    Scenario {
+        before: RUNS_WITH,
+        ..scenario("volume copy, running", "storage volume copy default/v1 default/v2", copied_running)
+    },
+    Scenario {
         before: SNAPSHOT,
         ..scenario("volume snapshot --reuse", "storage volume snapshot create default v1 s1 --reuse", there)
     },
@@ -198,6 +206,30 @@ fn taken(state: &State, done: bool) -> Result<(), String> {
     want(!done || has(&all, "v1/s1"), "it was reported taken and is not there")?;
     if has(&all, "v1/s1") {
         state.run(&["storage", "volume", "snapshot", "restore", "default", "v1", "s1"]).good()?;
+    }
+    there(state, done)
+}
+
+/// What runs goes on.
+fn goes_on(state: &State) -> Result<(), String> {
+    state.run(&["exec", "c1", "--", "true"]).good()?;
+    let listed = state.run(&["list", "-f", "csv", "-c", "ns"]).good()?;
+    want(listed.lines().any(|l| l == "c1,RUNNING"), &format!("it is held up: {listed}"))?;
+    state.run(&["delete", "-f", "c1"]).good().map(drop)
+}
+
+fn taken_running(state: &State, done: bool) -> Result<(), String> {
+    names(state)?;
+    goes_on(state)?;
+    taken(state, done)
+}
+
+fn copied_running(state: &State, done: bool) -> Result<(), String> {
+    let all = names(state)?;
+    want(!done || has(&all, "v2"), "it was reported copied and is not there")?;
+    goes_on(state)?;
+    if has(&all, "v2") {
+        whole(state, "v2")?;
     }
     there(state, done)
 }

@@ -3,6 +3,7 @@
 //! The record of the copy comes last: with it the volume is there, snapshots and all. Moving to another pool or project is a
 //! copy that is whole before the source goes; moving within is renaming.
 
+use super::quiet::{Quiet, takes_its_time};
 use super::{Of, change, data, named, named_snapshot, need, need_pool, note, rename, users};
 use crate::base::names::SnapshotName;
 use crate::base::time;
@@ -44,7 +45,9 @@ pub fn copy(store: &Store, source: Source<'_>, to: Of<'_>) -> Result<()> {
     if old == new {
         return Err(super::taken());
     }
-    let (from, held) = rename::pair(store, &old, &new, "copy")?;
+    // A snapshot does not change.
+    let slow = source.snapshot.is_none() && (old.pool != new.pool || takes_its_time(store, &old)?);
+    let ((from, held), quiet) = Quiet::with(store, &old, ("copy", slow), || rename::pair(store, &old, &new, "copy"))?;
     let volume = need(store, &old)?;
     change::free(store, &new)?;
     let record = match source.snapshot {
@@ -60,7 +63,7 @@ pub fn copy(store: &Store, source: Source<'_>, to: Of<'_>) -> Result<()> {
         true => Vec::new(),
         false => store.volume_snapshots(&old)?.into_iter().map(|(name, _)| name).collect(),
     };
-    let ends = Ends { from: &from, to: &held, snapshot: source.snapshot, snapshots: &snapshots };
+    let ends = Ends { from: &from, to: &held, quiet: &quiet, snapshot: source.snapshot, snapshots: &snapshots };
     journal::run(store, "copy", &[&from, &held], |journal| steps(store, journal, &ends, &record))
         .with_context(|| format!("Failed copying storage volume \"{}\"", old.name))?;
     record_copy::volume(store, &new);
@@ -71,6 +74,7 @@ pub fn copy(store: &Store, source: Source<'_>, to: Of<'_>) -> Result<()> {
 struct Ends<'a> {
     from: &'a Held<VolumeKey, Exclusive>,
     to: &'a Held<VolumeKey, Exclusive>,
+    quiet: &'a Quiet,
     snapshot: Option<&'a SnapshotName>,
     snapshots: &'a [SnapshotName],
 }
@@ -100,7 +104,7 @@ fn steps(store: &Store, journal: &mut Journal<'_>, ends: &Ends<'_>, record: &Cus
     }
     match ends.snapshot {
         Some(snapshot) => one(&a.snapshot(snapshot)?, &b)?,
-        None => one(&a, &b)?,
+        None => ends.quiet.copy(store, journal, || one(&a, &b))?,
     }
     quota::new_volume(drivers.1.as_ref(), &b, record)?;
     fault::point("volume.copy.data")?;

@@ -1,6 +1,7 @@
 //! `storage volume export`: a custom volume with its snapshots as one archive, in the form Incus has for it. While something
 //! that runs uses the volume, the archive is made of a copy, as a snapshot would be.
 
+use super::quiet::Quiet;
 use super::{Of, data, list, named_snapshot, need, note, users};
 use crate::base::names::SnapshotName;
 use crate::base::{time, yaml};
@@ -34,7 +35,7 @@ pub fn export(
 ) -> Result<()> {
     restrict::backups(store, of.project)?;
     let _pool = store.lock_pool_shared(of.pool)?;
-    let lock = store.lock_volume(of.key(store)?, "export")?;
+    let (lock, quiet) = Quiet::lock(store, &of.key(store)?, "export")?;
     let key = lock.key();
     let record = need(store, key)?;
     if record.content_type == ContentType::Iso {
@@ -51,7 +52,7 @@ pub fn export(
         volume: VolumeView::custom(&key.project, &key.name, &record, Vec::new()),
         volume_snapshots: snapshots.iter().map(in_index).collect(),
     };
-    at_rest(store, &lock, driver.as_ref(), |volume| {
+    at_rest(store, (&lock, quiet), driver.as_ref(), |volume| {
         let mut out = Exporter::new(Encoder::new(sink, how)?);
         let index = Index {
             name: key.name.as_str(),
@@ -109,7 +110,7 @@ fn content<W: Write>(
 /// Hands `body` a volume that nothing that runs uses, or a copy of it, which goes afterwards.
 fn at_rest(
     store: &Store,
-    lock: &Held<VolumeKey, Exclusive>,
+    (lock, quiet): (&Held<VolumeKey, Exclusive>, Quiet),
     driver: &dyn Driver,
     body: impl FnOnce(&Volume) -> Result<()>,
 ) -> Result<()> {
@@ -121,6 +122,7 @@ fn at_rest(
     };
     let running = users(store, key)?.iter().map(runs).collect::<Result<Vec<bool>>>()?;
     if !running.contains(&true) {
+        drop(quiet);
         return body(&volume);
     }
     // No snapshot has such a name: it would be one of the user's.
@@ -129,7 +131,9 @@ fn at_rest(
     journal::run(store, "export", &[lock], |journal| {
         journal.undo(Action::RemoveVolume(named.clone()))?;
         journal.then(Action::RemoveVolume(named))?;
-        driver.copy(&volume, &copy)?;
+        // Of its own: what was frozen may be frozen by somebody else by the time that the archive is written.
+        journal::run(store, "export", &[lock], |still| quiet.copy(store, still, || driver.copy(&volume, &copy)))?;
+        drop(quiet);
         fault::point("export.copied")?;
         body(&copy)
     })

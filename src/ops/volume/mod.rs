@@ -12,6 +12,7 @@ pub mod export;
 pub mod image;
 pub mod import;
 pub mod list;
+mod quiet;
 pub mod refresh;
 pub mod rename;
 pub mod snapshot;

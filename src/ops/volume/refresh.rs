@@ -4,6 +4,7 @@
 //! its own. What it is called and how it is configured stays. All of it counts with the journal's commit, or nothing does.
 
 use super::copy::{Source, across, stage};
+use super::quiet::{Quiet, takes_its_time};
 use super::{Of, data, named, named_snapshot, need, need_pool, note, refuse_running, rename, snapshot, users};
 use crate::base::names::SnapshotName;
 use crate::error::{Context, Error, Result};
@@ -34,7 +35,9 @@ pub fn refresh(store: &Store, source: Source<'_>, to: Of<'_>, exclude_older: boo
     pools.sort();
     let _first = store.lock_pool_shared(pools[0])?;
     let _second = (pools[0] != pools[1]).then(|| store.lock_pool_shared(pools[1])).transpose()?;
-    let (from, held) = rename::pair(store, &old, &new, "refresh")?;
+    let slow = source.snapshot.is_none() && (old.pool != new.pool || takes_its_time(store, &old)?);
+    let ((from, held), quiet) =
+        Quiet::with(store, &old, ("refresh", slow), || rename::pair(store, &old, &new, "refresh"))?;
     let (source_is, copy_is) = (need(store, &old)?.content_type, need(store, &new)?.content_type);
     if source_is != copy_is {
         let (source_is, copy_is) = (source_is.as_str(), copy_is.as_str());
@@ -49,7 +52,7 @@ pub fn refresh(store: &Store, source: Source<'_>, to: Of<'_>, exclude_older: boo
     };
     journal::run(store, "refresh", &[&from, &held], |journal| {
         snapshots(store, journal, (&from, &held), (&changes, copy_is))?;
-        volume(store, journal, (&from, &held), (source.snapshot, copy_is))
+        volume(store, journal, (&from, &held), (source.snapshot, copy_is, &quiet))
     })
     .with_context(|| format!("Failed refreshing storage volume \"{}\"", new.name))?;
     record_copy::volume(store, &new);
@@ -118,7 +121,7 @@ fn volume(
     store: &Store,
     journal: &mut Journal<'_>,
     (from, to): Ends<'_>,
-    (wanted, content): (Option<&SnapshotName>, ContentType),
+    (wanted, content, quiet): (Option<&SnapshotName>, ContentType, &Quiet),
 ) -> Result<()> {
     let (old, new) = (from.key(), to.key());
     let drivers = (pool::need(store, &old.pool)?, pool::need(store, &new.pool)?);
@@ -130,10 +133,11 @@ fn volume(
         None => data(old)?,
     };
     journal.undo(Action::AbortRestore(named(new)))?;
-    match old.pool == new.pool {
-        true => drivers.1.begin_restore(&source, &data(new)?)?,
-        false => stage(drivers.0.as_ref(), drivers.1.as_ref(), (&source, &data(new)?), content)?,
-    }
+    let target = data(new)?;
+    quiet.copy(store, journal, || match old.pool == new.pool {
+        true => drivers.1.begin_restore(&source, &target),
+        false => stage(drivers.0.as_ref(), drivers.1.as_ref(), (&source, &target), content),
+    })?;
     fault::point("volume.refresh.data")?;
     journal.then(Action::FinishRestore(named(new)))?;
     if content.is_image() {

@@ -1,8 +1,10 @@
 //! `storage volume snapshot`: copies of a volume as it was, each a volume of the pool beside it and a record.
 //!
-//! What uses the volume is not stopped meanwhile, as in Incus: a snapshot is what a power cut would have left. Restoring
+//! A snapshot is what a power cut would have left: where it takes its time, what runs with the volume is held still meanwhile
+//! ([`super::quiet`]), as for a snapshot of an instance. Restoring
 //! takes the place of the data at once, and only while nothing that runs uses the volume.
 
+use super::quiet::Quiet;
 use super::{Of, data, named, named_snapshot, need, note, refuse_running, users};
 use crate::base::names::SnapshotName;
 use crate::base::time;
@@ -32,7 +34,7 @@ pub fn not_found() -> Error {
 pub fn create(store: &Store, of: Of<'_>, request: &Request, description: &str) -> Result<SnapshotName> {
     restrict::snapshots(store, of.project)?;
     let _pool = store.lock_pool_shared(of.pool)?;
-    let lock = store.lock_volume(of.key(store)?, "snapshot")?;
+    let (lock, quiet) = Quiet::lock(store, &of.key(store)?, "snapshot")?;
     let volume = need(store, lock.key())?;
     if volume.content_type == ContentType::Iso {
         return Err(Error::invalid("Volume of content type \"iso\" does not support snapshots"));
@@ -59,7 +61,7 @@ pub fn create(store: &Store, of: Of<'_>, request: &Request, description: &str) -
         journal.undo(Action::RemoveVolume(named_snapshot(key, &snapshot)))?;
         journal.commits_by(&store.layout().volume_snapshot_record(key, &snapshot))?;
         fault::point("volume.snapshot.begin")?;
-        driver.copy(&from, &copy)?;
+        quiet.copy(store, journal, || driver.copy(&from, &copy))?;
         fault::point("volume.snapshot.copied")?;
         store.save_volume_snapshot(&lock, &snapshot, &record)?;
         fault::point("volume.snapshot.record")
