@@ -72,6 +72,8 @@
 //! # Where this differs from the first design
 //!
 //! - `/dev` is one tmpfs with real device nodes made by the host, not a row of bind mounts: fewer mounts, faster.
+//! - Images of OCI registries share their layers in an overlay pool: a layer stays as long as an image names it (`storage::layers`); it
+//!   is written through an overlay of those below it, so the kernel makes its whiteouts (`ops::image_layers`).
 //! - The layers of an overlay are id-mapped, the upper one too; nothing on disk is ever shifted on file systems that can do it.
 //! - `run` has no monitor process: the command is its own, with its journal open until the end, and its overlay is volatile.
 //! - `exec` hands pipes to the command as they are and relays everything else.
