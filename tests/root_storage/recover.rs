@@ -190,6 +190,9 @@ fn copies_of_records_are_not_believed() {
         assert!(left.join(name).is_dir(), "{name} is lost");
         fs::remove_dir_all(left.join(name)).unwrap();
     }
+    // The copies of what is gone go, too.
+    assert!(state.words("doctor").to_string().contains("copies of records have no volume"));
+    assert!(state.ok("doctor --fix").contains("FIXED"));
     state.finish(&[]);
 }
 
