@@ -12,13 +12,15 @@ use crate::model::view::{PoolPut, PoolView, property};
 use crate::ops::config::{Change, change_properties, document_of};
 use crate::ops::storage::{self as ops, Request};
 use crate::ops::{quota, storage_info};
+use crate::storage::lvm::DRIVER;
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 
 /// Create storage pools
 ///
-/// Drivers are overlay, dir and btrfs. Without a source, a pool of overlay or dir lies in the state folder, and one of btrfs in
-/// a loop file. A source is an empty folder, or for btrfs also a block device. It stays when the pool is deleted.
+/// Drivers are overlay, dir, btrfs and lvm. Without a source, a pool of overlay or dir lies in the state folder, and one of btrfs
+/// or lvm in a loop file. A source is an empty folder, for btrfs also a block device, for lvm a block device or the name of an
+/// empty volume group. It stays when the pool is deleted.
 #[derive(Debug, Args)]
 #[command(after_help = "stapes storage create s1 dir
     Create a storage pool in the state folder.
@@ -133,7 +135,9 @@ impl Create {
         refuse_target(self.target.as_deref())?;
         let mut put: PoolPut = document_of(&cx.stdin_document()?.unwrap_or_default())?;
         put.config.extend(cx.values(kv::assignments(&self.values)?)?);
-        if let Some(source) = SOURCE.get(&put.config) {
+        // Of lvm it may be the name of a volume group.
+        let is_path = |source: &&str| self.driver != DRIVER || source.contains('/');
+        if let Some(source) = SOURCE.get(&put.config).filter(is_path) {
             // The user's working folder is the front's to know.
             let path = std::path::absolute(source)?;
             SOURCE.set(&mut put.config, path.to_string_lossy());

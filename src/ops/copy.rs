@@ -271,6 +271,7 @@ fn volumes(store: &Store, journal: &mut Journal<'_>, ends: Ends<'_>, new: &New) 
     let InstanceKey { project, name } = ends.to.key();
     let pool = ends.source.pool()?;
     let (from, to) = (pool::need(store, &pool)?, pool::need(store, &new.pool)?);
+    quota::plan_root(store, to.as_ref(), &new.expanded.devices)?;
     let direct = pool == new.pool;
     let one = |old: &Volume, new: &Volume| -> Result<()> {
         copy_volume(store, direct, End { driver: from.as_ref(), volume: old }, End { driver: to.as_ref(), volume: new })

@@ -311,6 +311,7 @@ pub fn make_parts(
     let driver = pool::need(store, &new.pool)?;
     let InstanceKey { project, name } = held.key();
     let _volumes = super::volume::keep(store, project, new.expanded.devices.values())?;
+    quota::plan_root(store, driver.as_ref(), &new.expanded.devices)?;
     volume(driver.as_ref(), held, image)?;
     quota::new_root(store, driver.as_ref(), &crate::storage::Volume::container(project, name)?, &new.expanded.devices)?;
     fault::point("create.volume")?;

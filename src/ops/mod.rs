@@ -56,6 +56,8 @@ mod nic_live;
 mod nic_vlan;
 pub mod nics;
 pub mod pool;
+mod pool_free;
+mod pool_lvm;
 pub mod pool_place;
 pub mod power;
 pub mod profile;

@@ -30,7 +30,7 @@ pub(super) const PENDING: &str = "pending";
 /// The record or the pool's folder is damaged; what the pool lies in is gone, or not mounted (see [`pool_place::ready`]).
 pub fn open(store: &Store, name: &PoolName) -> Result<Option<Box<dyn Driver>>> {
     let Some(pool) = store.pool(name)? else { return Ok(None) };
-    storage::driver(&pool.driver, &pool_place::ready(store, name, &pool)?).map(Some)
+    storage::open(&pool.driver, &pool_place::ready(store, name, &pool)?, &pool.config).map(Some)
 }
 
 /// The driver of the pool `name`.
@@ -141,9 +141,11 @@ pub fn make_at(store: &Store, lock: &Held<PoolKey, Exclusive>, mut pool: Pool, d
             let text = format!("The file system of \"{}\" cannot carry overlays", data.display());
             return Err(Error::unsupported(text).hint("use the driver \"dir\""));
         }
-        other => drop(storage::driver(other, data)?),
+        other => drop(storage::open(other, data, &pool.config)?),
     }
-    keys::IDMAP.set(&mut pool.config, (features.idmap != Some(false)).to_string());
+    // Of a volume group's it is the file systems in it that count, which can be.
+    let maps = features.idmap != Some(false) || pool.driver == storage::lvm::DRIVER;
+    keys::IDMAP.set(&mut pool.config, maps.to_string());
     store.save_pool(lock, &pool)
 }
 

@@ -5,6 +5,7 @@
 //! that would mount it at boot: the first command that changes something and opens the pool does, and it stays until the pool
 //! is deleted or `admin shutdown`. A command that only reads says that it is not mounted.
 
+use super::{pool_free, pool_lvm};
 use crate::base::names::PoolName;
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -12,6 +13,7 @@ use crate::model::instance::Config;
 use crate::model::keys::pool as keys;
 use crate::model::pool::Pool;
 use crate::storage::disk::{self, Disk};
+use crate::storage::lvm::{DRIVER, Group};
 use crate::storage::source::{self, Mark};
 use crate::store::layout::Layout;
 use crate::store::{Access, Store, trash};
@@ -31,11 +33,16 @@ pub enum Place {
     Folder(PathBuf),
     /// In a file system of its own.
     Disk(Disk),
+    /// In a volume group, which lies on a disk of the pool's, or was there.
+    Group(Group, Option<Disk>),
 }
 
 impl Place {
     /// Of a pool with this driver and configuration.
     pub fn of(layout: &Layout, name: &PoolName, driver: &str, config: &Config) -> Self {
+        if let Some(group) = Group::of(driver, config) {
+            return Self::Group(group, pool_lvm::disk(layout, name, config));
+        }
         match keys::SOURCE.get(config).map(PathBuf::from) {
             None if driver == BTRFS => Self::Disk(Disk::Image(layout.pool_image(name))),
             None => Self::Own,
@@ -54,7 +61,8 @@ impl Place {
         match self {
             Self::Own => layout.pool_data(name),
             Self::Folder(path) => path.clone(),
-            Self::Disk(disk) => disk.path().to_path_buf(),
+            Self::Disk(disk) | Self::Group(_, Some(disk)) => disk.path().to_path_buf(),
+            Self::Group(group, None) => PathBuf::from(&group.name),
         }
     }
 }
@@ -66,6 +74,17 @@ impl Place {
 pub fn is_mounted(store: &Store, name: &PoolName, id: &str) -> Result<bool> {
     let data = store.layout().pool_data(name);
     Ok(data.is_dir() && source::is_marked(&data, id)?)
+}
+
+/// Is what the pool lies in mounted, or active?
+///
+/// # Errors
+/// As [`is_mounted`].
+pub fn is_ready(store: &Store, name: &PoolName, place: &Place, config: &Config) -> Result<bool> {
+    match place {
+        Place::Group(group, _) => Ok(group.is_ready()),
+        _ => is_mounted(store, name, keys::ID.text(config)),
+    }
 }
 
 /// The folder of a pool, which is there and is the pool's: mounts what is to be mounted. Takes the lock of that for a moment.
@@ -90,6 +109,7 @@ pub fn ready(store: &Store, name: &PoolName, pool: &Pool) -> Result<PathBuf> {
                 }
             }
         }
+        Place::Group(group, disk) => pool_lvm::ready(store, name, (&group, disk.as_ref()), &pool.config).map(|()| data),
         Place::Disk(_) if is_mounted(store, name, id)? => {
             match store.access() == Access::Write && is_read_only(&data) {
                 true => Err(Error::failed("Its filesystem has become read-only: what it lies on is full or damaged")
@@ -137,7 +157,8 @@ fn mount(store: &Store, name: &PoolName, disk: &Disk, pool: &Pool) -> Result<()>
 /// The source is not there, holds something, is in use, or lies in our own folders.
 pub fn choose(store: &Store, name: &PoolName, driver: &str, config: &mut Config) -> Result<Place> {
     let layout = store.layout();
-    if let Some(given) = keys::SOURCE.get(config).map(PathBuf::from) {
+    let is_path = |given: &PathBuf| driver != DRIVER || given.is_absolute();
+    if let Some(given) = keys::SOURCE.get(config).map(PathBuf::from).filter(is_path) {
         if !given.is_absolute() {
             return Err(Error::invalid(format!("Source path {given:?} is not absolute")));
         }
@@ -151,69 +172,32 @@ pub fn choose(store: &Store, name: &PoolName, driver: &str, config: &mut Config)
         keys::SOURCE.set(config, real);
     }
     keys::ID.set(config, uuid::Uuid::new_v4().hyphenated().to_string());
+    if driver == DRIVER {
+        pool_lvm::name_group(name, config)?;
+    }
     let place = Place::of(layout, name, driver, config);
     match &place {
+        Place::Group(group, disk) => {
+            if let Some(disk) = disk {
+                pool_free::disk(store, disk, config)?;
+            }
+            pool_lvm::check(group, disk.as_ref(), config)?;
+        }
         Place::Own => drop(keys::ID.remove(config)),
         Place::Folder(path) => {
-            is_nobodys(store, path)?;
+            pool_free::is_nobodys(store, path)?;
             source::check_free(path)?;
-            if driver == BTRFS && rustix::fs::statfs(path).is_ok_and(|s| !is_btrfs(&s)) {
+            if driver == BTRFS && rustix::fs::statfs(path).is_ok_and(|s| !pool_free::is_btrfs(&s)) {
                 return Err(Error::invalid(format!("Source path \"{}\" is not on a btrfs filesystem", path.display())));
             }
         }
-        Place::Disk(Disk::Image(path)) => {
-            if path.exists() {
-                return Err(Error::exists(format!("Loop file \"{}\" already exists", path.display()))
-                    .hint("if no pool needs it: stapes doctor --fix"));
-            }
-            if keys::SIZE.get(config).is_none() {
-                keys::SIZE.set(config, format!("{}GiB", default_size(&layout.state)? / GIB));
-            }
-        }
-        Place::Disk(Disk::Device(path)) => is_nobodys(store, path)?,
+        Place::Disk(disk) => pool_free::disk(store, disk, config)?,
     }
-    if !matches!(place, Place::Disk(Disk::Image(_))) {
+    if !matches!(place, Place::Disk(Disk::Image(_)) | Place::Group(_, Some(Disk::Image(_)))) {
         // Of no meaning there.
         keys::SIZE.remove(config);
     }
     Ok(place)
-}
-
-fn is_btrfs(stat: &rustix::fs::StatFs) -> bool {
-    #[allow(clippy::unnecessary_cast, reason = "the field types differ between architectures")]
-    let magic = stat.f_type as i64;
-    magic == crate::sys::btrfs::MAGIC
-}
-
-/// A fifth of what is free, between 5 and 30 GiB.
-fn default_size(folder: &Path) -> Result<u64> {
-    let stat = rustix::fs::statvfs(folder).map_err(std::io::Error::from)?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    Ok((free / 5 / GIB * GIB).clamp(5 * GIB, 30 * GIB))
-}
-
-/// A source lies neither in our own folders nor in that of another pool.
-fn is_nobodys(store: &Store, path: &Path) -> Result<()> {
-    let layout = store.layout();
-    for ours in [&layout.state, &layout.run, &layout.cache, &layout.log] {
-        let real = ours.canonicalize().unwrap_or_else(|_| ours.clone());
-        if path.starts_with(&real) {
-            return Err(Error::conflict(format!(
-                "Source path \"{}\" is within \"{}\"",
-                path.display(),
-                ours.display()
-            ))
-            .hint("leave source out for a pool in the state folder"));
-        }
-    }
-    for (other, found) in store.pools()? {
-        let Ok(Some(source)) = found.map(|pool| keys::SOURCE.get(&pool.config).map(PathBuf::from)) else { continue };
-        if path.starts_with(&source) || source.starts_with(path) {
-            let message = format!("Source path \"{}\" is in use by storage pool \"{other}\"", path.display());
-            return Err(Error::conflict(message));
-        }
-    }
-    Ok(())
 }
 
 /// Makes what the pool lies in and returns its folder. What is there afterwards, [`release`] takes away. Lock: the pool.
@@ -237,11 +221,14 @@ pub fn make(store: &Store, name: &PoolName, place: &Place, config: &mut Config) 
             std::os::unix::fs::symlink(path, &data).with_context(fail)?;
             Ok(path.clone())
         }
-        Place::Disk(disk) => {
-            if let Disk::Image(path) = disk {
-                disk::create_image(path, keys::SIZE.size(config)?.unwrap_or(5 * GIB))?;
+        Place::Group(group, disk) => {
+            if let Some(disk) = disk {
+                make_file(disk, config)?;
             }
-            fault::point("pool.disk")?;
+            pool_lvm::make(&data, (group, disk.as_ref()), config).map(|()| data)
+        }
+        Place::Disk(disk) => {
+            make_file(disk, config)?;
             let options =
                 keys::BTRFS_CREATE_OPTIONS.text(config).split_whitespace().map(String::from).collect::<Vec<_>>();
             let wipe = keys::SOURCE_WIPE.bool(config)?;
@@ -253,6 +240,13 @@ pub fn make(store: &Store, name: &PoolName, place: &Place, config: &mut Config) 
             Ok(data)
         }
     }
+}
+
+fn make_file(disk: &Disk, config: &Config) -> Result<()> {
+    if let Disk::Image(path) = disk {
+        disk::create_image(path, keys::SIZE.size(config)?.unwrap_or(5 * GIB))?;
+    }
+    fault::point("pool.disk")
 }
 
 /// Takes a pool that lost its record into use where it lies: links or mounts it, makes nothing and takes nothing away. Repeated:
@@ -268,7 +262,7 @@ pub fn attach(store: &Store, name: &PoolName, place: &Place, config: &Config) ->
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o711);
     match place {
-        Place::Own => Ok(data),
+        Place::Own | Place::Group(..) => Ok(data),
         Place::Folder(path) => {
             builder.create(layout.pool_dir(name)).with_context(fail)?;
             // A folder there may hold what no record is left of.
@@ -297,7 +291,7 @@ pub fn attach(store: &Store, name: &PoolName, place: &Place, config: &Config) ->
 ///
 /// # Errors
 /// What could not be taken away, joined; the rest was.
-pub fn release(store: &Store, name: &PoolName, source: &Path, id: &str) -> Result<()> {
+pub fn release(store: &Store, name: &PoolName, (source, id): (&Path, &str), group: &Config) -> Result<()> {
     let layout = store.layout();
     let folder = layout.pool_dir(name);
     if let Ok(opened) = std::fs::File::open(&folder) {
@@ -305,12 +299,9 @@ pub fn release(store: &Store, name: &PoolName, source: &Path, id: &str) -> Resul
         opened.sync_all()?;
     }
     let mut errors = Vec::new();
-    errors.extend(disk::unmount(&layout.pool_data(name)).err());
-    fault::point("pool.unmounted")?;
-    if disk::is_block_device(source) {
-        errors.extend(disk::wipe(source, id).err());
-    } else if !source.as_os_str().is_empty() {
-        errors.extend(source::release(source, id).err());
+    match group.is_empty() {
+        true => errors.extend(release_source(&layout.pool_data(name), source, id)?),
+        false => errors.extend(pool_lvm::release(store, name, group).err()),
     }
     fault::point("pool.source.released")?;
     if errors.is_empty() {
@@ -321,14 +312,30 @@ pub fn release(store: &Store, name: &PoolName, source: &Path, id: &str) -> Resul
     Error::join(errors).map_or(Ok(()), Err)
 }
 
+fn release_source(data: &Path, source: &Path, id: &str) -> Result<Vec<Error>> {
+    let mut errors = Vec::new();
+    errors.extend(disk::unmount(data).err());
+    fault::point("pool.unmounted")?;
+    if disk::is_block_device(source) {
+        errors.extend(disk::wipe(source, id).err());
+    } else if !source.as_os_str().is_empty() {
+        errors.extend(source::release(source, id).err());
+    }
+    Ok(errors)
+}
+
 /// The file of a pool becomes as long as its record says, and what is mounted of it takes it all. Repeated: nothing happens.
 ///
 /// # Errors
 /// The file is gone; the kernel refuses.
 pub fn grow(store: &Store, name: &PoolName) -> Result<()> {
     let Some(pool) = store.pool(name)? else { return Ok(()) };
-    let Place::Disk(Disk::Image(image)) = Place::of_pool(store.layout(), name, &pool) else { return Ok(()) };
     let Some(size) = keys::SIZE.size(&pool.config)? else { return Ok(()) };
+    let image = match Place::of_pool(store.layout(), name, &pool) {
+        Place::Disk(Disk::Image(image)) => image,
+        Place::Group(group, Some(Disk::Image(image))) => return pool_lvm::grow(&image, size, &group, &pool.config),
+        _ => return Ok(()),
+    };
     let data = is_mounted(store, name, keys::ID.text(&pool.config))?.then(|| store.layout().pool_data(name));
     disk::grow(&image, size, data.as_deref())
 }
@@ -343,6 +350,7 @@ pub fn unmount(store: &Store, name: &PoolName, pool: &Pool) -> Result<()> {
             let _lock = store.lock_pool_mount(name)?;
             disk::unmount(&store.layout().pool_data(name))
         }
+        Place::Group(group, _) => pool_lvm::unmount(store, name, &group, &pool.config),
         _ => Ok(()),
     }
     .with_context(|| format!("Failed unmounting storage pool \"{name}\""))

@@ -8,7 +8,7 @@
 use super::{load, pool};
 use crate::base::names::{InstanceName, PoolName, ProjectName, VolumeName};
 use crate::base::size;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::fault;
 use crate::model::instance::{Config, Devices};
 use crate::model::keys::{device::disk, pool as pool_keys, volume as volume_keys};
@@ -68,6 +68,24 @@ fn set(driver: &dyn Driver, volume: &Volume, wanted: Option<Wanted>) -> Result<(
     driver.set_size(volume, Some(bytes))?;
     fault::point("size.set")?;
     fits()
+}
+
+/// Says which size the root volume of an instance with these (expanded) devices is to have, before it is made.
+///
+/// # Errors
+/// A value is wrong.
+pub(super) fn plan_root(store: &Store, driver: &dyn Driver, devices: &Devices) -> Result<()> {
+    driver.plan(of_root(store, devices)?.map(|wanted| wanted.bytes));
+    Ok(())
+}
+
+/// The same for a custom volume.
+///
+/// # Errors
+/// A value is wrong.
+pub(super) fn plan_volume(driver: &dyn Driver, config: &Config) -> Result<()> {
+    driver.plan(wanted(volume_keys::SIZE.size(config)?, &Config::new())?.map(|wanted| wanted.bytes));
+    Ok(())
 }
 
 /// Gives the new root volume of an instance with these (expanded) devices its size. The caller's journal removes the volume
@@ -183,7 +201,11 @@ pub(super) fn renew(store: &Store, named: &Named) -> Result<()> {
     };
     let Some(driver) = pool::open(store, &pool)? else { return Ok(()) };
     match driver.exists(&volume)? && driver.can_bound()? {
-        true => driver.set_size(&volume, wanted.map(|w| w.bytes)),
+        true => match driver.set_size(&volume, wanted.map(|w| w.bytes)) {
+            // What has grown cannot always be made smaller again, or not now.
+            Err(e) if matches!(e.kind(), Kind::Unsupported | Kind::Busy) => Ok(()),
+            other => other,
+        },
         false => Ok(()),
     }
 }

@@ -89,6 +89,8 @@ fn identity(chosen: &Place, data: &Path, record: &Path) -> Result<Option<String>
                 false => Ok(Some(found.id)),
             }
         }
+        Place::Group(..) => Err(Error::unsupported("A storage pool of the driver \"lvm\" cannot be recovered yet")
+            .hint("its volumes can be mounted by hand: lvs shows them")),
         Place::Disk(on) => {
             let none = || Error::invalid(format!("\"{}\" holds no storage pool", on.path().display()));
             disk::identity(on.path())?.ok_or_else(none).map(Some)

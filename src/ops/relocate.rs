@@ -84,6 +84,9 @@ fn volumes(
         let named = |pool| snapshot::volume_of(pool, project, name, snapshot);
         all.push((root.snapshot(snapshot)?, named(moved.from), named(moved.to)));
     }
+    let mut devices = moved.loaded.expanded.devices.clone();
+    devices.values_mut().filter(|d| pool::is_root(d)).for_each(|d| disk::POOL.set(d, moved.to.as_str()));
+    quota::plan_root(store, to.as_ref(), &devices)?;
     for (volume, old, new) in all {
         journal.undo(Action::RemoveVolume(new))?;
         let end = |driver| End { driver, volume: &volume };
@@ -91,8 +94,6 @@ fn volumes(
         journal.then(Action::RemoveVolume(old))?;
         fault::point("move.volume")?;
     }
-    let mut devices = moved.loaded.expanded.devices.clone();
-    devices.values_mut().filter(|d| pool::is_root(d)).for_each(|d| disk::POOL.set(d, moved.to.as_str()));
     quota::new_root(store, to.as_ref(), &root, &devices)
 }
 

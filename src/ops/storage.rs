@@ -3,7 +3,7 @@
 //! The record makes a pool: what is made before it is undone by a journal if it does not come to it, and what a pool has goes
 //! after it. A writer holds the pool alone.
 
-use super::{pool, pool_place as place, storage_info};
+use super::{pool, pool_lvm, pool_place as place, storage_info};
 use crate::base::names::PoolName;
 use crate::base::size;
 use crate::error::{Context, Error, Result};
@@ -60,7 +60,7 @@ pub fn create(store: &Store, request: &Request) -> Result<()> {
     journal::run(store, "create", &[&lock], |journal| {
         // A folder in the state folder that is there without a record may hold what a record was lost for.
         if chosen != Place::Own || !store.layout().pool_dir(name).exists() {
-            journal.undo(release(name, &config))?;
+            journal.undo(release(name, &chosen, &config))?;
         }
         journal.commits_by(&store.layout().pool_record(name))?;
         fault::point("pool.create")?;
@@ -75,9 +75,10 @@ pub fn create(store: &Store, request: &Request) -> Result<()> {
 }
 
 /// The action that takes away what a pool has.
-fn release(name: &PoolName, config: &Config) -> Action {
+fn release(name: &PoolName, place: &Place, config: &Config) -> Action {
     let source = keys::SOURCE.get(config).map(PathBuf::from).unwrap_or_default();
-    Action::ReleasePool { pool: name.to_string(), source, id: keys::ID.text(config).to_string() }
+    let group = if matches!(place, Place::Group(..)) { pool_lvm::traces(config) } else { Config::new() };
+    Action::ReleasePool { pool: name.to_string(), source, id: keys::ID.text(config).to_string(), group }
 }
 
 /// What the program keeps for itself is nobody's to set.
@@ -110,6 +111,7 @@ pub fn update(store: &Store, name: &PoolName, edit: &mut dyn FnMut(&mut PoolPut)
         keys::SOURCE.remove(&mut put.config);
     }
     keys::check_each(&old.driver, &put.config)?;
+    keys::check_change(&old.config, &put.config)?;
     let grows = size_of(&chosen, &old.config, &mut put.config)?;
     let new = Pool { description: put.description, config: put.config, ..old };
     let record = store.layout().pool_record(name);
@@ -136,9 +138,10 @@ fn size_of(chosen: &Place, old: &Config, new: &mut Config) -> Result<bool> {
         }
         return Ok(false);
     };
-    match (chosen, before) {
-        (Place::Disk(Disk::Image(_)), Some(before)) if wanted >= before => Ok(wanted > before),
-        (Place::Disk(Disk::Image(_)), Some(before)) => {
+    let file = matches!(chosen, Place::Disk(Disk::Image(_)) | Place::Group(_, Some(Disk::Image(_))));
+    match before {
+        Some(before) if file && wanted >= before => Ok(wanted > before),
+        Some(before) if file => {
             Err(Error::invalid(format!("A storage pool cannot be made smaller than its {}", size::format_iec(before))))
         }
         _ => Err(Error::invalid("Cannot resize non-loopback pools")),
@@ -164,7 +167,10 @@ pub fn delete(store: &Store, name: &PoolName) -> Result<()> {
     fault::point("pool.delete")?;
     // It may be in use by somebody we do not know: then nothing has happened.
     place::unmount(store, name, &old)?;
-    let actions = vec![Action::RemoveFile { path: store.layout().pool_record(name) }, release(name, &old.config)];
+    let chosen = Place::of_pool(store.layout(), name, &old);
+    let actions =
+        vec![Action::RemoveFile { path: store.layout().pool_record(name) }, release(name, &chosen, &old.config)];
+
     Journal::forward(store, "delete", &[&lock], actions)?.finish()?;
     note(store, name, "storage-pool-deleted");
     Ok(())

@@ -9,6 +9,8 @@ use crate::model::keys::pool as keys;
 use crate::model::pool::Pool;
 use crate::model::restrict;
 use crate::model::view::{Amount, PoolResources, PoolView, url};
+use crate::storage::Space;
+use crate::storage::lvm::Settings;
 use crate::store::Store;
 use std::collections::BTreeMap;
 
@@ -120,6 +122,10 @@ pub fn show(store: &Store, name: &PoolName) -> Result<PoolView> {
 pub fn resources(store: &Store, name: &PoolName) -> Result<PoolResources> {
     let pool = store.pool(name)?.ok_or_else(|| Error::not_found("Storage pool not found"))?;
     let data = pool_place::ready(store, name, &pool)?;
+    if let Place::Group(group, _) = Place::of_pool(store.layout(), name, &pool) {
+        let Space { used, total } = group.space(&Settings::of(&pool.config)?)?;
+        return Ok(PoolResources { space: Amount { used, total }, inodes: Amount { used: 0, total: 0 } });
+    }
     let stat = rustix::fs::statvfs(&data).map_err(std::io::Error::from);
     let stat = stat.with_context(|| format!("Failed getting the resources of storage pool \"{name}\""))?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);

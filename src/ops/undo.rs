@@ -26,7 +26,9 @@ impl Undoer for OpsUndoer {
         match action {
             Action::RemoveVolume(v) | Action::FinishRestore(v) | Action::AbortRestore(v) => in_pool(store, v, action),
             Action::RenameVolume { volume, .. } => in_pool(store, volume, action),
-            Action::ReleasePool { pool, source, id } => pool_place::release(store, &PoolName::parse(pool)?, source, id),
+            Action::ReleasePool { pool, source, id, group } => {
+                pool_place::release(store, &PoolName::parse(pool)?, (source, id), group)
+            }
             Action::RenewSize(v) => quota::renew(store, v),
             Action::GrowPool { pool } => pool_place::grow(store, &PoolName::parse(pool)?),
             Action::FreeCpus { project, name } => {

@@ -44,8 +44,13 @@ fn folder(driver: &dyn Driver, volume: &Volume) -> Result<OwnedFd> {
 /// writes all over a large file would tear it into pieces else.
 ///
 /// # Errors
-/// It cannot be opened.
+/// It cannot be opened; Unsupported: the driver's volumes are file systems of a size.
 pub fn prepare(driver: &dyn Driver, folder: &Path) -> Result<()> {
+    if driver.name() == "lvm" {
+        return Err(Error::unsupported(
+            "Disks and discs on storage pools of the driver \"lvm\" are not supported by this version",
+        ));
+    }
     let folder = open_dir(folder)?;
     if driver.name() == "btrfs"
         && let Ok(flags) = rustix::fs::ioctl_getflags(&folder)

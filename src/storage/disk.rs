@@ -6,12 +6,12 @@
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::host::command::{Cmd, Host, Program, Runner};
+use crate::sys::btrfs;
 use crate::sys::loopdev::{self, LoopDevice};
 use crate::sys::mount::{self, Attr, Param};
-use crate::sys::{SysError, btrfs};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -132,7 +132,7 @@ pub fn wipe(path: &Path, id: &str) -> Result<()> {
 }
 
 /// The loop device of a file: the one that has it already, or a new one.
-fn loop_of(path: &Path) -> Result<LoopDevice> {
+pub(super) fn loop_of(path: &Path) -> Result<LoopDevice> {
     let file = open(path, OFlags::RDWR | OFlags::NOFOLLOW)?;
     // A second device over a file that is mounted would be a second disk with the same identity.
     match loopdev::find(file.as_fd())? {
@@ -160,6 +160,15 @@ pub fn mount(disk: &Disk, id: &str, at: &Path, options: &str) -> Result<()> {
     };
     fault::point("pool.attached")?;
     let source = device.as_ref().map_or_else(|| path.to_path_buf(), |d| PathBuf::from(d.path()));
+    mount_source(c"btrfs", &source, options, at).with_context(|| format!("Failed mounting \"{}\"", path.display()))?;
+    fault::point("pool.mounted")
+}
+
+/// Mounts the file system of `kind` on the block device `source` at the folder `at`.
+///
+/// # Errors
+/// An option cannot be; the kernel refuses.
+pub(super) fn mount_source(kind: &CStr, source: &Path, options: &str, at: &Path) -> Result<()> {
     let text = |s: &str| CString::new(s).map_err(|_| Error::invalid("Invalid mount option"));
     let source = text(source.to_str().ok_or_else(|| Error::invalid("Invalid path of a device"))?)?;
     let (attributes, words) = parse_options(options);
@@ -172,10 +181,8 @@ pub fn mount(disk: &Disk, id: &str, at: &Path, options: &str) -> Result<()> {
         Some(value) => Param::Text(key, value),
         None => Param::Flag(key),
     }));
-    let fail = |e: SysError| Error::from(e).context(format!("Failed mounting \"{}\"", path.display()));
-    let made = mount::new_fs(c"btrfs", &params, attributes).map_err(fail)?;
-    mount::attach(made.as_fd(), at).map_err(fail)?;
-    fault::point("pool.mounted")
+    let made = mount::new_fs(kind, &params, attributes)?;
+    Ok(mount::attach(made.as_fd(), at)?)
 }
 
 /// What of the options is of the mount, and what is the file system's.

@@ -48,19 +48,22 @@ impl Pool {
 
     /// The volumes of which copies are kept and that are not there.
     pub(super) fn stray_records(&self) -> Result<Vec<Volume>> {
-        let mut stray = Vec::new();
-        if !self.has(FOLDER)? {
-            return Ok(stray);
-        }
-        for name in self.names(FOLDER)? {
-            let named = name.split_once('.').and_then(|(folder, name)| Volume::in_folder(folder, name).ok());
-            if let Some(volume) = named
-                && !self.has(&volume.path())?
-            {
-                stray.push(volume);
+        let mut stray = self.recorded()?;
+        for i in (0..stray.len()).rev() {
+            if self.has(&stray[i].path())? {
+                stray.remove(i);
             }
         }
         Ok(stray)
+    }
+
+    /// The volumes of which copies are kept.
+    pub(super) fn recorded(&self) -> Result<Vec<Volume>> {
+        if !self.has(FOLDER)? {
+            return Ok(Vec::new());
+        }
+        let named = |name: &String| name.split_once('.').and_then(|(f, name)| Volume::in_folder(f, name).ok());
+        Ok(self.names(FOLDER)?.iter().filter_map(named).collect())
     }
 
     /// After the volume was renamed.

@@ -16,6 +16,7 @@ mod dir;
 pub mod disk;
 mod kept;
 mod layers;
+pub mod lvm;
 mod overlay;
 mod pool;
 pub mod probe;
@@ -33,10 +34,11 @@ use crate::base::idmap::IdMap;
 use crate::base::names::Fingerprint;
 use crate::error::{Error, Result};
 use crate::model::attach::Rootfs;
+use crate::model::instance::Config;
 use std::path::{Path, PathBuf};
 
 /// Names of the drivers, the preferred one first.
-pub const DRIVERS: &[&str] = &["overlay", "dir", "btrfs"];
+pub const DRIVERS: &[&str] = &["overlay", "dir", "btrfs", "lvm"];
 
 /// What a driver can do; what the file system below it can do is [`probe::Features`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +154,10 @@ pub trait Quotas {
     /// # Errors
     /// The pool cannot be read.
     fn can_bound(&self) -> Result<bool>;
+
+    /// Says what size the volumes made next are to have, none for the usual one: where a size is given when a volume is made, that
+    /// spares another step. [`Quotas::set_size`] is called all the same.
+    fn plan(&self, _size: Option<u64>) {}
 
     /// Gives a volume another size, or none, whatever it holds and whether it is in use. What takes its place by
     /// [`Driver::finish_restore`] has the same; a copy has none. Repeated: nothing happens. Lock: as for [`Driver::delete`].
@@ -344,7 +350,18 @@ pub trait Driver: Images + Quotas + Records {
     fn empty(&self, trash: &Trash) -> Result<()>;
 }
 
-/// The driver `name` on the pool folder `data`, which [`setup`] made before.
+/// The driver of a pool with that configuration on the pool folder `data`, which [`setup`] made before.
+///
+/// # Errors
+/// As [`driver`]; an option is wrong.
+pub fn open(name: &str, data: &Path, config: &Config) -> Result<Box<dyn Driver>> {
+    match lvm::Group::of(name, config) {
+        Some(group) => Ok(Box::new(lvm::Lvm::new(pool::Pool::open(data)?, group, lvm::Settings::of(config)?))),
+        None => driver(name, data),
+    }
+}
+
+/// The driver `name`, one that needs no configuration, on the pool folder `data`, which [`setup`] made before.
 ///
 /// # Errors
 /// Invalid: no such driver. NotFound: no such folder. Denied: others can write to it.

@@ -389,6 +389,19 @@ impl Pool {
         if !self.has(&staged)? {
             return Err(Error::not_found(format!("Image \"{image}\" was not unpacked")));
         }
+        self.check_image(&staged, image)?;
+        fault::point("storage.image.unpacked")?;
+        self.sync()?;
+        let named = layers::commit(self, &staged)?;
+        self.rename(&staged, &Self::image(image))?;
+        drop(named);
+        fault::point("storage.image.renamed")?;
+        rustix::fs::fsync(self.open_dir("images")?)?;
+        Ok(())
+    }
+
+    /// What was unpacked at `staged` is as an image has it.
+    pub fn check_image(&self, staged: &str, image: &Fingerprint) -> Result<()> {
         let whole = !self.has(&format!("{staged}/layers"))?;
         for (name, wanted, needed) in [
             ("rootfs", FileType::Directory, whole),
@@ -402,13 +415,6 @@ impl Pool {
                 _ => return Err(Error::invalid(format!("Bad \"{name}\" in image \"{image}\""))),
             }
         }
-        fault::point("storage.image.unpacked")?;
-        self.sync()?;
-        let named = layers::commit(self, &staged)?;
-        self.rename(&staged, &Self::image(image))?;
-        drop(named);
-        fault::point("storage.image.renamed")?;
-        rustix::fs::fsync(self.open_dir("images")?)?;
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use crate::error::{Context, Error, Result};
 use crate::host::cgroup::Group;
 use crate::host::lsm::apparmor;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -162,6 +163,9 @@ pub enum Action {
         source: PathBuf,
         /// Its identity.
         id: String,
+        /// Of a pool in a volume group, what of its configuration tells which; else empty.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        group: BTreeMap<String, String>,
     },
     /// Makes the file of a pool as long as its record says. For the [`Undoer`].
     GrowPool {

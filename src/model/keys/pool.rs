@@ -16,6 +16,24 @@ keys! {
         "Mount options, from the next mount on" => default("user_subvol_rm_allowed");
     BTRFS_CREATE_OPTIONS: "btrfs.create_options", Both, Value::Checked("mkfs.btrfs options", create_options),
         "Options for mkfs.btrfs";
+    LVM_VG_NAME: "lvm.vg_name", Both, Value::Checked("volume group", lvm_name), "Volume group"
+        => long("The pool's name, if it is not given.");
+    LVM_FORCE_REUSE: "lvm.vg.force_reuse", Both, Value::Bool, "Use a volume group that holds something already"
+        => default("false");
+    LVM_USE_THINPOOL: "lvm.use_thinpool", Both, Value::Bool, "Whether volumes take space only as they are filled"
+        => default("true");
+    LVM_THINPOOL_NAME: "lvm.thinpool_name", Both, Value::Checked("thin pool", lvm_name), "Thin pool"
+        => default("IncusThinPool");
+    LVM_THINPOOL_METADATA_SIZE: "lvm.thinpool_metadata_size", Both, Value::Size, "Size of the thin pool's metadata"
+        => default("0"), long("0 leaves it to LVM.");
+    LVM_METADATA_SIZE: "lvm.metadata_size", Both, Value::Size, "Size of the metadata on the physical volume"
+        => default("0"), long("0 leaves it to LVM.");
+    VOLUME_BLOCK_FILESYSTEM: "volume.block.filesystem", Both, Value::OneOf(&["ext4", "xfs"]),
+        "File system of new volumes" => default("ext4");
+    VOLUME_BLOCK_MOUNT_OPTIONS: "volume.block.mount_options", Both, Value::Checked("mount options", mount_options),
+        "Mount options, from the next mount on" => default("discard");
+    VOLUME_LVM_STRIPES: "volume.lvm.stripes", Both, Value::Uint32, "Number of stripes of new volumes without a thin pool";
+    VOLUME_LVM_STRIPES_SIZE: "volume.lvm.stripes.size", Both, Value::Size, "Size of a stripe";
     RSYNC_BWLIMIT: "rsync.bwlimit", Both, Value::Size, "Upper limit of a copy between hosts, per second" => default("0");
     RSYNC_COMPRESSION: "rsync.compression", Both, Value::Bool, "Compress copies between hosts" => default("true");
     VOLUME_SIZE: "volume.size", Both, Value::Size, "Default size of a volume";
@@ -68,11 +86,49 @@ static FOLDER: &[&Key] = &[&SOURCE, &RSYNC_BWLIMIT, &RSYNC_COMPRESSION];
 static BTRFS: &[&Key] =
     &[&SOURCE, &SIZE, &SOURCE_WIPE, &BTRFS_MOUNT_OPTIONS, &BTRFS_CREATE_OPTIONS, &VOLUME_BTRFS_COMPRESSION];
 
+static LVM: &[&Key] = &[
+    &SOURCE,
+    &SIZE,
+    &SOURCE_WIPE,
+    &LVM_VG_NAME,
+    &LVM_FORCE_REUSE,
+    &LVM_USE_THINPOOL,
+    &LVM_THINPOOL_NAME,
+    &LVM_THINPOOL_METADATA_SIZE,
+    &LVM_METADATA_SIZE,
+    &VOLUME_BLOCK_FILESYSTEM,
+    &VOLUME_BLOCK_MOUNT_OPTIONS,
+    &VOLUME_LVM_STRIPES,
+    &VOLUME_LVM_STRIPES_SIZE,
+];
+
+/// What counts only when a pool is made.
+static INITIAL: &[&Key] = &[
+    &LVM_VG_NAME,
+    &LVM_FORCE_REUSE,
+    &LVM_USE_THINPOOL,
+    &LVM_THINPOOL_NAME,
+    &LVM_THINPOOL_METADATA_SIZE,
+    &LVM_METADATA_SIZE,
+];
+
+/// Checks what a change does to the options of a pool that is there.
+///
+/// # Errors
+/// Invalid: one of them counts only when it is made.
+pub fn check_change(old: &Config, new: &Config) -> Result<()> {
+    match INITIAL.iter().find(|key| key.get(old) != key.get(new)) {
+        Some(key) => Err(Error::invalid(format!("{} cannot be changed", key.name))),
+        None => Ok(()),
+    }
+}
+
 /// The declared options of a driver's pools; those every driver has for one that is unknown.
 pub fn all(driver: &str) -> impl Iterator<Item = &'static Key> {
     let own = match driver {
         "dir" | "overlay" => FOLDER,
         "btrfs" => BTRFS,
+        "lvm" => LVM,
         _ => &[],
     };
     own.iter().chain(VOLUME).copied()
@@ -100,6 +156,16 @@ fn size(value: &str) -> Result<()> {
         size if size < SMALLEST => Err(Error::invalid("A storage pool has at least 128MiB")),
         size if size > i64::MAX as u64 => Err(Error::invalid(format!("Invalid value: {value}"))),
         _ => Ok(()),
+    }
+}
+
+/// What LVM takes as a name and leaves room for those of volumes (lvm(8), "VALID NAMES").
+fn lvm_name(value: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '_' | '.' | '-');
+    match value.chars().all(plain) && !value.starts_with('-') && !matches!(value, "" | "." | "..") && value.len() <= 40
+    {
+        true => Ok(()),
+        false => Err(Error::invalid(format!("Invalid name {value:?}"))),
     }
 }
 
@@ -176,7 +242,7 @@ mod tests {
 
     #[test]
     fn declarations_are_whole() {
-        for driver in ["dir", "overlay", "btrfs", ""] {
+        for driver in ["dir", "overlay", "btrfs", "lvm", ""] {
             let mut seen = BTreeSet::new();
             for key in all(driver) {
                 assert!(seen.insert(key.display_name()), "{} twice", key.display_name());

@@ -297,6 +297,7 @@ fn make(
         fault::point("backup.begin")?;
         let driver = pool::need(store, &new.pool)?;
         let names: Vec<SnapshotName> = new.snapshots.iter().map(|(name, _)| name.clone()).collect();
+        quota::plan_root(store, driver.as_ref(), &new.expanded.devices)?;
         let mut volumes = Volumes::begin(driver.as_ref(), &Volume::container(project, name)?, &names, limits)?;
         volumes.unpack(tar)?;
         fault::point("backup.unpacked")?;

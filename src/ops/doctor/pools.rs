@@ -9,8 +9,8 @@ use crate::model::pool::Pool as Record;
 use crate::ops::pool;
 use crate::ops::pool_place::{self, Place};
 use crate::ops::quota;
-use crate::storage::VolumeKind;
 use crate::storage::disk::{self, Disk};
+use crate::storage::{VolumeKind, lvm};
 use crate::store::lock::{Exclusive, Held, PoolKey};
 use crate::store::{Store, trash};
 use std::collections::BTreeSet;
@@ -35,9 +35,9 @@ fn one(store: &Store, held: &Held<PoolKey, Exclusive>, record: &Record, fix: boo
     let name = &held.key().0;
     let check = format!("pool {name}");
     let place = Place::of_pool(store.layout(), name, record);
-    if let Place::Disk(disk) = &place {
+    if let Place::Disk(disk) | Place::Group(_, Some(disk)) = &place {
         let there = disk.path().exists();
-        if there && !fix && !pool_place::is_mounted(store, name, keys::ID.text(&record.config))? {
+        if there && !fix && !pool_place::is_ready(store, name, &place, &record.config)? {
             // As after each boot.
             report.add(
                 &check,
@@ -83,7 +83,7 @@ fn leftovers(store: &Store, fix: bool, report: &mut Report) -> Result<()> {
             continue;
         }
         let (folder, image) = (layout.pool_dir(&name), layout.pool_image(&name));
-        let found = full(&folder.join("data")) || disk::identity(&image).is_ok_and(|id| id.is_some());
+        let found = full(&folder.join("data")) || holds_something(&image);
         let check = format!("pool {name}");
         if found {
             // Instances may be in it: nothing to be thrown away by the way.
@@ -113,6 +113,11 @@ pub(super) fn waits(store: &Store, pool: &PoolName, report: &mut Report, (check,
         report.add(check, Level::Error, message, "run: stapes admin recover".to_string());
     }
     waits
+}
+
+/// A file has a file system, or volumes.
+fn holds_something(image: &Path) -> bool {
+    disk::identity(image).is_ok_and(|id| id.is_some()) || lvm::is_labelled(image).unwrap_or(false)
 }
 
 /// Some volume is in the folder of a pool.

@@ -1,7 +1,9 @@
 //! Records that cannot be read, journals that were left, mounts that should not be.
 
 use super::{Level, Report};
+use crate::base::names::PoolName;
 use crate::error::Result;
+use crate::storage::lvm::DRIVER;
 use crate::store::Store;
 
 pub(super) fn check(store: &Store, fix: bool, report: &mut Report) -> Result<()> {
@@ -22,8 +24,7 @@ pub(super) fn check(store: &Store, fix: bool, report: &mut Report) -> Result<()>
             report.broken(&format!("pool {name}"), &e);
         }
     }
-    mounts(store, report);
-    Ok(())
+    mounts(store, report)
 }
 
 fn journals(store: &Store, fix: bool, report: &mut Report) -> Result<()> {
@@ -41,14 +42,24 @@ fn journals(store: &Store, fix: bool, report: &mut Report) -> Result<()> {
 }
 
 /// Mounts in pools live in instances: one in the host's table is a mistake of ours or somebody's help. That of a pool is
-/// [`super::pools`]'s.
-fn mounts(store: &Store, report: &mut Report) {
+/// [`super::pools`]'s, and those of volumes of a pool in a volume group are their driver's.
+fn mounts(store: &Store, report: &mut Report) -> Result<()> {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut groups = store.pools()?;
+    groups.retain(|(_, pool)| pool.as_ref().is_ok_and(|pool| pool.driver == DRIVER));
+    let groups: Vec<PoolName> = groups.into_iter().map(|(name, _)| name).collect();
     let state = store.layout().state.to_string_lossy().into_owned();
     for line in table.lines() {
         let Some(at) = line.split(' ').nth(4) else { continue };
-        if at.starts_with(&format!("{state}/pools/")) && at.contains("/data/") {
+        let Some((pool, below)) =
+            at.strip_prefix(&format!("{state}/pools/")).and_then(|rest| rest.split_once("/data/"))
+        else {
+            continue;
+        };
+        let of_volume = groups.iter().any(|name| name.as_str() == pool) && below.matches('/').count() == 1;
+        if !of_volume {
             report.add("mounts", Level::Error, format!("unexpected mount on {at}"), format!("umount {at}"));
         }
     }
+    Ok(())
 }

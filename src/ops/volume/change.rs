@@ -57,6 +57,7 @@ pub fn create(store: &Store, of: Of<'_>, content: ContentType, put: VolumePut) -
         journal.undo(Action::RemoveVolume(named(&key)))?;
         journal.commits_by(&store.layout().volume_record(&key))?;
         fault::point("volume.create.begin")?;
+        quota::plan_volume(driver.as_ref(), &record.config)?;
         let folder = driver.begin_volume(&volume)?;
         match content.is_image() {
             true => drop(block::create(driver.as_ref(), &folder, disk)?),

@@ -95,6 +95,7 @@ fn steps(store: &Store, journal: &mut Journal<'_>, ends: &Ends<'_>, record: &Cus
     }
     journal.commits_by(&store.layout().volume_record(new))?;
     fault::point("volume.copy.begin")?;
+    quota::plan_volume(drivers.1.as_ref(), &record.config)?;
     for snapshot in ends.snapshots {
         one(&a.snapshot(snapshot)?, &b.snapshot(snapshot)?)?;
         if let Some(found) = store.volume_snapshot(old, snapshot)? {

@@ -171,6 +171,7 @@ fn make(
     journal.commits_by(&store.layout().volume_record(key))?;
     fault::point("backup.begin")?;
     let names: Vec<SnapshotName> = new.snapshots.iter().map(|(name, _)| name.clone()).collect();
+    quota::plan_volume(driver.as_ref(), &new.record.config)?;
     if new.record.content_type.is_image() {
         image::unpack(driver.as_ref(), &volume, &names, (tar, limits))?;
         settle_size(store, key, driver.as_ref(), &mut new.record)?;

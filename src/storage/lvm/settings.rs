@@ -1,0 +1,57 @@
+//! What the configuration of a pool says to its driver.
+
+use super::tool::Kind;
+use crate::error::Result;
+use crate::model::instance::Config;
+use crate::model::keys::pool as keys;
+
+/// Size of a volume that nobody gave one, as in Incus.
+const DEFAULT_SIZE: u64 = 10 << 30;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The thin pool; None: volumes take their whole size.
+    pub(super) thin: Option<String>,
+    /// A group that holds something may be adopted.
+    pub(super) reuse: bool,
+    /// Room for LVM's metadata on the disk, bytes.
+    pub(super) metadata: Option<u64>,
+    /// Room for the thin pool's metadata, bytes.
+    pub(super) pool_metadata: Option<u64>,
+    /// What new volumes are formatted with.
+    pub(super) kind: Kind,
+    /// Mount options.
+    pub(super) options: String,
+    /// Size of a volume that has none, bytes.
+    pub(super) size: u64,
+    /// Options of lvcreate(8) for a volume that is not thin.
+    pub(super) stripes: Vec<String>,
+}
+
+impl Settings {
+    /// Of a pool.
+    ///
+    /// # Errors
+    /// A value is wrong.
+    pub fn of(config: &Config) -> Result<Self> {
+        let thin = keys::LVM_USE_THINPOOL.bool(config)?;
+        let mut stripes = Vec::new();
+        if let Some(count) = keys::VOLUME_LVM_STRIPES.get(config) {
+            stripes.extend(["-i".to_string(), count.to_string()]);
+            if let Some(size) = keys::VOLUME_LVM_STRIPES_SIZE.size(config)? {
+                stripes.extend(["-I".to_string(), format!("{size}b")]);
+            }
+        }
+        Ok(Self {
+            thin: thin.then(|| keys::LVM_THINPOOL_NAME.text(config).to_string()),
+            reuse: keys::LVM_FORCE_REUSE.bool(config)?,
+            metadata: keys::LVM_METADATA_SIZE.size(config)?.filter(|size| *size > 0),
+            pool_metadata: keys::LVM_THINPOOL_METADATA_SIZE.size(config)?.filter(|size| *size > 0),
+            kind: Kind::parse(keys::VOLUME_BLOCK_FILESYSTEM.text(config))?,
+            options: keys::VOLUME_BLOCK_MOUNT_OPTIONS.text(config).to_string(),
+            size: keys::VOLUME_SIZE.size(config)?.filter(|size| *size > 0).unwrap_or(DEFAULT_SIZE),
+            stripes,
+        })
+    }
+}

@@ -1,0 +1,118 @@
+//! Runs LVM's program and those of file systems.
+//!
+//! Of LVM's settings those are changed that suit a command without a daemon: devices are looked up in /dev, not at udev, which
+//! may not have heard of a new one yet; no archive of the metadata is written at each step; no daemon is started to watch; a thin pool that
+//! is full says so at once, for nobody is there to make room.
+
+use crate::error::{Context, Error, Result};
+use crate::host::command::{Cmd, Host, Program, Runner};
+use std::ffi::OsString;
+use std::path::Path;
+
+const LVM: Program = Program { name: "lvm", package: "lvm2" };
+const CONFIG: &str =
+    "devices{obtain_device_list_from_udev=0} backup{archive=0} activation{monitoring=0 error_when_full=1}";
+const WIPEFS: Program = Program { name: "wipefs", package: "util-linux" };
+const MKFS_EXT4: Program = Program { name: "mkfs.ext4", package: "e2fsprogs" };
+const E2FSCK: Program = Program { name: "e2fsck", package: "e2fsprogs" };
+const RESIZE2FS: Program = Program { name: "resize2fs", package: "e2fsprogs" };
+const MKFS_XFS: Program = Program { name: "mkfs.xfs", package: "xfsprogs" };
+const XFS_GROWFS: Program = Program { name: "xfs_growfs", package: "xfsprogs" };
+/// Exit status of e2fsck that says that what was wrong is not any more.
+const CORRECTED: i32 = 1;
+
+/// Runs `lvm <verb> <words>`; what it asks is answered with no.
+///
+/// # Errors
+/// It is missing; what it says.
+pub(super) fn lvm<A: Into<OsString>>(verb: &str, words: impl IntoIterator<Item = A>) -> Result<String> {
+    let mut cmd = Cmd::new(LVM).arg(verb).arg("--config").arg(CONFIG).args(words);
+    cmd.env.push(("LVM_SUPPRESS_FD_WARNINGS".into(), "1".into()));
+    let out = Host::default().run(cmd).map_err(|e| {
+        match e.to_string().contains("insufficient free space") || e.to_string().contains("not enough free") {
+            true => e.hint("a volume takes its whole size without a thin pool: see \"size\" and \"volume.size\""),
+            false => e,
+        }
+    })?;
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+/// Lines of a report: its columns, in order.
+///
+/// # Errors
+/// As [`lvm`].
+pub(super) fn report(verb: &str, columns: &str, of: &[&str]) -> Result<Vec<Vec<String>>> {
+    let words = ["--noheadings", "--nosuffix", "--units", "b", "--separator", "|", "-o", columns];
+    let text = lvm(verb, words.iter().chain(of))?;
+    let line = |line: &str| line.split('|').map(|cell| cell.trim().to_string()).collect();
+    Ok(text.lines().filter(|l| !l.trim().is_empty()).map(line).collect())
+}
+
+/// A number in a report; it may have a fraction.
+pub(super) fn number(cell: Option<&String>) -> u64 {
+    cell.and_then(|cell| cell.split('.').next()?.parse().ok()).unwrap_or(0)
+}
+
+/// Kinds of file systems that volumes may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Ext4,
+    Xfs,
+}
+
+impl Kind {
+    /// By name.
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "ext4" => Ok(Self::Ext4),
+            "xfs" => Ok(Self::Xfs),
+            other => Err(Error::invalid(format!("Invalid filesystem {other:?}"))),
+        }
+    }
+}
+
+/// Makes a file system on a device.
+///
+/// # Errors
+/// The program is missing or refuses.
+pub(super) fn format(kind: Kind, device: &Path) -> Result<()> {
+    let cmd = match kind {
+        Kind::Ext4 => Cmd::new(MKFS_EXT4).args(["-q", "-F", "-E", "nodiscard"]),
+        Kind::Xfs => Cmd::new(MKFS_XFS).args(["-q", "-f", "-K"]),
+    };
+    let done = Host::default().run(cmd.arg("--").arg(device));
+    done.map(drop).with_context(|| format!("Failed formatting \"{}\"", device.display()))
+}
+
+/// The file system mounted at `at` takes all of its device.
+///
+/// # Errors
+/// As [`format`].
+pub(super) fn grow(kind: Kind, device: &Path, at: &Path) -> Result<()> {
+    let cmd = match kind {
+        Kind::Ext4 => Cmd::new(RESIZE2FS).arg("--").arg(device),
+        Kind::Xfs => Cmd::new(XFS_GROWFS).arg("-d").arg("--").arg(at),
+    };
+    Host::default().run(cmd).map(drop)
+}
+
+/// The ext4 file system on the device, which is not mounted, becomes `size` bytes long.
+///
+/// # Errors
+/// As [`format`]; it holds more.
+pub(super) fn shrink(device: &Path, size: u64) -> Result<()> {
+    let checked = Host::default().run_with(Cmd::new(E2FSCK).args(["-f", "-p", "--"]).arg(device), None)?;
+    if checked.status.code().is_none_or(|code| code > CORRECTED) {
+        checked.success(E2FSCK)?;
+    }
+    let cmd = Cmd::new(RESIZE2FS).arg("--").arg(device).arg(format!("{}K", size >> 10));
+    Host::default().run(cmd).map(drop)
+}
+
+/// Takes off a device what says that it holds something.
+///
+/// # Errors
+/// As [`format`].
+pub(super) fn wipe(device: &Path) -> Result<()> {
+    Host::default().run(Cmd::new(WIPEFS).args(["-q", "-a", "--"]).arg(device)).map(drop)
+}

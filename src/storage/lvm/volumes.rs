@@ -1,0 +1,293 @@
+//! Logical volumes and their mounts: made, shown in the pool's folder, hidden, resized, renamed.
+//!
+//! Used by the driver. A volume is mounted when its files are first needed and stays so until it is renamed, replaced or
+//! deleted, or the pool is unmounted. The name of what is mounted somewhere never changes while it is: whoever changes one
+//! hides it first, and both under a lock that a mount takes, too ([`Alone`]). So what is mounted at a volume's place is it.
+
+use super::tool::Kind;
+use super::{Lvm, group, names, tool};
+use crate::base::names::Fingerprint;
+use crate::error::{Context, Error, Result};
+use crate::fault;
+use crate::storage::disk;
+use crate::storage::pool::Pool;
+use crate::storage::volume::{Staging, Trash, Volume};
+use crate::sys::mount;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Usual size of what LVM gives away (vgcreate(8), --physicalextentsize).
+const EXTENT: u64 = 4 << 20;
+/// What mkfs.ext4 puts into the root.
+const LOST_FOUND: &str = "lost+found";
+
+/// Nobody else mounts or renames in the pool as long as this is.
+pub(super) struct Alone(#[expect(dead_code, reason = "the lock goes with it")] OwnedFd);
+
+/// Where something is: its mount in the pool's folder and its logical volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub rel: String,
+    pub lv: String,
+}
+
+impl Place {
+    pub fn of(volume: &Volume) -> Self {
+        Self { rel: volume.path(), lv: names::volume(volume) }
+    }
+
+    pub fn staged(volume: &Volume) -> Self {
+        Self { rel: volume.staged(), lv: names::staged(volume) }
+    }
+
+    pub fn image(image: &Fingerprint) -> Self {
+        Self { rel: Pool::image(image), lv: names::image(image) }
+    }
+
+    pub fn staging(staging: &Staging) -> Self {
+        Self { rel: staging.path(), lv: names::staging(staging) }
+    }
+}
+
+/// Is a folder of the pool the root of a mount?
+pub(super) fn is_mount(pool: &Pool, rel: &str) -> Result<bool> {
+    match rustix::fs::openat(pool.as_fd(), rel, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(fd) => Ok(mount::id(fd.as_fd())? != mount::id(pool.as_fd())?),
+        Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(e) => Err(Error::from(e).context(format!("Failed opening \"{}\"", pool.path(rel).display()))),
+    }
+}
+
+impl Lvm {
+    pub(super) fn alone(&self) -> Result<Alone> {
+        let folder = self.pool.open_dir("trash")?;
+        rustix::fs::flock(&folder, FlockOperation::LockExclusive).map_err(Error::from).context("Failed locking")?;
+        Ok(Alone(folder))
+    }
+
+    pub(super) fn device(&self, lv: &str) -> PathBuf {
+        names::device_path(&self.group.name, lv)
+    }
+
+    /// It is there. What is active is; for the rest LVM is asked.
+    pub(super) fn has(&self, lv: &str) -> Result<bool> {
+        Ok(group::is_active(&self.group.name, lv) || self.group.volumes()?.iter().any(|name| name == lv))
+    }
+
+    pub(super) fn activate(&self, lv: &str) -> Result<()> {
+        match group::is_active(&self.group.name, lv) {
+            true => Ok(()),
+            false => tool::lvm("lvchange", ["-ay", "-K", &self.group.at(lv)]).map(drop),
+        }
+    }
+
+    /// Mounts what is at `place`, and returns its folder. Repeated: nothing happens.
+    pub(super) fn show(&self, place: &Place) -> Result<PathBuf> {
+        let path = self.pool.path(&place.rel);
+        if is_mount(&self.pool, &place.rel)? {
+            return Ok(path);
+        }
+        let alone = self.alone()?;
+        self.show_locked(&alone, place).map(|()| path)
+    }
+
+    fn show_locked(&self, _alone: &Alone, place: &Place) -> Result<()> {
+        if is_mount(&self.pool, &place.rel)? {
+            return Ok(());
+        }
+        self.activate(&place.lv)?;
+        let device = self.device(&place.lv);
+        let (kind, options) = match self.kind(&place.lv)? {
+            Kind::Ext4 => (c"ext4", self.how.options.clone()),
+            // Copies have the identity of what they were made from.
+            Kind::Xfs => (c"xfs", format!("nouuid,{}", self.how.options)),
+        };
+        self.pool.make_dir(&place.rel)?;
+        fault::point("storage.lvm.mount")?;
+        disk::mount_source(kind, &device, &options, &self.pool.path(&place.rel))
+            .with_context(|| format!("Failed mounting \"{}\"", device.display()))
+    }
+
+    /// Unmounts what is at `rel`, whoever looks at it, and removes the folder with what a kill left in it.
+    pub(super) fn hide(&self, _alone: &Alone, rel: &str) -> Result<()> {
+        use nix::mount::{MntFlags, umount2};
+        while is_mount(&self.pool, rel)? {
+            let path = self.pool.path(rel);
+            umount2(&path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
+                .map_err(Error::from)
+                .with_context(|| format!("Failed unmounting \"{}\"", path.display()))?;
+        }
+        self.pool.remove(rel)
+    }
+
+    /// What was written to what is mounted at `rel` is on disk.
+    pub(super) fn sync(&self, rel: &str) -> Result<()> {
+        let done = rustix::fs::syncfs(self.pool.open_dir(rel)?).map_err(Error::from);
+        done.with_context(|| format!("Failed syncing \"{}\"", self.pool.path(rel).display()))
+    }
+
+    /// What is at `from` bears the name of `to` from now on, in one step that is on disk when it is done.
+    pub(super) fn relabel(&self, alone: &Alone, from: &Place, to: &str) -> Result<()> {
+        self.hide(alone, &from.rel)?;
+        let (from, to) = (from.lv.as_str(), to);
+        tool::lvm("lvrename", [self.group.name.as_str(), from, to]).map(drop)
+    }
+
+    /// Moves what is at `place` into the trash.
+    pub(super) fn discard(&self, alone: &Alone, place: &Place) -> Result<Trash> {
+        let trash = names::fresh_trash(&place.rel)?;
+        self.relabel(alone, place, &names::trash(&trash)).map(|()| trash)
+    }
+
+    /// Removes what is at `place`, whole or not; there may be nothing.
+    pub(super) fn clear(&self, place: &Place) -> Result<()> {
+        self.hide(&self.alone()?, &place.rel)?;
+        match self.has(&place.lv)? {
+            true => self.remove(&place.lv),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn remove(&self, lv: &str) -> Result<()> {
+        match tool::lvm("lvremove", ["-f", "-y", &self.group.at(lv)]) {
+            Err(e) if e.to_string().contains("Failed to find logical volume") => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Makes a logical volume with an empty file system, and mounts it.
+    pub(super) fn make(&self, place: &Place, size: u64) -> Result<PathBuf> {
+        self.clear(place)?;
+        let size = format!("{size}b");
+        let mut words = vec!["-y", "-Wy", "-n", &place.lv];
+        match &self.how.thin {
+            Some(pool) => words.extend(["-V", &size, "--thinpool", pool]),
+            None => {
+                words.extend(["-L", &size]);
+                words.extend(self.how.stripes.iter().map(String::as_str));
+            }
+        }
+        words.push(&self.group.name);
+        tool::lvm("lvcreate", words)?;
+        fault::point("storage.lvm.made")?;
+        tool::format(self.how.kind, &self.device(&place.lv))?;
+        fault::point("storage.lvm.formatted")?;
+        let path = self.show(place)?;
+        let root = self.pool.open_dir(&place.rel)?;
+        let _ = rustix::fs::unlinkat(&root, LOST_FOUND, AtFlags::REMOVEDIR);
+        rustix::fs::fchmod(&root, Mode::RWXU)?;
+        Ok(path)
+    }
+
+    /// Makes `to` a thin copy of `from`, as that is at this moment. What is mounted of it is written first (LVM has the file
+    /// system frozen).
+    pub(super) fn snapshot(&self, from: &str, to: &str) -> Result<()> {
+        tool::lvm("lvcreate", ["-y", "-s", "-kn", "-n", to, &self.group.at(from)]).map(drop)
+    }
+
+    /// The size of a volume, active or not, bytes.
+    pub(super) fn size(&self, lv: &str) -> Result<u64> {
+        self.activate(lv)?;
+        let stat = rustix::fs::stat(self.device(lv))?;
+        let file =
+            format!("/sys/dev/block/{}:{}/size", rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+        let sectors = std::fs::read_to_string(&file).with_context(|| format!("Failed reading \"{file}\""))?;
+        Ok(sectors.trim().parse::<u64>().unwrap_or(0).saturating_mul(512))
+    }
+
+    fn read(&self, lv: &str, at: u64, bytes: &mut [u8]) -> Result<()> {
+        let device = self.device(lv);
+        let file = std::fs::File::open(&device).with_context(|| format!("Failed opening \"{}\"", device.display()))?;
+        file.read_exact_at(bytes, at).with_context(|| format!("Failed reading \"{}\"", device.display()))
+    }
+
+    /// The kind of file system on an active volume.
+    fn kind(&self, lv: &str) -> Result<Kind> {
+        let mut start = [0u8; 2048];
+        self.read(lv, 0, &mut start)?;
+        match (&start[..4], &start[1080..1082]) {
+            (b"XFSB", _) => Ok(Kind::Xfs),
+            (_, [0x53, 0xef]) => Ok(Kind::Ext4),
+            _ => Err(Error::failed(format!("Volume \"{lv}\" holds no filesystem"))),
+        }
+    }
+
+    /// The size of an ext4 file system, bytes (fields of its superblock).
+    fn ext4_size(&self, lv: &str) -> Result<u64> {
+        let mut block = [0u8; 1024];
+        self.read(lv, 1024, &mut block)?;
+        let word = |at: usize| u64::from(u32::from_le_bytes(block[at..at + 4].try_into().unwrap_or_default()));
+        let high = if word(0x60) & 0x80 != 0 { word(0x150) << 32 } else { 0 };
+        Ok((high | word(4)).saturating_mul(1024u64.checked_shl(word(0x18) as u32).unwrap_or(0)))
+    }
+
+    /// Gives what is at `place` another size; growing at any time, shrinking ext4 alone and only at rest. What a kill left between
+    /// two steps is gone on with.
+    pub(super) fn resize(&self, place: &Place, size: u64) -> Result<()> {
+        let now = self.size(&place.lv)?;
+        let kind = self.kind(&place.lv)?;
+        let at = self.group.at(&place.lv);
+        let wanted = format!("{size}b");
+        if size <= now && now - size >= EXTENT {
+            if kind == Kind::Xfs {
+                return Err(Error::unsupported("A volume with an xfs filesystem cannot be made smaller"));
+            }
+            if self.ext4_size(&place.lv)? > size {
+                self.shrink(place, size)?;
+                fault::point("storage.lvm.shrunk")?;
+            }
+            return tool::lvm("lvreduce", ["-f", "-y", "-L", &wanted, &at]).map(drop);
+        }
+        if size > now {
+            tool::lvm("lvextend", ["-L", &wanted, &at])?;
+            fault::point("storage.lvm.extended")?;
+        }
+        if kind == Kind::Ext4 && self.size(&place.lv)? - self.ext4_size(&place.lv)?.min(now) < EXTENT {
+            return Ok(());
+        }
+        let path = self.show(place)?;
+        tool::grow(kind, &self.device(&place.lv), &path)
+    }
+
+    fn shrink(&self, place: &Place, size: u64) -> Result<()> {
+        let alone = self.alone()?;
+        let device = self.device(&place.lv);
+        let busy =
+            || Error::busy("It is in use: a volume can be made smaller only at rest").hint("stop the instance first");
+        disk::unmount(&self.pool.path(&place.rel)).map_err(|_| busy())?;
+        // An instance has a mount of its own.
+        match rustix::fs::open(&device, OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC, Mode::empty()) {
+            Err(rustix::io::Errno::BUSY) => {
+                self.show_locked(&alone, place)?;
+                return Err(busy());
+            }
+            other => drop(other?),
+        }
+        tool::shrink(&device, size)
+    }
+}
+
+/// Unmounts all that is mounted in the folder of a pool. Repeated: nothing happens.
+///
+/// # Errors
+/// Busy: somebody uses one; the others are unmounted.
+pub fn unmount_all(data: &Path) -> Result<()> {
+    if !data.is_dir() {
+        return Ok(());
+    }
+    let pool = Pool::open(data)?;
+    let mut errors = Vec::new();
+    for folder in crate::storage::POOL_FOLDERS {
+        for name in pool.entries(folder)? {
+            let rel = format!("{folder}/{name}");
+            if is_mount(&pool, &rel)? {
+                let gone = disk::unmount(&pool.path(&rel))
+                    .and_then(|()| rustix::fs::unlinkat(pool.as_fd(), &rel, AtFlags::REMOVEDIR).map_err(Error::from));
+                errors.extend(gone.err());
+            }
+        }
+    }
+    Error::join(errors).map_or(Ok(()), Err)
+}
