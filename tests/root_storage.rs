@@ -9,6 +9,8 @@
 mod common_root;
 #[path = "root_storage/disks.rs"]
 mod disks;
+#[path = "root_storage/lvm.rs"]
+mod lvm;
 #[path = "root_storage/mounts.rs"]
 mod mounts;
 #[path = "root_storage/order.rs"]

@@ -30,11 +30,13 @@ fn each(name: &str, test: impl Fn(&Pool)) {
     if !root(name) {
         return;
     }
-    for driver in DRIVERS {
+    for driver in DRIVERS.iter().copied().chain(["lvm, not thin"]) {
         eprintln!("{name}: {driver}");
         match Pool::fitting(driver) {
             Some(pool) => test(&pool),
-            None => eprintln!("SKIP {name}: no file system for {driver} (apt-get install btrfs-progs)"),
+            None => eprintln!(
+                "SKIP {name}: nothing for {driver} to be on (apt-get install btrfs-progs lvm2 thin-provisioning-tools)"
+            ),
         }
     }
 }
@@ -398,7 +400,7 @@ fn files_through_an_id_mapped_root() {
         push("/srv/link", files::Content::Symlink("file".as_ref()));
         assert_eq!(files::pull(&root, Path::new("/srv/new"), true).unwrap().owner.uid, 0);
         // An owner the instance does not have is nobody in it.
-        let strange = pool.data.join(format!("images/{fp}/rootfs/etc/os-release"));
+        let strange = pool.driver.image_metadata(&fp).join("rootfs/etc/os-release");
         std::os::unix::fs::chown(&strange, Some(70_000), Some(70_000)).unwrap();
         if pool.driver.caps().uses_image {
             let pulled = files::pull(&root, Path::new("/etc/os-release"), true).unwrap();

@@ -105,9 +105,9 @@ INSIDE
     ln -s ../stapes "$folder/bin/stapes"
     # The whole crash matrix stays outside: thousands of cases, and emulation is slow. A selection may go in.
     if [ -n "${GUEST_PROGRAMS-}" ]; then
-        grep -E '(root_|guest_[rs])[a-z_]*-[0-9a-f]*\)$' "$GUEST_PROGRAMS"
+        grep -E '(root_|guest_[rs]|storage_)[a-z_]*-[0-9a-f]*\)$' "$GUEST_PROGRAMS"
     else
-        cargo test --locked --no-run --test 'root_*' --test 'guest_[rs]*' 2>&1
+        cargo test --locked --no-run --test 'root_*' --test 'guest_[rs]*' --test 'storage_*' 2>&1
     fi | tee "$folder/build" |
         sed -n 's/.*(\(target[^)]*\))$/\1/p' | while read -r program; do
         name=$(basename "$program" | sed 's/-[0-9a-f]*$//')

@@ -53,6 +53,8 @@ need_for_containers() {
     need squashfs-tools mksquashfs
     need attr setfattr
     need btrfs-progs mkfs.btrfs
+    need lvm2 lvm
+    need thin-provisioning-tools thin_check
     need xfsprogs mkfs.xfs
     need kmod modprobe
     need nginx-light nginx

@@ -4,6 +4,9 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use stapes::base::idmap::IdMap;
 use stapes::base::names::Fingerprint;
 use stapes::model::attach::Rootfs;
+use stapes::model::instance::Config;
+use stapes::storage::disk::Disk;
+use stapes::storage::lvm;
 use stapes::storage::{self, Driver, Staging, Volume, VolumeKind};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -35,9 +38,29 @@ pub fn container(name: &str) -> Volume {
 pub struct Pool {
     pub data: PathBuf,
     pub driver: Box<dyn Driver>,
+    // Before the folder that it is in.
+    _group: Option<Group>,
     _place: Option<Attached>,
     _dir: Option<tempfile::TempDir>,
     _disk: Option<Loop>,
+}
+
+/// A volume group in a file, and what is mounted of it, that end with this.
+struct Group {
+    group: lvm::Group,
+    disk: Disk,
+    config: Config,
+    data: PathBuf,
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let how = lvm::Settings::of(&self.config).unwrap();
+        let done = lvm::unmount_all(&self.data).and_then(|()| self.group.release(Some(&self.disk), &how));
+        if let Err(e) = done {
+            eprintln!("left behind: {e}");
+        }
+    }
 }
 
 /// A mount that ends with this.
@@ -59,8 +82,11 @@ impl Pool {
 
     /// On a file system that the driver can do with; None if the host cannot make one.
     pub fn fitting(driver: &str) -> Option<Self> {
-        if driver != "btrfs" {
-            return Some(Self::new(driver));
+        match driver {
+            "btrfs" => {}
+            "lvm" => return Self::in_group(true),
+            "lvm, not thin" => return Self::in_group(false),
+            _ => return Some(Self::new(driver)),
         }
         let disk = Loop::new("btrfs")?;
         // Attached, for other users are to look for a way in.
@@ -72,11 +98,38 @@ impl Pool {
         Some(pool)
     }
 
+    /// In a volume group; None if the kernel or the host has no LVM.
+    fn in_group(thin: bool) -> Option<Self> {
+        let has = |program: &str| Command::new(program).arg("--help").output().is_ok();
+        if !(has("lvm") && has("thin_check") && Path::new("/sys/class/misc/device-mapper").exists()) {
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::Image(dir.path().join("disks/disk"));
+        stapes::storage::disk::create_image(disk.path(), 512 << 20).unwrap();
+        let id = uuid::Uuid::new_v4().to_string();
+        let name = format!("stapes-test-{}", &id[..8]);
+        let pairs = [
+            ("lvm.vg_name", name.as_str()),
+            ("volatile.id", &id),
+            ("volume.size", "64MiB"),
+            ("lvm.use_thinpool", if thin { "true" } else { "false" }),
+        ];
+        let config: Config = pairs.into_iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let group = lvm::Group::of("lvm", &config).unwrap();
+        group.make(Some(&disk), &lvm::Settings::of(&config).unwrap(), false).unwrap();
+        let data = dir.path().join("data");
+        let kept = Group { group, disk, config, data };
+        storage::setup(&kept.data).unwrap();
+        let driver = storage::open("lvm", &kept.data, &kept.config).unwrap();
+        Some(Self { data: kept.data.clone(), driver, _group: Some(kept), _place: None, _dir: Some(dir), _disk: None })
+    }
+
     pub fn at(data: &Path, driver: &str) -> Self {
         storage::setup(data).unwrap();
         storage::setup(data).unwrap();
         let driver = storage::driver(driver, data).unwrap();
-        Self { data: data.to_path_buf(), driver, _place: None, _dir: None, _disk: None }
+        Self { data: data.to_path_buf(), driver, _group: None, _place: None, _dir: None, _disk: None }
     }
 
     /// Puts a plain image into the pool.

@@ -1,0 +1,198 @@
+//! Pools in a volume group: thin and not, in a file, on a device, in a group that is there; used, put down and up again.
+//! For the guest (`tests/guest/root-tier root_storage -- lvm`), where the machine's kernel has no device mapper.
+
+use super::common_root::{self, State};
+use super::support::{Device, More, state as any_state};
+use std::path::Path;
+use std::process::Command;
+
+fn state(test: &str) -> Option<State> {
+    let programs = ["lvm", "thin_check", "mkfs.xfs"].into_iter().all(common_root::have);
+    if !(programs && Path::new("/sys/class/misc/device-mapper").exists()) {
+        common_root::skip(test, "no device mapper (apt-get install lvm2 thin-provisioning-tools xfsprogs)");
+        return None;
+    }
+    any_state(test, false)
+}
+
+/// What LVM says.
+fn lvm(words: &str) -> String {
+    let out = Command::new("lvm").args(words.split(' ')).output().unwrap();
+    assert!(out.status.success(), "lvm {words}: {out:?}");
+    String::from_utf8(out.stdout).unwrap()
+}
+
+fn volumes(group: &str) -> Vec<String> {
+    lvm(&format!("lvs --noheadings -o lv_name {group}")).split_whitespace().map(String::from).collect()
+}
+
+/// A name that no other test takes.
+fn group(state: &State, name: &str) -> String {
+    let last = state.dir.file_name().unwrap().to_string_lossy().replace(|c: char| !c.is_ascii_alphanumeric(), "");
+    format!("{name}{}", &last[last.len().saturating_sub(8)..])
+}
+
+fn no_trace(state: &State, group: &str) {
+    assert!(!lvm("vgs --noheadings -o vg_name").split_whitespace().any(|name| name == group), "{group}");
+    let devices = Command::new("losetup").args(["-n", "-O", "BACK-FILE"]).output().unwrap();
+    let disks = state.path("state/disks").display().to_string();
+    assert!(!String::from_utf8_lossy(&devices.stdout).contains(&disks), "{devices:?}");
+}
+
+/// The whole life of instances and volumes.
+fn life(state: &State, group: &str) {
+    state.ok("launch img c1 -s p");
+    state.ok("storage volume create p v size=24MiB");
+    state.ok("storage volume attach p v c1 data /data");
+    state.sh("c1", "echo one >/root/x; echo kept >/data/f").good().unwrap();
+    state.ok("snapshot create c1 s1");
+    state.ok("storage volume snapshot create p v s");
+    state.sh("c1", "echo two >/root/x").good().unwrap();
+    state.ok("copy c1/s1 c-2");
+    state.ok("start c-2");
+    assert_eq!(state.ok("exec c-2 -- cat /root/x"), "one\n");
+    assert_eq!(state.ok("exec c1 -- cat /root/x"), "two\n");
+    let all = volumes(group);
+    for name in ["containers_c1", "containers_c1-s1", "containers_c--2", "custom_default_v", "custom_default_v-s"] {
+        assert!(all.iter().any(|found| found == name), "{name}: {all:?}");
+    }
+    assert!(!all.iter().any(|name| name.starts_with("new_") || name.starts_with("trash_")), "{all:?}");
+    state.ok("stop -f c1 c-2");
+    state.ok("snapshot restore c1 s1");
+    state.ok("rename c-2 c2");
+    // As after a boot.
+    state.ok("admin shutdown");
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(&state.dir.display().to_string()), "{mounts}");
+    assert!(!Path::new("/dev/mapper").join(format!("{group}-containers_c1")).exists());
+    state.ok("list");
+    state.ok("start c1 c2");
+    assert_eq!(state.ok("exec c1 -- cat /root/x /data/f"), "one\nkept\n");
+    assert_eq!(state.ok("exec c2 -- cat /root/x"), "one\n");
+    state.doctor().unwrap();
+    state.ok("delete -f c1 c2");
+    state.ok("storage volume delete p v");
+}
+
+#[test]
+fn lvm_thin_in_a_file() {
+    let Some(state) = state("lvm_thin_in_a_file") else { return };
+    let group = group(&state, "thin");
+    state.ok(&format!("storage create p lvm size=512MiB volume.size=48MiB lvm.vg_name={group}"));
+    state.refuses("storage set p lvm.use_thinpool=false", "lvm.use_thinpool cannot be changed");
+    state.refuses("storage set p size=256MiB", "cannot be made smaller");
+    life(&state, &group);
+    let image = volumes(&group).into_iter().filter(|name| name.starts_with("images_")).count();
+    assert_eq!(image, 1, "an image is unpacked once");
+    state.ok("storage set p size=768MiB");
+    assert!(state.ok("storage show p --resources").contains("total: 7"));
+    state.ok("image delete img");
+    state.ok("storage delete p");
+    no_trace(&state, &group);
+    state.finish(&[]);
+}
+
+#[test]
+fn lvm_plain_in_a_file_and_xfs() {
+    let Some(state) = state("lvm_plain_in_a_file_and_xfs") else { return };
+    let group = group(&state, "plain");
+    let create = format!("storage create p lvm size=1GiB lvm.use_thinpool=false lvm.vg_name={group}");
+    state.ok(&format!("{create} volume.size=48MiB"));
+    life(&state, &group);
+    state.refuses("create img c1 -s p -d root,size=4GiB", "insufficient free space");
+    assert_eq!(volumes(&group).len(), 1, "the mark");
+    state.ok("storage set p volume.block.filesystem=xfs volume.size=320MiB");
+    state.ok("launch img c1 -s p");
+    assert!(state.sh("c1", "mount | grep ' / '").good().unwrap().contains(" xfs "));
+    state.ok("config device set c1 root size=400MiB");
+    state.ok("stop -f c1");
+    state.refuses("config device set c1 root size=330MiB", "xfs filesystem cannot be made smaller");
+    state.ok("delete c1");
+    state.ok("storage delete p");
+    no_trace(&state, &group);
+    state.finish(&[]);
+}
+
+#[test]
+fn lvm_sizes() {
+    let Some(state) = state("lvm_sizes") else { return };
+    let group = group(&state, "sizes");
+    state.ok(&format!("storage create p lvm size=512MiB volume.size=48MiB lvm.vg_name={group}"));
+    let total = |name: &str| {
+        let info = state.ok(&format!("storage volume info p {name}"));
+        info.lines().find_map(|l| l.strip_prefix("Total: ").map(String::from)).unwrap_or(info)
+    };
+    state.ok("launch img c1 -s p -d root,size=64MiB");
+    assert_eq!(total("container/c1"), "64.00MiB");
+    state.sh("c1", "dd if=/dev/zero of=/root/big bs=1M count=4").good().unwrap();
+    state.ok("config device set c1 root size=96MiB");
+    assert_eq!(total("container/c1"), "96.00MiB");
+    state.sh("c1", "dd if=/dev/zero of=/root/more bs=1M count=70; sync").good().unwrap();
+    assert!(!state.sh("c1", "dd if=/dev/zero of=/root/most bs=1M count=30").ok(), "it is full");
+    state.sh("c1", "rm /root/mo*").good().unwrap();
+    state.refuses("config device set c1 root size=80MiB", "in use");
+    state.ok("stop -f c1");
+    state.refuses("config device set c1 root size=2MiB", "more than");
+    state.ok("config device set c1 root size=80MiB");
+    assert_eq!(total("container/c1"), "80.00MiB");
+    state.ok("start c1");
+    state.sh("c1", "test $(stat -c %s /root/big) = 4194304").good().unwrap();
+    state.ok("delete -f c1");
+    // Smaller than the image's.
+    state.ok("create img c2 -s p -d root,size=32MiB");
+    assert_eq!(total("container/c2"), "32.00MiB");
+    state.finish(&["p"]);
+}
+
+#[test]
+fn lvm_on_a_device_that_is_empty() {
+    let Some(state) = state("lvm_on_a_device_that_is_empty") else { return };
+    let group = group(&state, "dev");
+    let device = Device::new(&state, "disk");
+    device.mkfs("ext4");
+    let create = format!("storage create p lvm volume.size=48MiB lvm.vg_name={group} source={}", device.shown());
+    state.refuses(&create, "isn't empty\nset source.wipe=true");
+    let found = Command::new("blkid").args(["-p", "-o", "value", "-s", "TYPE"]).arg(&device.path).output().unwrap();
+    assert_eq!(found.stdout, b"ext4\n", "nothing was done to it");
+    no_trace(&state, &group);
+    state.ok(&format!("{create} source.wipe=true"));
+    state.refuses(&format!("storage create q lvm source={}", device.shown()), "is in use by storage pool \"p\"");
+    state.ok("launch img c1 -s p");
+    state.ok("delete -f c1");
+    state.ok("storage delete p");
+    no_trace(&state, &group);
+    // It is empty again. One of somebody's group is nobody's to take, not even by force.
+    let foreign = format!("{group}x");
+    lvm(&format!("vgcreate {foreign} {}", device.shown()));
+    state.refuses(&format!("{create} source.wipe=true"), &format!("is in the volume group \"{foreign}\""));
+    lvm(&format!("vgremove {foreign}"));
+    state.ok(&create);
+    state.finish(&["p"]);
+}
+
+#[test]
+fn lvm_in_a_group_that_is_there() {
+    let Some(state) = state("lvm_in_a_group_that_is_there") else { return };
+    let group = group(&state, "own");
+    let device = Device::new(&state, "disk");
+    state.refuses(&format!("storage create p lvm source={group}"), "does not exist");
+    lvm(&format!("vgcreate {group} {}", device.shown()));
+    lvm(&format!("lvcreate -y -n theirs -l 2 {group}"));
+    state.refuses(&format!("storage create p lvm source={group}"), "is not empty");
+    state.refuses(&format!("storage create p lvm lvm.vg_name={group}"), "A volume group already exists called");
+    assert_eq!(volumes(&group), ["theirs"]);
+    state.ok(&format!("storage create p lvm source={group} lvm.vg.force_reuse=true volume.size=48MiB"));
+    state.refuses(&format!("storage create q lvm source={group} lvm.vg.force_reuse=true"), "in use");
+    state.ok("launch img c1 -s p");
+    state.ok("stop -f c1");
+    state.ok("admin shutdown");
+    assert!(Path::new("/dev/mapper").join(format!("{group}-theirs")).exists(), "not ours to put down");
+    state.ok("start c1");
+    state.ok("delete -f c1");
+    state.ok("storage delete p");
+    assert_eq!(volumes(&group), ["theirs"]);
+    assert_eq!(lvm(&format!("vgs --noheadings -o vg_tags {group}")).trim(), "");
+    lvm(&format!("vgremove -f -y {group}"));
+    lvm(&format!("pvremove -y {}", device.shown()));
+    state.finish(&[]);
+}
