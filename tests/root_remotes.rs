@@ -6,6 +6,8 @@
     reason = "a test: its files are no records"
 )]
 
+#[path = "root_remotes/aliases.rs"]
+mod aliases;
 mod common_root;
 #[path = "root_remotes/completion.rs"]
 mod completion;

@@ -5,7 +5,8 @@
 
 use super::{Context, Outcome};
 use super::{
-    action, admin, config, console, create, delete, doctor, exec, file, generate, image, info, list, network, profile,
+    action, admin, alias, config, console, create, delete, doctor, exec, file, generate, image, info, list, network,
+    profile,
 };
 use super::{
     backup, copy, project, publish_image, query, rebuild, remote, rename, run, snapshot, storage, version, wait,
@@ -71,6 +72,7 @@ macro_rules! verb {
 /// All verbs; `command` takes arguments, `group` has commands of its own.
 const VERBS: &[Verb] = &[
     verb!(group "admin", admin::Admin),
+    verb!(group "alias", alias::Alias),
     verb!(group "config", config::Config),
     verb!(command "console", console::Console),
     verb!(command "copy", copy::Copy, "cp"),
@@ -173,22 +175,25 @@ pub fn command(program: &'static str) -> Command {
 
 /// The tree with only the verb that `words` (the program's name first) name; the whole of it if they name none.
 pub fn command_for(program: &'static str, words: &[OsString]) -> Command {
-    let mut rest = words.iter().skip(1).filter_map(|word| word.to_str());
-    while let Some(word) = rest.next() {
-        match word {
+    let verb = verb_at(words).and_then(|at| Verb::find(words[at].to_str()?));
+    verb.map_or_else(|| command(program), |verb| bare(program).subcommand(verb.command()))
+}
+
+/// Which of `words` (the program's name first) names the verb; none where help is asked for before it.
+pub fn verb_at(words: &[OsString]) -> Option<usize> {
+    let mut rest = words.iter().enumerate().skip(1);
+    while let Some((at, word)) = rest.next() {
+        match word.to_str()? {
             "--project" | "--state-dir" => {
                 rest.next();
             }
             // Help may be about the program.
-            "--" | "-h" | "--help" => break,
-            _ if word.starts_with('-') => {}
-            _ => {
-                return Verb::find(word)
-                    .map_or_else(|| command(program), |verb| bare(program).subcommand(verb.command()));
-            }
+            "--" | "-h" | "--help" => return None,
+            word if word.starts_with('-') => {}
+            _ => return Some(at),
         }
     }
-    command(program)
+    None
 }
 
 #[cfg(test)]

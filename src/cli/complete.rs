@@ -88,6 +88,11 @@ pub fn local_images(typed: &OsStr) -> Vec<CompletionCandidate> {
     matching(names::images(), typed)
 }
 
+/// Aliases of commands.
+pub fn command_aliases(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::command_aliases(), typed)
+}
+
 /// Profiles.
 pub fn profiles(typed: &OsStr) -> Vec<CompletionCandidate> {
     matching(names::profiles(), typed)

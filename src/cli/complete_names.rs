@@ -107,6 +107,12 @@ pub fn bootstrap() -> Vec<String> {
     recipes::list().into_iter().map(|(alias, _)| alias).collect()
 }
 
+/// The user's aliases of commands.
+pub fn command_aliases() -> Vec<String> {
+    let env = Env::read(&std::env::args_os().next().unwrap_or_default());
+    env.folders().aliases().map(|all| all.into_keys().collect()).unwrap_or_default()
+}
+
 /// Profiles of the project.
 pub fn profiles() -> Vec<String> {
     let list = || {

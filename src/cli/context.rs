@@ -99,10 +99,7 @@ impl Context {
 
     /// Where the client's configuration is.
     pub fn folders(&self) -> Folders {
-        let home = || self.env.home.as_ref().map(|home| home.join(".config"));
-        let usual = || self.env.config_home.clone().or_else(home).map(|folder| folder.join("stapes"));
-        let global = self.env.global_conf.clone();
-        Folders { user: self.env.conf.clone().or_else(usual), global: global.unwrap_or_else(|| "/etc/stapes".into()) }
+        self.env.folders()
     }
 
     /// The remote of images without one: the environment's, else the configured one.

@@ -4,6 +4,7 @@
 //! is called as `incus`, the `INCUS_*` variables count where their `STAPES_*` twin is not set.
 #![allow(clippy::disallowed_methods, reason = "this is the reader")]
 
+use crate::remote::Folders;
 use crate::store::layout::Layout;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,8 @@ pub struct Env {
     pub project: Option<String>,
     /// `STAPES_REMOTE`, `INCUS_REMOTE`: the default remote.
     pub remote: Option<String>,
+    /// `STAPES_ALIASES`, `INCUS_ALIASES`: an alias was expanded already.
+    pub in_alias: bool,
     /// `NO_COLOR` is set, or the terminal is `dumb`.
     pub no_color: bool,
     /// `TERM`, passed to `exec`.
@@ -77,6 +80,7 @@ impl Env {
             config_home: raw("XDG_CONFIG_HOME").map(PathBuf::from).filter(|p| p.is_absolute()),
             project: ours("PROJECT").map(text),
             remote: ours("REMOTE").map(text),
+            in_alias: ours("ALIASES").is_some_and(|value| value == "1"),
             no_color: raw("NO_COLOR").is_some() || term.as_deref() == Some("dumb"),
             term,
             editor: raw("VISUAL").or_else(|| raw("EDITOR")).map(text),
@@ -91,6 +95,14 @@ impl Env {
     /// system's places for root (`uid` 0), the XDG folders for a user. None: a user without `HOME`.
     pub fn layout(&self, state_dir: Option<&Path>, uid: u32) -> Option<Layout> {
         Layout::choose(state_dir.or(self.dir.as_deref()), uid, |name| std::env::var_os(name))
+    }
+
+    /// Where the client's configuration is.
+    pub fn folders(&self) -> Folders {
+        let home = || self.home.as_ref().map(|home| home.join(".config"));
+        let usual = || self.config_home.clone().or_else(home).map(|folder| folder.join("stapes"));
+        let global = self.global_conf.clone();
+        Folders { user: self.conf.clone().or_else(usual), global: global.unwrap_or_else(|| "/etc/stapes".into()) }
     }
 
     /// The files that may know passwords of registries (containers-auth.json(5)).

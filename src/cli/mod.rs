@@ -1,7 +1,7 @@
 //! The command line: clap structs whose doc comments are the help, handlers that build one request and call one function of
 //! `ops`, and everything printed.
 //!
-//! `main` reads the environment ([`env`]), brings the words into normal form ([`args`]), lets clap parse them ([`app`]),
+//! `main` reads the environment ([`env`]), puts in the user's aliases ([`alias_expand`]), brings the words into normal form ([`args`]), lets clap parse them ([`app`]),
 //! makes a [`Context`] and calls the handler of the verb: one file a verb family, `pub fn run(self, &Context) -> Outcome`.
 //! Errors are printed in [`report`] only. Nothing below this layer prints, prompts or reads the environment.
 
@@ -24,6 +24,8 @@ pub mod usage;
 pub mod action;
 pub mod address_set;
 pub mod admin;
+pub mod alias;
+mod alias_expand;
 pub mod backup;
 pub mod config;
 pub mod console;
@@ -119,6 +121,7 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
 
 fn dispatch(words: Vec<OsString>, env: env::Env, tty: context::Tty) -> Outcome {
     let program = env.program();
+    let words = alias_expand::expand(&env, words)?;
     let mut command = app::command_for(program, &words);
     let prepared = match args::prepare(&command, words)? {
         Request::Version => return print(VERSION),

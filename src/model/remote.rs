@@ -63,7 +63,7 @@ pub struct Remotes {
     pub default: String,
     /// By name.
     pub remotes: BTreeMap<String, Remote>,
-    /// Kept for Incus.
+    /// Commands of the user's own.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub aliases: BTreeMap<String, String>,
     /// Kept for Incus.

@@ -8,6 +8,7 @@ use crate::error::{Context, Error, Result};
 use crate::host::http::{Trust, fingerprint};
 use crate::model::remote::Remotes;
 use crate::store::atomic::{self, Durability};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,18 @@ impl Folders {
         match file.is_some_and(|text| text.contains("project")) {
             true => Ok(self.load()?.project().map(str::to_string)),
             false => Ok(None),
+        }
+    }
+
+    /// The user's aliases of commands; like [`Folders::project`], every command asks.
+    ///
+    /// # Errors
+    /// As [`Folders::load`].
+    pub fn aliases(&self) -> Result<BTreeMap<String, String>> {
+        let file = self.user.as_deref().map(|folder| text(&folder.join(FILE))).transpose()?.flatten();
+        match file.is_some_and(|text| text.contains("aliases")) {
+            true => Ok(self.load()?.aliases),
+            false => Ok(BTreeMap::new()),
         }
     }
 
