@@ -3,13 +3,12 @@
 //! Called by [`super::main`]. The alias of the most words counts, behind the global options that stand before the command.
 //! What comes out is not expanded again, and neither is what a program behind an alias calls.
 
-use super::app;
 use super::env::Env;
+use super::{app, edit};
 use crate::error::{Context, Error, Result};
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::process::CommandExt;
 
 /// What Incus has by default: commands here.
 pub const BUILT_IN: [(&str, &str); 1] = [("shell", "exec @ARGS@ -- su -l")];
@@ -30,7 +29,8 @@ pub fn expand(env: &Env, words: Vec<OsString>) -> Result<Vec<OsString>> {
     let arguments = &words[at + alias.split(' ').count()..];
     let expanded = insert(alias, &target, arguments)?;
     if target.first().is_some_and(|program| program.starts_with('/')) {
-        return Err(run(&expanded));
+        return Err(edit::become_program(&expanded, &[("STAPES_ALIASES", "1"), ("INCUS_ALIASES", "1")])
+            .context("Processing aliases failed"));
     }
     Ok(words[..at].iter().cloned().chain(expanded).collect())
 }
@@ -90,15 +90,6 @@ fn pieces(word: &str) -> Vec<(&str, Option<usize>)> {
     }
     pieces.push((text, None));
     pieces
-}
-
-/// Becomes the program; comes back only if there is none.
-fn run(words: &[OsString]) -> Error {
-    let program = words.first().map_or(OsStr::new(""), OsString::as_os_str);
-    #[expect(clippy::disallowed_methods, reason = "the user's own program, in this one's place")]
-    let mut command = std::process::Command::new(program);
-    command.args(words.iter().skip(1)).env("STAPES_ALIASES", "1").env("INCUS_ALIASES", "1");
-    Error::from(command.exec()).context("Processing aliases failed")
 }
 
 #[cfg(test)]

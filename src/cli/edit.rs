@@ -1,10 +1,13 @@
 //! `edit` commands: a YAML text through the user's editor until it is accepted, or from standard input.
 //!
-//! Called by the `edit` handlers. The editor is the only program the command line itself starts: it needs our terminal.
+//! Called by the `edit` handlers. The editor, and the program that an alias names, are the only ones that the command line itself
+//! starts: they need our terminal.
 
 use super::context::Context;
 use crate::error::{Context as _, Error, Result};
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 /// Lets the user edit `help` (comment lines, may be empty) and `text`, and hands the result to `apply`; on an error of
@@ -55,6 +58,16 @@ fn through_editor(cx: &Context, content: &str) -> Result<String> {
     std::fs::write(&path, content).context("Failed writing the temporary file")?;
     self::file(cx, &path)?;
     std::fs::read_to_string(&path).context("Failed reading the edited file")
+}
+
+/// Puts a program of the user's (its path, then its arguments) in this one's place, with `env` over the environment. Comes back
+/// only if it cannot be started.
+pub fn become_program(words: &[OsString], env: &[(&str, &str)]) -> Error {
+    let program = words.first().map_or(OsStr::new(""), OsString::as_os_str);
+    #[expect(clippy::disallowed_methods, reason = "the user's own program, on the user's terminal")]
+    let mut command = std::process::Command::new(program);
+    command.args(words.iter().skip(1)).envs(env.iter().copied());
+    Error::from(command.exec())
 }
 
 #[expect(clippy::disallowed_methods, reason = "the user's own editor, on the user's terminal")]

@@ -43,7 +43,7 @@ fn aliases_of_commands() {
     good(&["alias", "rename", "l", "ll"]);
     refused(&["alias", "rename", "l", "x"], "Alias l doesn't exist");
     refused(&["alias", "rename", "ll", "cp"], "Alias cp already exists");
-    assert_eq!(good(&["ll", "-f", "csv"]), projects);
+    assert_eq!(good(&["ll", "-f", "csv"]), good(&["project", "list", "-f", "csv"]));
     good(&["alias", "remove", "ll"]);
     refused(&["alias", "rm", "ll"], "Alias ll doesn't exist");
     refused(&["ll"], "unknown command \"ll\"");
