@@ -22,6 +22,8 @@ mod image_common;
 mod image_server;
 #[path = "root_crash_matrix/layers.rs"]
 mod layers;
+#[path = "root_crash_matrix/metadata.rs"]
+mod metadata;
 #[path = "root_crash_matrix/nics.rs"]
 mod nics;
 mod oci_common;
@@ -60,6 +62,7 @@ fn crash_matrix() {
         matrix.run(pools::ALL),
         matrix.run(projects::ALL),
         matrix.run(layers::ALL),
+        matrix.run(metadata::ALL),
     ]
     .concat();
     assert!(bad.is_empty(), "{} bad cases:\n{}", bad.len(), bad.join("\n"));

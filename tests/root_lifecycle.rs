@@ -21,6 +21,8 @@ mod devices;
 mod exec;
 #[path = "root_lifecycle/life.rs"]
 mod life;
+#[path = "root_lifecycle/metadata.rs"]
+mod metadata;
 #[path = "root_lifecycle/query.rs"]
 mod query;
 #[path = "root_lifecycle/run.rs"]

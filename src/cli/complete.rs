@@ -210,6 +210,11 @@ pub fn snapshots(typed: &OsStr) -> Vec<CompletionCandidate> {
     matching(names::snapshots(), typed)
 }
 
+/// Templates of the instance before them.
+pub fn templates(typed: &OsStr) -> Vec<CompletionCandidate> {
+    matching(names::templates(), typed)
+}
+
 /// Instances with the `/` that a path follows.
 pub fn instance_paths(typed: &OsStr) -> Vec<CompletionCandidate> {
     matching(names::instances(false).into_iter().map(|name| format!("{name}/")), typed)

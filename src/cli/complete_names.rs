@@ -11,6 +11,7 @@ use crate::image::simplestreams::Offer;
 use crate::model::keys as registry;
 use crate::model::network::NetworkType;
 use crate::ops::image_remote::Place;
+use crate::ops::instance_metadata;
 use crate::ops::network;
 use crate::ops::profile;
 use crate::ops::undo;
@@ -65,6 +66,19 @@ pub fn snapshots() -> Vec<String> {
         let instances = instances.filter_map(|w| InstanceName::parse(w).ok());
         let names = instances.filter_map(|n| store.snapshots(&project, &n).ok()).flatten();
         Some(names.map(|(name, _)| name.to_string()).collect())
+    };
+    list().unwrap_or_default()
+}
+
+/// Templates of the instances that stand on the command line.
+pub fn templates() -> Vec<String> {
+    let list = || {
+        let (store, project) = open()?;
+        let words = words();
+        let instances = words.iter().filter_map(|w| InstanceName::parse(w.strip_prefix("local:").unwrap_or(w)).ok());
+        let all =
+            instances.flat_map(|name| instance_metadata::templates(&store, (&project, &name)).unwrap_or_default());
+        Some(all.collect())
     };
     list().unwrap_or_default()
 }

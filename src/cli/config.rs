@@ -1,6 +1,7 @@
 //! `config`: keys of instances and of the host.
 
 use super::complete;
+use super::config_metadata::{Metadata, Template};
 use super::device::{ConfigDevice, DeviceOf};
 use super::edit::edit;
 use super::output::yaml;
@@ -21,8 +22,12 @@ pub enum Config {
     Device(ConfigDevice),
     Edit(Edit),
     Get(Get),
+    #[command(subcommand)]
+    Metadata(Metadata),
     Set(Set),
     Show(Show),
+    #[command(subcommand)]
+    Template(Template),
     Unset(Unset),
 }
 
@@ -178,8 +183,10 @@ impl Config {
             Self::Device(device) => device.into_request()?.run(DeviceOf::Instance, cx),
             Self::Edit(edit) => edit.run(cx),
             Self::Get(get) => get.run(cx),
+            Self::Metadata(metadata) => metadata.run(cx),
             Self::Set(set) => set.run(cx),
             Self::Show(show) => show.run(cx),
+            Self::Template(template) => template.run(cx),
             Self::Unset(unset) => unset.run(cx),
         }
     }

@@ -28,6 +28,7 @@ pub mod alias;
 mod alias_expand;
 pub mod backup;
 pub mod config;
+pub mod config_metadata;
 pub mod console;
 pub mod copy;
 pub mod create;

@@ -39,6 +39,7 @@ pub mod image_streams;
 pub mod image_url;
 pub mod info;
 pub mod init;
+pub mod instance_metadata;
 pub mod keep;
 pub mod lifecycle;
 pub mod limits;

@@ -323,6 +323,14 @@ pub trait Driver: Images + Quotas + Records {
     /// NotFound.
     fn metadata(&self, volume: &Volume) -> Result<PathBuf>;
 
+    /// The same folder, the volume's own, to be written; it counts once it has a `metadata.yaml`.
+    ///
+    /// # Errors
+    /// NotFound.
+    fn own_metadata(&self, volume: &Volume) -> Result<PathBuf> {
+        self.metadata(volume)
+    }
+
     /// What the volume takes up beyond its image.
     ///
     /// # Errors

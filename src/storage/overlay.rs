@@ -2,7 +2,8 @@
 //! volume is made by a handful of calls, whatever the image's size.
 //!
 //! A volume: `upper/`, `work/`, and `image`, a symbolic link to the image's folder. Below it come the layers of the image (`layers`),
-//! or its `rootfs`. A volume without an image (made empty) is a plain `rootfs/`; a custom volume is the folder of the user's data itself.
+//! or its `rootfs`. A volume without an image (made empty) is a plain `rootfs/`; one whose metadata were changed has them itself; a
+//! custom volume is the folder of the user's data itself.
 //!
 //! An image in use stays. Each user has a mark, the name `images/<fingerprint>.users/<volume>`. It is made before the volume
 //! appears and removed after it is gone, so that a kill in between leaves a mark too many, never one too few; a mark whose
@@ -358,6 +359,11 @@ impl Driver for Overlay {
             return Ok(self.pool.path(&own));
         }
         Ok(self.pool.path(&self.image_of(&own)?.map_or(own, |image| Pool::image(&image))))
+    }
+
+    fn own_metadata(&self, volume: &Volume) -> Result<PathBuf> {
+        self.pool.present(volume)?;
+        Ok(self.pool.path(&volume.path()))
     }
 
     fn usage(&self, volume: &Volume) -> Result<Usage> {

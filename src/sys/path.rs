@@ -23,6 +23,9 @@ pub enum Links {
     /// As if the root fd were `/` (`RESOLVE_IN_ROOT`): links are followed, absolute ones from the root, and `..` stops there.
     /// For names inside a rootfs.
     InRoot,
+    /// Links are followed as long as they stay below the root fd (`RESOLVE_BENEATH`): an absolute one, or a `..` out of it, is an
+    /// error. For what users of a volume name in it.
+    Beneath,
     /// Any link is an error (`RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`). For our own folders that hold foreign data.
     Refuse,
 }
@@ -121,6 +124,7 @@ fn open_raw(root: BorrowedFd<'_>, rel: &Path, flags: OFlags, mode: u32, links: L
     let resolve = ResolveFlags::NO_MAGICLINKS
         | match links {
             Links::InRoot => ResolveFlags::IN_ROOT,
+            Links::Beneath => ResolveFlags::BENEATH,
             Links::Refuse => ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
         };
     let creates = flags.intersects(OFlags::CREATE | OFlags::TMPFILE.difference(OFlags::DIRECTORY));
@@ -246,12 +250,46 @@ fn own_file(file: &File, owner: Owner) -> Result<()> {
 /// # Errors
 /// As [`open_parent`]; the name is a directory; no space.
 pub fn write_replace(root: BorrowedFd<'_>, rel: &Path, data: &[u8], owner: Owner, links: Links) -> Result<()> {
+    replace(root, rel, (data, owner), links, false)
+}
+
+/// As [`write_replace`], and on disk when it comes back.
+///
+/// # Errors
+/// As [`write_replace`]; the disk fails.
+pub fn write_replace_durably(root: BorrowedFd<'_>, rel: &Path, data: &[u8], owner: Owner, links: Links) -> Result<()> {
+    replace(root, rel, (data, owner), links, true)?;
+    let (parent, _) = open_parent(root, rel, links)?;
+    reopen(parent.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?.sync_all().context("fsync")
+}
+
+/// Of the temporary names of [`write_replace`].
+const TEMPORARY: &str = ".stapes-";
+
+/// Whether the name is one that [`write_replace`] makes for a while.
+pub fn is_temporary(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(TEMPORARY.as_bytes())
+}
+
+/// Removes what [`write_replace`] left in the directory `dir` when it was killed.
+///
+/// # Errors
+/// The directory cannot be read or written.
+pub fn remove_temporaries(dir: BorrowedFd<'_>) -> Result<()> {
+    let mut left = read_dir(dir)?.into_iter().filter(|entry| is_temporary(&entry.name) && entry.kind == Kind::File);
+    left.try_for_each(|entry| unlink(dir, Path::new(&entry.name), Links::Refuse))
+}
+
+fn replace(root: BorrowedFd<'_>, rel: &Path, (data, owner): (&[u8], Owner), links: Links, durably: bool) -> Result<()> {
     let (parent, name) = open_parent(root, rel, links)?;
-    let temporary = OsString::from(format!(".stapes-{}", uuid::Uuid::new_v4().simple()));
+    let temporary = OsString::from(format!("{TEMPORARY}{}", uuid::Uuid::new_v4().simple()));
     let mut file = create_in(parent.as_fd(), &temporary)?;
     let written = (|| {
         file.write_all(data).context("write")?;
         own_file(&file, owner)?;
+        if durably {
+            file.sync_all().context("fsync")?;
+        }
         call("renameat", rustix::fs::renameat(&parent, &*temporary, &parent, name))
     })();
     if written.is_err() {

@@ -67,7 +67,9 @@ impl Tree {
         let archive = state.path("image.tar");
         let mut tar = Command::new("tar");
         tar.args(["--owner=0", "--group=0", "--numeric-owner", "--exclude=rootfs/dev/?*", "-cf"]).arg(&archive);
-        assert!(tar.arg("-C").arg(&self.dir).args(["metadata.yaml", "rootfs"]).status().unwrap().success(), "tar");
+        let templates = self.dir.join("templates").exists().then_some("templates");
+        tar.arg("-C").arg(&self.dir).args(["metadata.yaml", "rootfs"]).args(templates);
+        assert!(tar.status().unwrap().success(), "tar");
         std::fs::remove_dir_all(&self.dir).unwrap();
         let out = state.run(&["image", "import", &archive.to_string_lossy(), "--alias", alias, "--reuse"]);
         std::fs::remove_file(archive).unwrap();
