@@ -1,8 +1,8 @@
 //! Mounts of disk devices: made detached out here, attached by process 1 at the start ([`super::ops`]) or, while the
 //! container runs, by a child of ours that joins its namespaces.
 //!
-//! What is below a custom volume belongs to its users: a path in it is looked up beneath its root, links refused. Where a
-//! mount goes is the guest's to say: it is looked up with the guest's root as root, by somebody with the guest's rights.
+//! What is below a custom volume belongs to its users: a path in it is looked up beneath its root, and a link that leads
+//! out of it is refused; what was opened is what is mounted. Where a mount goes is the guest's to say: it is looked up with the guest's root as root, by somebody with the guest's rights.
 
 use super::attach::{self, Target};
 use super::ops::relative;
@@ -67,10 +67,10 @@ fn open_in_volume(root: &Path, below: Option<&Path>, (uid, gid, mode): (u32, u32
     let root = path::open_root(root)?;
     let Some(below) = below else { return Ok(root) };
     let fail = || format!("Failed opening \"{}\" in the storage volume", below.display());
-    let open = || path::open(root.as_fd(), below, OFlags::PATH, 0, Links::Refuse);
+    let open = || path::open(root.as_fd(), below, OFlags::PATH, 0, Links::Beneath);
     let found = match open() {
         Err(e) if e.errno() == Some(libc::ENOENT) => {
-            path::create_dir_all(root.as_fd(), below, uid, gid, mode, Links::Refuse).with_context(fail)?;
+            path::create_dir_all(root.as_fd(), below, uid, gid, mode, Links::Beneath).with_context(fail)?;
             open().with_context(fail)?
         }
         other => other.with_context(fail)?,
@@ -86,7 +86,7 @@ pub(super) fn is_file(source: &MountSource) -> bool {
     match source {
         MountSource::HostPath(path) => !path.is_dir(),
         MountSource::Volume { root, path: Some(below), .. } => {
-            let open = |root: OwnedFd| path::open(root.as_fd(), below, OFlags::PATH, 0, Links::Refuse);
+            let open = |root: OwnedFd| path::open(root.as_fd(), below, OFlags::PATH, 0, Links::Beneath);
             let found = path::open_root(root).and_then(open).and_then(|fd| path::fstat(fd.as_fd()));
             found.is_ok_and(|stat| stat.kind != Kind::Dir)
         }

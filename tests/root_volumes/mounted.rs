@@ -65,7 +65,7 @@ fn read_only_and_missing() {
     state.finish();
 }
 
-/// A part of a volume is looked up without following anything that a guest has put there.
+/// A part of a volume is looked up without following what a guest has put there out of the volume.
 #[test]
 fn parts_stay_inside() {
     let Some(state) = state("parts_stay_inside") else { return };
@@ -90,7 +90,8 @@ fn parts_stay_inside() {
     assert_eq!(state.sh("c1", "cat /part/file"), "text");
     part("pipe", "pipe").clean_failure().unwrap();
     let root = data(&state, "v1");
-    for (n, target) in [victim.to_str().unwrap(), "/etc", "../../../..", "/proc/self/root", "a"].into_iter().enumerate()
+    for (n, target) in
+        [victim.to_str().unwrap(), "/etc", "../../../..", "/proc/self/root", "a/../.."].into_iter().enumerate()
     {
         symlink(target, root.join(format!("l{n}"))).unwrap();
         for source in [format!("l{n}"), format!("l{n}/x"), format!("a/../l{n}")] {
@@ -106,6 +107,16 @@ fn parts_stay_inside() {
         state.good(&["delete", "-f", "c2"]);
     }
     assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 1);
+    // A link that stays inside is followed, and something may be made behind it.
+    symlink("a", root.join("in")).unwrap();
+    symlink("../a/b", root.join("a/up")).unwrap();
+    symlink("nowhere", root.join("dangling")).unwrap();
+    for (name, source) in [("in", "in"), ("up", "in/up"), ("new", "in/new")] {
+        part(name, source).good().unwrap();
+        state.sh("c1", &format!("echo {name} > /part/{name}/word"));
+    }
+    part("dangling", "dangling").clean_failure().unwrap();
+    assert_eq!(state.sh("c1", "cat /whole/a/word /whole/a/b/word /whole/a/new/word"), "in\nup\nnew");
     state.good(&["delete", "-f", "c1"]);
     good(&state, &["delete", "default", "v1"]);
     std::fs::remove_dir_all(victim).unwrap();
