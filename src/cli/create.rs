@@ -7,6 +7,7 @@ use super::{Context, DONE, Outcome, console, refuse_option, refuse_target};
 use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName};
 use crate::base::yaml;
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::model::type_limits;
 use crate::model::view::InstancePut;
 use crate::ops::create::{self, Request};
 use crate::ops::image;
@@ -224,9 +225,14 @@ impl Launch {
 /// `start`: none to create only, else the console to attach to, if any.
 fn create(args: &CreateArgs, start: Option<Option<&str>>, cx: &Context) -> Outcome {
     let (image, name) = args.image_and_name(&|word| cx.image_object(word))?;
-    refuse_option("--type", args.size.is_some())?;
+    let size = args.size.as_deref().filter(|size| !size.is_empty());
+    let (limits, root_size) = size.map(type_limits::parse).transpose()?.unwrap_or_default();
     let document = cx.stdin_document()?;
     let mut request = args.options.request(cx, document.as_deref())?;
+    request.root_size = root_size;
+    for (key, limit) in limits {
+        request.config.entry(key).or_insert(limit);
+    }
     request.name = name.as_deref().map(InstanceName::parse).transpose()?;
     let store = cx.store()?;
     request.project = cx.project(&store)?;

@@ -17,5 +17,6 @@ pub mod remote;
 pub mod restrict;
 pub mod snapshot_name;
 pub mod status;
+pub mod type_limits;
 pub mod view;
 pub mod volume;

@@ -15,7 +15,7 @@ use crate::fault;
 use crate::model::expand::{Expanded, image_config};
 use crate::model::image::Image;
 use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
-use crate::model::keys::{self, volatile_value};
+use crate::model::keys::{self, device::disk, volatile_value};
 use crate::ops::record_copy;
 use crate::storage::Driver;
 use crate::store::atomic::Durability;
@@ -47,6 +47,8 @@ pub struct Request {
     pub device_overrides: Devices,
     /// Pool of the root disk, over what the profiles say.
     pub storage: Option<PoolName>,
+    /// Bytes of the root disk, unless a device of its own says so.
+    pub root_size: Option<u64>,
     /// `--network`: the network of the first interface.
     pub network: Option<NetworkName>,
 }
@@ -154,7 +156,10 @@ pub fn effective(store: &Store, request: &Request) -> Result<(Instance, Expanded
     if let Some(wanted) = &request.storage {
         pool::put_root(&mut instance, &expanded, wanted);
     }
-    if request.device_overrides.is_empty() && request.storage.is_none() && request.network.is_none() {
+    if let Some(bytes) = request.root_size {
+        bound_root(&mut instance, &expanded, bytes);
+    }
+    if instance.devices == request.devices {
         return Ok((instance, expanded));
     }
     let expanded = load::expanded(store, &request.project, &instance)?;
@@ -246,6 +251,18 @@ pub(super) fn override_devices(instance: &mut Instance, expanded: &Expanded, ove
         instance.devices.insert(name.clone(), device);
     }
     Ok(())
+}
+
+/// Gives the root disk a size; its device becomes a local one.
+fn bound_root(instance: &mut Instance, expanded: &Expanded, bytes: u64) {
+    let own = instance.devices.iter().find(|(_, d)| pool::is_root(d));
+    let Some((name, root)) = own.or_else(|| expanded.devices.iter().find(|(_, d)| pool::is_root(d))) else { return };
+    if own.is_some() && disk::SIZE.get(root).is_some() {
+        return;
+    }
+    let (name, mut root) = (name.clone(), root.clone());
+    disk::SIZE.set(&mut root, format!("{bytes}B"));
+    instance.devices.insert(name, root);
 }
 
 /// What the program fills in for a new instance; `template`: which templates are due at its first start.

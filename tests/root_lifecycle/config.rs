@@ -160,3 +160,38 @@ fn what_cannot_be_honoured_is_refused() {
     }
     state.finish();
 }
+
+/// `-t`: CPUs and memory by one word; and that nobody has used it yet.
+#[test]
+fn instance_types() {
+    let Some(state) = state("instance_types") else { return };
+    state.good(&["create", "test", "c1", "-t", "c0.5-m0.2"]);
+    let get = |name: &str, key: &str| state.good(&["config", "get", name, key]);
+    assert_eq!(get("c1", "limits.cpu"), "1\n");
+    assert_eq!(get("c1", "limits.cpu.allowance"), "50%\n");
+    assert_eq!(get("c1", "limits.memory"), "204MiB\n");
+    state.good(&["create", "test", "c2", "--type=c1-m2", "-c", "limits.cpu=0-0"]);
+    assert_eq!((get("c2", "limits.cpu"), get("c2", "limits.memory")), ("0-0\n".into(), "2048MiB\n".into()));
+    for (bad, why) in
+        [("t2.micro", "Provided instance type doesn't exist: t2.micro"), ("cx", "Bad custom instance type")]
+    {
+        let out = state.run(&["launch", "test", "c3", "-t", bad]);
+        out.clean_failure().unwrap();
+        assert!(out.stderr.contains(why), "{out}");
+    }
+    // The size of the root disk, where the pool's file system can keep one.
+    let sized = state.run(&["create", "test", "c4", "-t", "c1-d1"]);
+    if sized.code() == Some(0) {
+        assert_eq!(state.good(&["config", "device", "get", "c4", "root", "size"]), "1073741824B\n");
+        state.good(&["delete", "c4"]);
+    } else {
+        assert!(sized.stderr.contains("Failed setting the size of volume \"c4\""), "{sized}");
+    }
+    let used =
+        |name: &str| state.good(&["list", name, "-f", "json"]).contains(r#""last_used_at":"1970-01-01T00:00:00Z""#);
+    assert!(used("c2") && !state.good(&["info", "c2"]).contains("Last Used"));
+    state.launch("c3", &[]).good().unwrap();
+    assert!(!used("c3") && state.good(&["info", "c3"]).contains("Last Used"));
+    state.good(&["delete", "-f", "c1", "c2", "c3"]);
+    state.finish();
+}
