@@ -10,6 +10,7 @@ use crate::model::view::{InstanceFull, InstanceState, NetworkState};
 use crate::ops::info as ops;
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
+use jiff::Timestamp;
 
 /// Show instance or server information
 #[derive(Debug, Args)]
@@ -94,7 +95,8 @@ fn text(full: &InstanceFull) -> Result<String> {
     let running = full.state.as_ref().filter(|s| s.pid != 0);
     lines.extend(running.map(|s| format!("PID: {}", s.pid)));
     lines.extend(instance.created_at.0.map(|t| format!("Created: {}", time::format_table(t))));
-    lines.extend(instance.last_used_at.0.map(|t| format!("Last Used: {}", time::format_table(t))));
+    let used = instance.last_used_at.0.filter(|at| *at != Timestamp::UNIX_EPOCH);
+    lines.extend(used.map(|t| format!("Last Used: {}", time::format_table(t))));
     if let Some(state) = running {
         lines.extend(state.started_at.0.map(|t| format!("Started: {}", time::format_table(t))));
         lines.push("\nResources:".to_string());

@@ -3,6 +3,7 @@
 //! Two records because they change at different times: `instance.toml` when the user changes something, `volatile.toml`
 //! when an instance starts or stops.
 
+use crate::base::time::GoTime;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -89,4 +90,11 @@ pub struct Volatile {
     /// `volatile.*` keys with their values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: Config,
+}
+
+impl Volatile {
+    /// The last start as Incus's objects say it: of an instance, never is not Go's zero time but Unix's.
+    pub fn shown_last_used(&self) -> GoTime {
+        self.last_used_at.unwrap_or(Timestamp::UNIX_EPOCH).into()
+    }
 }

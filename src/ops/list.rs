@@ -189,7 +189,7 @@ impl Row {
             name: self.name.to_string(),
             status: self.found.status,
             status_code: self.found.status.code(),
-            last_used_at: self.volatile.last_used_at.into(),
+            last_used_at: self.volatile.shown_last_used(),
             location: LOCATION.to_string(),
             kind: kind.as_str().to_string(),
             project: self.project.to_string(),

@@ -135,7 +135,7 @@ impl InstanceView {
             name: parts.name.to_string(),
             status: parts.status,
             status_code: parts.status.code(),
-            last_used_at: parts.volatile.last_used_at.into(),
+            last_used_at: parts.volatile.shown_last_used(),
             location: LOCATION.to_string(),
             kind: parts.instance.kind.as_str().to_string(),
             project: parts.project.to_string(),

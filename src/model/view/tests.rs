@@ -59,7 +59,7 @@ fn list_json() {
         r#""created_at":"2026-08-22T15:32:15.123456789Z","#,
         r#""expanded_config":{"image.os":"Debian","limits.cpu":"2","user.x":"\u003c1\u003e","volatile.last_state.idmap":"[]"},"#,
         r#""expanded_devices":{"root":{"path":"/","pool":"default","type":"disk"}},"name":"c1","status":"Stopped","#,
-        r#""status_code":102,"last_used_at":"0001-01-01T00:00:00Z","location":"none","type":"container","#,
+        r#""status_code":102,"last_used_at":"1970-01-01T00:00:00Z","location":"none","type":"container","#,
         r#""project":"default","backups":null,"state":null,"snapshots":null}"#
     );
     assert_eq!(json::to_string(&full).expect("json"), want);
