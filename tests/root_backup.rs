@@ -72,6 +72,36 @@ fn what_was_comes_back() {
 }
 
 #[test]
+fn another_pool_if_its_own_is_gone() {
+    let Some(state) = state("another_pool_if_its_own_is_gone") else { return };
+    second_pool(&state);
+    state.good(&["create", "test", "c1", "-s", "plain"]);
+    state.good(&["export", "c1", "b"]);
+    state.good(&["delete", "c1"]);
+    state.good(&["storage", "delete", "plain"]);
+    let import = |words: &[&str]| state.run(&[&["import", "b"], words].concat());
+    let refused = |words: &[&str]| {
+        let out = import(words);
+        out.clean_failure().unwrap();
+        assert!(out.stderr.contains("not found"), "{out}");
+    };
+    let there = || {
+        assert_eq!(state.good(&["config", "device", "get", "c1", "root", "pool"]), "default\n");
+        state.good(&["delete", "c1"]);
+    };
+    import(&[]).good().unwrap();
+    there();
+    state.good(&["profile", "device", "remove", "default", "root"]);
+    refused(&[]);
+    refused(&["-s", "plain"]);
+    import(&["-s", "default"]).good().unwrap();
+    state.good(&["start", "c1"]);
+    state.good(&["stop", "-f", "c1"]);
+    there();
+    state.finish();
+}
+
+#[test]
 fn other_tools_read_it() {
     let Some(state) = state("other_tools_read_it") else { return };
     state.launch("c1", &[]).good().unwrap();

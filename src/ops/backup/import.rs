@@ -6,7 +6,7 @@
 
 use super::INDEX_MAX;
 use super::unpack::Volumes;
-use crate::base::names::{InstanceName, PoolName, ProjectName, SnapshotName};
+use crate::base::names::{InstanceName, PoolName, ProfileName, ProjectName, SnapshotName};
 use crate::base::{time, yaml};
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -18,7 +18,7 @@ use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
 use crate::model::keys::{self, volatile_value};
 use crate::ops::record_copy;
 use crate::ops::restrict::{self, Wanted};
-use crate::ops::{create, idmap, lifecycle, load, network, nics, pool, quota, snapshot, volume};
+use crate::ops::{create, idmap, lifecycle, load, network, nics, pool, profile, quota, snapshot, volume};
 use crate::storage::Volume;
 use crate::store::atomic::Durability;
 use crate::store::lock::{Exclusive, Held, InstanceKey};
@@ -203,13 +203,17 @@ fn pool_of(store: &Store, request: &Request, found: &Found, expanded: &Expanded)
     {
         return Ok(named);
     }
-    let profiles_say = pool::of_root(&expanded.devices).map(|(_, pool)| pool);
-    match profiles_say {
-        Ok(pool) if pool::open(store, &pool)?.is_some() => Ok(pool),
-        _ => {
-            Err(Error::not_found(format!("Storage pool {:?} not found", found.pool)).hint("choose one with --storage"))
+    // Its own root disk may name the same pool; the default profile says where new instances go.
+    let home = profile::owner(store, &request.project)?;
+    let default = store.profile(&home, &ProfileName::parse("default")?)?.map(|p| p.devices).unwrap_or_default();
+    for devices in [&expanded.devices, &default] {
+        if let Ok((_, pool)) = pool::of_root(devices)
+            && pool::open(store, &pool)?.is_some()
+        {
+            return Ok(pool);
         }
     }
+    Err(Error::not_found(format!("Storage pool {:?} not found", found.pool)).hint("choose one with --storage"))
 }
 
 /// What made it what it is stays; what tied it to the place it comes from is made anew.
