@@ -15,8 +15,8 @@ use crate::base::time;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::model::expand::Expanded;
-use crate::model::instance::{Config, Devices, Instance, Volatile};
-use crate::model::keys::{self, volatile_value};
+use crate::model::instance::{Config, Device, Devices, Instance, Volatile};
+use crate::model::keys::{self, device::disk, volatile_value};
 use crate::ops::record_copy;
 use crate::storage::Volume;
 use crate::store::atomic::Durability;
@@ -156,6 +156,7 @@ fn prepare(store: &Store, request: &Request, name: &InstanceName, source: &load:
         instance.profiles.clone_from(profiles);
     }
     let mut expanded = load::expanded(store, project, &instance)?;
+    let kept = keep_root(request, source, &mut instance, &expanded)?;
     create::override_devices(&mut instance, &expanded, &request.device_overrides)?;
     if let Some(pool) = &request.storage {
         pool::put_root(&mut instance, &expanded, pool);
@@ -181,11 +182,30 @@ fn prepare(store: &Store, request: &Request, name: &InstanceName, source: &load:
         true => Volatile { config: volatile, ..source.volatile.clone() },
         false => new_volatile(store, project, &expanded, &volatile)?,
     };
-    let snapshots = match request.instance_only || request.snapshot.is_some() {
+    let mut snapshots = match request.instance_only || request.snapshot.is_some() {
         true => Vec::new(),
         false => snapshots(store, source, &pool, request.moving)?,
     };
+    if kept {
+        snapshots.iter_mut().for_each(|(_, s)| pool::put_root(&mut s.instance, &source.expanded, &pool));
+    }
     Ok(New { instance, volatile, expanded, pool, snapshots })
+}
+
+/// In another project, whose profiles have no root disk, the copy has that of the source as its own; what is moved also where
+/// theirs is another one.
+fn keep_root(request: &Request, source: &load::Loaded, instance: &mut Instance, expanded: &Expanded) -> Result<bool> {
+    let root = |devices: &Devices| devices.values().find(|d| pool::is_root(d)).cloned();
+    if request.project == request.target_project || root(&instance.devices).is_some() {
+        return Ok(false);
+    }
+    let (old, new) = (root(&source.expanded.devices).unwrap_or_default(), root(&expanded.devices));
+    let same = |d: Device| [&disk::POOL, &disk::SIZE, &disk::SIZE_STATE].iter().all(|key| key.get(&d) == key.get(&old));
+    let kept = new.is_none_or(|new| request.moving && !same(new));
+    if kept {
+        pool::put_root(instance, &source.expanded, &source.pool()?);
+    }
+    Ok(kept)
 }
 
 /// What the program fills in: of the source's only what it is made of.

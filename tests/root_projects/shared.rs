@@ -1,7 +1,7 @@
 //! What projects share: profiles and volumes of the default one, or their own; and instances that go from one to the other.
 
 use super::support::{Ask, state};
-use super::{at, good, make, refused};
+use super::{at, good, make, refused, with_input};
 
 /// A profile that two projects use reaches the instances of both, also those that run.
 #[test]
@@ -98,5 +98,38 @@ fn instances_and_volumes_go_from_one_to_another() {
     assert_eq!(state.good(&volumes), "default,v1\np1,v1\n");
     state.good(&["storage", "volume", "delete", "default", "v1"]);
     state.good(&["project", "delete", "-f", "p1"]);
+    state.finish();
+}
+
+/// Where the profiles of a project have no root disk, or another one, an instance keeps the one it had.
+#[test]
+fn root_disks_go_along() {
+    let Some(state) = state("root_disks_go_along") else { return };
+    let preseed = "storage_pools: [{name: plain, driver: dir}]\n";
+    with_input(&state, &["admin", "init", "--preseed"], preseed).good().unwrap();
+    state.good(&["project", "create", "p1"]);
+    make(&state, "p2", &[]);
+    good(&state, "p2", &["profile", "device", "set", "default", "root", "pool=plain"]);
+    let pool = |project: &str, name: &str| good(&state, project, &["config", "device", "get", name, "root", "pool"]);
+    let own = |project: &str, name: &str| {
+        assert_eq!(pool(project, name), "default\n");
+        assert_eq!(good(&state, project, &["list", name, "-f", "csv", "-c", "nP"]), format!("{name},default\n"));
+        good(&state, project, &["snapshot", "restore", name, "s1"]);
+        assert_eq!(pool(project, name), "default\n");
+        good(&state, project, &["start", name]);
+        good(&state, project, &["delete", "-f", name]);
+    };
+    for (name, verb, project) in [("c1", "copy", "p1"), ("c2", "move", "p1"), ("c3", "move", "p2")] {
+        state.good(&["create", "test", name]);
+        state.good(&["snapshot", "create", name, "s1"]);
+        state.good(&[verb, name, name, "--target-project", project]);
+        own(project, name);
+    }
+    // What is only copied is as the profiles say, if they do.
+    state.good(&["copy", "c1", "c1", "--target-project", "p2"]);
+    assert_eq!(good(&state, "p2", &["config", "show", "c1"]).matches("pool:").count(), 0);
+    good(&state, "p2", &["delete", "c1"]);
+    state.good(&["delete", "c1"]);
+    good(&state, "p2", &["profile", "device", "remove", "default", "root"]);
     state.finish();
 }
