@@ -95,8 +95,10 @@ pub fn delete_template(store: &Store, who: Who<'_>, name: &str) -> Result<()> {
     // Before the instance gets a folder of its own for nothing.
     template(store, who, name)?;
     change(store, who, "instance-metadata-template-deleted", |home| {
-        let gone = optional(path::unlink(home, &Path::new(TEMPLATES).join(name), Links::Refuse))?;
-        gone.ok_or_else(|| missing(name))
+        let folder = folder(home)?.ok_or_else(|| missing(name))?;
+        optional(path::unlink(folder.as_fd(), Path::new(name), Links::Refuse))?.ok_or_else(|| missing(name))?;
+        std::fs::File::from(folder).sync_all()?;
+        fault::point("metadata.deleted")
     })
 }
 
