@@ -23,8 +23,19 @@ const FILES: &[(&str, u32, &str)] = &[
     (
         "etc/inittab",
         0o644,
-        "::sysinit:/etc/init.d/rcS\n::respawn:/sbin/getty -L 0 console vt100\n::ctrlaltdel:/sbin/reboot\n\
-         ::shutdown:/etc/init.d/rcK\n::restart:/sbin/init\n",
+        "::respawn:-/etc/init.d/console\n::ctrlaltdel:/sbin/reboot\n::shutdown:/etc/init.d/rcK\n::restart:/sbin/init\n",
+    ),
+    // One program does what rcS and getty do elsewhere: starting a second and a third costs more than all that they do.
+    (
+        "etc/init.d/console",
+        0o755,
+        "#!/bin/sh\n\
+         [ -e /dev/.booted ] || { : > /dev/.booted; . /etc/init.d/rcS; }\n\
+         export TERM=vt100\n\
+         read -r name < /proc/sys/kernel/hostname\n\
+         printf '\\n%s login: ' \"$name\"\n\
+         read -r user || { sleep 1; exit; }\n\
+         [ -z \"$user\" ] || exec login -- \"$user\"\n",
     ),
     (
         "etc/init.d/rcS",
@@ -36,7 +47,7 @@ const FILES: &[(&str, u32, &str)] = &[
          [ \"$flags\" = 0x9 ] || ip link set lo up 2>/dev/null\n\
          if [ -e /sys/class/net/eth0 ]; then\n\
          \tip link set eth0 up 2>/dev/null\n\
-         \tudhcpc -b -R -t 8 -T 1 -A 5 -i eth0 -p /run/udhcpc.pid >/dev/null 2>&1 &\n\
+         \t(setsid udhcpc -b -R -t 8 -T 1 -A 5 -i eth0 -p /run/udhcpc.pid >/dev/null 2>&1 &)\n\
          fi\n\
          : > /run/booted\n",
     ),
