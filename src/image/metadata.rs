@@ -5,6 +5,7 @@
 //! -48750, -63125, -63343). Format: incus-reference, section 5.1; JSON is YAML too.
 
 use super::METADATA_MAX;
+use crate::base::yaml;
 use crate::error::{Context, Error, Result};
 use crate::sys::path::{self, Kind};
 use jiff::Timestamp;
@@ -83,7 +84,7 @@ impl Metadata {
             return Err(bad(format!("it is larger than {METADATA_MAX} bytes")));
         }
         let text = std::str::from_utf8(data).map_err(|_| bad("it is not UTF-8"))?;
-        let mut metadata: Self = serde_saphyr::from_str(text).map_err(|e| bad(first_line(&e.to_string())))?;
+        let mut metadata: Self = yaml::from_str(text).map_err(|e| bad(first_line(&e.to_string())))?;
         metadata.check()?;
         Ok(metadata)
     }
@@ -93,7 +94,7 @@ impl Metadata {
     /// # Errors
     /// None that is known.
     pub fn to_yaml(&self) -> Result<String> {
-        serde_saphyr::to_string(self).map_err(|e| Error::internal("Failed writing image metadata").caused_by(e))
+        yaml::to_string(self)
     }
 
     /// When the image was made.

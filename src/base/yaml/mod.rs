@@ -29,9 +29,22 @@ pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T> {
     if text.len() > MAX_BYTES {
         return Err(Error::invalid("YAML document is too large"));
     }
-    // The parser shows the place in the text below the first line.
-    let line = |message: &str| message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();
-    serde_saphyr::from_str(text).map_err(|e| Error::invalid(line(&e.to_string())))
+    // Behind a trait object: what the reader makes of each type that is read would be a twentieth of the program.
+    let read = |d: serde_saphyr::Deserializer<'_, '_>| {
+        erased_serde::deserialize(&mut <dyn erased_serde::Deserializer>::erase(d)).map_err(serde::de::Error::custom)
+    };
+    serde_saphyr::with_deserializer_from_str(text, read).map_err(|e| Error::invalid(told(&e.to_string())))
+}
+
+/// What the reader says is wrong, the place first and once: each level of the document has put its own behind it, and the text
+/// itself stands below the first line.
+fn told(message: &str) -> String {
+    let first = message.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let mut parts = first.split(" at line ");
+    match (parts.next(), parts.next()) {
+        (Some(what), Some(place)) => format!("line {}: {what}", place.replace(", column", " column")),
+        _ => first.to_string(),
+    }
 }
 
 /// For `deserialize_with`: a string, where null is the empty string as in Go.

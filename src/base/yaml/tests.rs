@@ -152,7 +152,10 @@ fn reads_as_go() {
     );
     let json: Edited = from_str(r#"{"config":{"a":2,"b":true,"c":null},"devices":null}"#).expect("json");
     assert_eq!(json.config, map(&[("a", "2"), ("b", "true"), ("c", "")]));
-    assert!(from_str::<Edited>("config: {a: 1, a: 2}").is_err());
+    let wrong = |text: &str| from_str::<Edited>(text).expect_err("wrong").to_string();
+    assert!(wrong("config: {a: 1, a: 2}").starts_with("line 1 column 16: duplicate mapping key: a"));
+    assert_eq!(wrong("stateful: no\nconfig: {a: [1]}"), "line 2 column 13: expected string scalar");
+    assert_eq!(wrong("devices: 3"), "line 1 column 10: expected mapping start");
     assert!(
         is_mapping("a: [1, 2]\n").is_ok()
             && is_mapping("").is_ok()
