@@ -9,10 +9,9 @@ use super::decompress::Format;
 use super::sparse;
 use super::tarread::{Entry, EntryKind};
 use super::tarwrite::TarWriter;
-use super::unpack::may_unpack;
 use crate::error::{Context, Error, Result};
 use crate::sys::path::{self, Kind, Links, Stat};
-use crate::sys::xattr;
+use crate::sys::xattr::{self, may_unpack};
 use rustix::fs::OFlags;
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -112,6 +111,15 @@ impl<'a, W: Write> Exporter<'a, W> {
     pub fn disk(&mut self, name: &str, file: File, mtime: i64) -> Result<()> {
         let own = Entry { kind: EntryKind::File, mode: 0o600, mtime: (mtime, 0), ..super::tarwrite::empty() };
         self.contents(Entry { path: name.into(), size: file.metadata()?.len(), ..own }, file)
+    }
+
+    /// Adds what `data` gives, `size` bytes, as the file `name`.
+    ///
+    /// # Errors
+    /// It gives less; the sink fails.
+    pub fn stream(&mut self, name: String, (size, mtime): (u64, i64), data: &mut dyn Read) -> Result<()> {
+        let own = Entry { kind: EntryKind::File, mode: 0o600, mtime: (mtime, 0), ..super::tarwrite::empty() };
+        self.append(Entry { path: name.into_bytes(), size, ..own }, data)
     }
 
     /// Adds an empty folder of ours.

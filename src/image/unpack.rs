@@ -18,7 +18,7 @@ use super::tarread::{Entry, EntryKind, TarReader, printable};
 use super::{Limits, human};
 use crate::error::{Context, Error, Result};
 use crate::sys::path::{self, Kind, Links};
-use crate::sys::xattr::{self, Attribute};
+use crate::sys::xattr::{self, Attribute, may_unpack};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -428,14 +428,6 @@ impl Unpacker {
         }
         self.set_xattrs(&late.xattrs, |name, value| xattr::set(dir.as_fd(), name, value))?;
         path::set_times(dir.as_fd(), late.mtime)
-    }
-}
-
-/// Attributes that are taken over from archives and trees.
-pub fn may_unpack(name: &[u8]) -> bool {
-    match name {
-        b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default" => true,
-        _ => name.starts_with(b"user.") && !name.starts_with(b"user.overlay."),
     }
 }
 

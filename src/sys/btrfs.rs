@@ -139,14 +139,21 @@ fn destroy(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
 }
 
 /// The subvolume cannot be written.
-fn is_read_only(fd: BorrowedFd<'_>) -> Result<bool> {
+///
+/// # Errors
+/// EINVAL: not a subvolume.
+pub fn is_read_only(fd: BorrowedFd<'_>) -> Result<bool> {
     let mut flags = 0u64;
     ioctl("BTRFS_IOC_SUBVOL_GETFLAGS", fd, SUBVOL_GETFLAGS, &mut flags)?;
     Ok(flags & SUBVOL_RDONLY != 0)
 }
 
-fn set_read_only(fd: BorrowedFd<'_>) -> Result<()> {
-    let mut flags = SUBVOL_RDONLY;
+/// Has the subvolume be one that cannot be written, or can.
+///
+/// # Errors
+/// EINVAL: not a subvolume; EPERM: it is being sent.
+pub fn set_read_only(fd: BorrowedFd<'_>, whether: bool) -> Result<()> {
+    let mut flags = if whether { SUBVOL_RDONLY } else { 0 };
     ioctl("BTRFS_IOC_SUBVOL_SETFLAGS", fd, SUBVOL_SETFLAGS, &mut flags)
 }
 
@@ -201,6 +208,14 @@ fn nested(fd: BorrowedFd<'_>) -> Result<Vec<Nested>> {
             return Ok(all);
         }
     }
+}
+
+/// Others are nested in the subvolume whose root is open.
+///
+/// # Errors
+/// ENOTTY: not on btrfs.
+pub fn has_nested(fd: BorrowedFd<'_>) -> Result<bool> {
+    nested(fd).map(|all| !all.is_empty())
 }
 
 /// Opens a folder below `root`: not through a symbolic link, not across a mount.
@@ -280,7 +295,7 @@ fn snapshot_inner(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, left: u
     snapshot_level(from, to, name, left)?;
     if is_read_only(from)? {
         let made = from_rustix("openat2", beneath(to, name))?;
-        set_read_only(made.as_fd())?;
+        set_read_only(made.as_fd(), true)?;
     }
     // The folder is as it was in the source.
     let time = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec };

@@ -10,6 +10,7 @@ pub mod alloc_guard;
 pub mod backtrace;
 pub mod bpf;
 pub mod btrfs;
+pub mod btrfs_send;
 pub mod child;
 pub mod clone;
 pub mod cred;

@@ -404,7 +404,8 @@ pub(crate) fn mknod_in(dir: BorrowedFd<'_>, name: &OsStr, kind: Kind, device: (u
         Kind::Char => (FileType::CharacterDevice, rustix::fs::makedev(device.0, device.1)),
         Kind::Block => (FileType::BlockDevice, rustix::fs::makedev(device.0, device.1)),
         Kind::Fifo => (FileType::Fifo, 0),
-        Kind::File | Kind::Dir | Kind::Symlink | Kind::Socket => return Err(Error::internal("mknod of a plain file")),
+        Kind::Socket => (FileType::Socket, 0),
+        Kind::File | Kind::Dir | Kind::Symlink => return Err(Error::internal("mknod of a plain file")),
     };
     call("mknodat", rustix::fs::mknodat(dir, name, file_type, Mode::RUSR | Mode::WUSR, device))
 }

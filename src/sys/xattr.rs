@@ -34,6 +34,14 @@ struct XattrArgs {
     flags: u32,
 }
 
+/// Attributes that are taken over from archives, streams and trees.
+pub fn may_unpack(name: &[u8]) -> bool {
+    match name {
+        b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default" => true,
+        _ => name.starts_with(b"user.") && !name.starts_with(b"user.overlay."),
+    }
+}
+
 /// A name and its value.
 pub type Attribute = (Vec<u8>, Vec<u8>);
 

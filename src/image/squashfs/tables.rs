@@ -5,8 +5,7 @@
 
 use super::lzo;
 use crate::error::{Error, Result};
-use crate::image::unpack::may_unpack;
-use crate::sys::xattr::Attribute;
+use crate::sys::xattr::{Attribute, may_unpack};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
