@@ -8,11 +8,13 @@
 //!
 //! A size is a limit on what the volume's subvolume refers to, its image's blocks too, as in Incus. Quotas are turned on for
 //! the file system when the first volume gets a size. What a guest puts into subvolumes that it makes itself is not counted.
+mod streams;
+mod tree;
 
 use super::pool::Pool;
-use super::tree;
+use super::streams::Streams;
 use super::volume::{Staging, Trash, Volume, VolumeKind};
-use super::{Caps, Driver, ImageFate, Images, Quotas, Records, Space, Usage};
+use super::{Caps, Driver, ImageFate, Images, Quotas, Records, Space, Usage, tree as files};
 use crate::base::idmap::IdMap;
 use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Result};
@@ -266,6 +268,13 @@ impl Driver for Btrfs {
     }
 
     fn delete(&self, volume: &Volume) -> Result<Option<Trash>> {
+        // It could not be moved: sealed by us, or by whoever owns the root of a custom volume.
+        match self.pool.open_dir(&volume.path()) {
+            Ok(folder) if btrfs::is_read_only(folder.as_fd()).unwrap_or(false) => {
+                btrfs::set_read_only(folder.as_fd(), false)?
+            }
+            _ => {}
+        }
         self.pool.discard_volume(volume)
     }
 
@@ -289,12 +298,16 @@ impl Driver for Btrfs {
 
     fn usage(&self, volume: &Volume) -> Result<Usage> {
         self.pool.present(volume)?;
-        tree::usage(self.pool.open_dir(&volume.path())?.as_fd())
+        files::usage(self.pool.open_dir(&volume.path())?.as_fd())
     }
 
     fn shift(&self, _volume: &Volume, _to: &IdMap) -> Result<Option<Trash>> {
         Err(Error::unsupported("The btrfs storage driver cannot shift owners on disk")
             .hint("Its volumes are mounted with an id map, which btrfs supports since Linux 5.15"))
+    }
+
+    fn streams(&self) -> Option<&dyn Streams> {
+        Some(self)
     }
 
     fn trash(&self) -> Result<Vec<Trash>> {

@@ -21,7 +21,9 @@ mod overlay;
 mod pool;
 pub mod probe;
 mod quota;
+pub mod send_stream;
 pub mod source;
+pub mod streams;
 mod tree;
 mod volume;
 
@@ -344,6 +346,11 @@ pub trait Driver: Images + Quotas + Records {
     /// # Errors
     /// NotFound; Unsupported by the driver; no space for a second copy.
     fn shift(&self, volume: &Volume, to: &IdMap) -> Result<Option<Trash>>;
+
+    /// Volumes have a form of the driver's own as streams.
+    fn streams(&self) -> Option<&dyn streams::Streams> {
+        None
+    }
 
     /// What waits in the trash, of this command or of earlier ones.
     ///

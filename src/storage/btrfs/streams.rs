@@ -1,0 +1,145 @@
+//! Volumes as streams of btrfs: sent by the kernel through a pipe, received by `tree`.
+
+use super::Btrfs;
+use super::tree::Tree;
+use crate::error::{Context, Error, Result};
+use crate::fault;
+use crate::storage::send_stream::{Command, Parser, Uuid};
+use crate::storage::streams::{Reading, Receiver, Streams};
+use crate::storage::volume::Volume;
+use crate::sys::{btrfs, btrfs_send};
+use rustix::fd::AsFd;
+use rustix::pipe::PipeFlags;
+use std::fs::File;
+use std::path::PathBuf;
+
+/// Room in the pipe, bytes.
+const PIPE: usize = 1 << 20;
+
+impl Streams for Btrfs {
+    fn seal(&self, volume: &Volume) -> Result<String> {
+        let folder = self.pool.open_dir(&volume.path())?;
+        if btrfs::has_nested(folder.as_fd())? {
+            let text = "Subvolumes inside of a volume are not supported in optimized backups";
+            return Err(Error::unsupported(text).hint("export it without --optimized-storage"));
+        }
+        btrfs::set_read_only(folder.as_fd(), true)?;
+        Ok(uuid::Uuid::from_bytes(btrfs_send::info(folder.as_fd())?.uuid).to_string())
+    }
+
+    fn send(&self, volume: &Volume, parent: Option<&Volume>, body: Reading<'_>) -> Result<()> {
+        let id =
+            |parent: &Volume| -> Result<u64> { Ok(btrfs_send::info(self.pool.open_dir(&parent.path())?.as_fd())?.id) };
+        let (folder, parent) = (self.pool.open_dir(&volume.path())?, parent.map(id).transpose()?);
+        let (output, input) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        // A user may have too many of them already.
+        let _ = rustix::pipe::fcntl_setpipe_size(&input, PIPE);
+        let (sent, read) = std::thread::scope(|scope| {
+            let sender = scope.spawn(move || btrfs_send::send(folder.as_fd(), input.as_fd(), parent));
+            let mut output = File::from(output);
+            let read = body(&mut output);
+            drop(output);
+            (sender.join(), read)
+        });
+        let sent = sent.map_err(|_| Error::internal("The sending thread ended early"))?;
+        match (sent, read) {
+            (Err(e), Err(read)) if e.errno == libc::EPIPE => Err(read),
+            (Err(e), _) if e.errno == libc::EPIPE => Err(Error::failed("The volume changed while it was read")),
+            (Err(e), _) => Err(Error::from(e)),
+            (Ok(()), read) => read,
+        }
+        .with_context(|| format!("Failed sending volume \"{}\"", volume.name()))
+    }
+
+    fn receiver(&self, most: u64) -> Box<dyn Receiver + '_> {
+        Box::new(Receive { driver: self, left: most, done: Vec::new(), now: None })
+    }
+}
+
+/// A volume that was received.
+struct Done {
+    volume: Volume,
+    /// What it was sent as.
+    uuid: Uuid,
+    transid: u64,
+    /// Nothing was left out.
+    whole: bool,
+}
+
+/// One that is being received.
+struct Now {
+    volume: Volume,
+    parser: Parser,
+    /// Once the stream has said what it is of.
+    tree: Option<(Tree, Uuid, u64)>,
+}
+
+struct Receive<'a> {
+    driver: &'a Btrfs,
+    /// How many files and folders may still be made.
+    left: u64,
+    done: Vec<Done>,
+    now: Option<Now>,
+}
+
+impl Now {
+    fn start(&mut self, driver: &Btrfs, done: &[Done], left: u64, command: &Command<'_>) -> Result<()> {
+        let staged = self.volume.staged();
+        let (uuid, transid, base) = match *command {
+            Command::Subvolume { uuid, transid } => (uuid, transid, None),
+            Command::Snapshot { uuid, transid, parent } => {
+                let missing = || Error::invalid("The stream builds upon a volume that is not in the backup before it");
+                let base = done.iter().find(|done| done.uuid == parent).ok_or_else(missing)?;
+                driver.pool.remove(&staged)?;
+                driver.snapshot(&base.volume.staged(), &staged, false)?;
+                (uuid, transid, Some((parent, driver.pool.open_dir(&base.volume.staged())?)))
+            }
+            _ => return Err(Error::internal("A stream without a beginning")),
+        };
+        let tree = Tree::new(driver.pool.open_dir(&staged)?, uuid, base, left);
+        self.tree = Some((tree, uuid, transid));
+        fault::point("storage.stream.begun")
+    }
+}
+
+impl Receiver for Receive<'_> {
+    fn begin(&mut self, volume: &Volume) -> Result<PathBuf> {
+        let staged = volume.staged();
+        self.driver.make(&staged)?;
+        self.now = Some(Now { volume: volume.clone(), parser: Parser::default(), tree: None });
+        Ok(self.driver.pool.path(&staged))
+    }
+
+    fn feed(&mut self, piece: &[u8]) -> Result<()> {
+        let Self { driver, left, done, now } = self;
+        let now = now.as_mut().ok_or_else(|| Error::internal("No stream was begun"))?;
+        let mut parser = std::mem::take(&mut now.parser);
+        let fed = parser.feed(piece, &mut |command| match &mut now.tree {
+            Some((tree, ..)) => tree.apply(command),
+            None => now.start(driver, done, *left, command),
+        });
+        now.parser = parser;
+        fed.with_context(|| format!("Failed receiving volume \"{}\"", now.volume.name()))
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let now = self.now.take().ok_or_else(|| Error::internal("No stream was begun"))?;
+        let Now { volume, parser, tree } = now;
+        parser.finish().with_context(|| format!("Failed receiving volume \"{}\"", volume.name()))?;
+        let (tree, uuid, transid) = tree.ok_or_else(|| Error::internal("A stream without a beginning"))?;
+        let whole;
+        (whole, self.left) = tree.finish();
+        self.done.push(Done { volume, uuid, transid, whole });
+        fault::point("storage.stream.received")
+    }
+
+    fn identify(&self, volume: &Volume) -> Result<()> {
+        match self.done.iter().find(|done| done.volume == *volume && done.whole) {
+            Some(done) => {
+                let folder = self.driver.pool.open_dir(&volume.staged())?;
+                Ok(btrfs_send::set_received(folder.as_fd(), done.uuid, done.transid)?)
+            }
+            None => Ok(()),
+        }
+    }
+}

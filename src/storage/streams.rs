@@ -1,0 +1,61 @@
+//! Volumes as streams in the form of their driver: what changed since another one is all that has to be told of it, and blocks that
+//! volumes share are shared where the stream ends.
+//!
+//! Called by `ops` for backups. What arrives is a stranger's.
+
+use super::volume::Volume;
+use crate::error::Result;
+use std::io::Read;
+use std::path::PathBuf;
+
+/// Reads a stream.
+pub type Reading<'a> = &'a mut dyn FnMut(&mut dyn Read) -> Result<()>;
+
+/// Of drivers that have such a form.
+pub trait Streams {
+    /// Makes a volume, a copy that was made for this, one that cannot be written, until it is deleted; the id that streams call it
+    /// by.
+    ///
+    /// # Errors
+    /// NotFound; Unsupported: it holds what a stream does not.
+    fn seal(&self, volume: &Volume) -> Result<String>;
+
+    /// Hands the stream of a sealed volume to `body`, which reads all of it: the whole volume, or what is different in the sealed
+    /// volume `parent`. The same volumes have the same stream.
+    ///
+    /// # Errors
+    /// NotFound; Denied; those of `body`; it did not read all.
+    fn send(&self, volume: &Volume, parent: Option<&Volume>, body: Reading<'_>) -> Result<()>;
+
+    /// For streams that belong together: what a later one builds upon comes in an earlier one. At most `most` files and folders
+    /// are made.
+    fn receiver(&self, most: u64) -> Box<dyn Receiver + '_>;
+}
+
+/// Makes volumes from streams. They are put together where [`super::Driver::begin_volume`] does that, and shown by
+/// [`super::Driver::commit_volume`] after the last one. Lock: their instance, exclusive.
+pub trait Receiver {
+    /// The next stream is that of `volume`; the folder it will be in when the stream has ended.
+    ///
+    /// # Errors
+    /// The pool cannot be written.
+    fn begin(&mut self, volume: &Volume) -> Result<PathBuf>;
+
+    /// The next bytes of it.
+    ///
+    /// # Errors
+    /// Invalid: it is damaged, or builds upon what is not there; Unsupported: it is of a form that is not read; no room.
+    fn feed(&mut self, piece: &[u8]) -> Result<()>;
+
+    /// It has ended.
+    ///
+    /// # Errors
+    /// Invalid: it is not whole.
+    fn finish(&mut self) -> Result<()>;
+
+    /// Says of a volume that has all its stream told of, and will not change, what it was received from.
+    ///
+    /// # Errors
+    /// The pool cannot be written.
+    fn identify(&self, volume: &Volume) -> Result<()>;
+}
