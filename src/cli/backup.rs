@@ -2,7 +2,7 @@
 
 use super::complete;
 use super::image_import::reporter;
-use super::{Context, DONE, Outcome, config, kv, refuse_option};
+use super::{Context, DONE, Outcome, config, kv};
 use crate::base::names::{InstanceName, PoolName};
 use crate::error::{Context as _, Error, Result};
 use crate::image::OnProgress;
@@ -81,9 +81,8 @@ impl Export {
         let compression = self.compression.as_deref().map(str::parse).transpose()?;
         let store = cx.store()?;
         let (project, name) = config::instance(cx, &store, &word)?;
-        let optimized = self.optimized_storage && exporting::has_own_form(&store, &project, &name)?;
-        refuse_option("--optimized-storage", optimized)?;
-        let wanted = Wanted { project, name, instance_only: self.instance_only, compression };
+        let Self { instance_only, optimized_storage: optimized, .. } = self;
+        let wanted = Wanted { project, name, instance_only, compression, optimized };
         let ending = extension(exporting::compression(&store, &wanted.project, wanted.compression)?.algorithm);
         let target =
             Target { file: self.file.as_deref(), usual: format!("{}{ending}", wanted.name), force: self.force };

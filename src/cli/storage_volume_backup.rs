@@ -3,12 +3,12 @@
 use super::backup::{self, Target};
 use super::image_import::reporter;
 use super::storage_volume::{Named, Place, pool};
-use super::{Context, DONE, Outcome, complete, kv, refuse_option, refuse_target};
+use super::{Context, DONE, Outcome, complete, kv, refuse_target};
 use crate::base::names::VolumeName;
 use crate::error::Result;
 use crate::image::import::extension;
 use crate::model::volume::ContentType;
-use crate::ops::backup::export::{compression, form_of_pool};
+use crate::ops::backup::export::compression;
 use crate::ops::volume::list::{self, Type};
 use crate::ops::volume::{Of, export, image, import};
 use clap::{Args, ValueEnum};
@@ -88,13 +88,10 @@ impl Export {
         let how = compression(&store, &cx.project(&store)?, wanted)?;
         let view = list::show(&store, &named.project, &named.pool, (Type::Custom, &named.name))?;
         let is_disc = view.content_type == ContentType::Iso.as_str();
-        let optimized = self.optimized_storage && !is_disc && form_of_pool(&store, &named.pool)?;
-        refuse_option("--optimized-storage", optimized)?;
         let usual = format!("{}{}", named.name, if is_disc { ".iso" } else { extension(how.algorithm) });
+        let how = export::How { only: self.volume_only, compression: how, optimized: self.optimized_storage };
         let target = Target { file: self.file.as_deref(), usual, force: self.force };
-        target.write(cx, |sink, on_progress| {
-            export::export(&store, named.get(), (self.volume_only, how), sink, on_progress)
-        })
+        target.write(cx, |sink, on_progress| export::export(&store, named.get(), how, sink, on_progress))
     }
 }
 

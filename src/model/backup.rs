@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 /// Name of the index in the archive; its first entry.
 pub const INDEX: &str = "backup/index.yaml";
+/// What a driver's own form has beside the streams.
+pub const HEADER: &str = "backup/optimized_header.yaml";
 /// Folder of a container's volume in the archive.
 pub const CONTAINER: &str = "backup/container";
 /// Folder of the folders of its snapshots.
@@ -33,7 +35,7 @@ pub struct Index<'a, R> {
     /// Its snapshots that are in the archive, oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub snapshots: Vec<&'a str>,
-    /// In the form of the pool's driver; never here.
+    /// In the form of the pool's driver.
     pub optimized: bool,
     /// That form has a header of its own.
     pub optimized_header: bool,

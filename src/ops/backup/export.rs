@@ -1,5 +1,7 @@
 //! `export`. What runs is frozen for as long as a copy of its volume takes; the archive is made of that.
 
+use super::optimized;
+use super::unpack::INSTANCE;
 use crate::base::idmap::IdMap;
 use crate::base::names::{InstanceName, PoolName, ProjectName, SnapshotName};
 use crate::base::{time, yaml};
@@ -35,6 +37,8 @@ pub struct Request {
     pub instance_only: bool,
     /// How it is compressed; none: as the server's configuration says, else gzip.
     pub compression: Option<Compression>,
+    /// In the form of the pool's driver, if it has one. Where not, nobody is told that it was asked for, as with Incus.
+    pub optimized: bool,
 }
 
 /// How a backup is compressed, as it is asked for or by the configuration.
@@ -49,23 +53,6 @@ pub fn compression(store: &Store, project: &ProjectName, wanted: Option<Compress
         Some(text) => text.parse().with_context(|| format!("Bad value of {}", BACKUP_COMPRESSION.name)),
         None => Ok(Algorithm::Gzip.into()),
     }
-}
-
-/// Whether the driver of an instance's pool has a form of its own for backups. Where not, nobody is told that it was asked for, as
-/// with Incus.
-///
-/// # Errors
-/// Not found: the instance or its pool.
-pub fn has_own_form(store: &Store, project: &ProjectName, name: &InstanceName) -> Result<bool> {
-    form_of_pool(store, &load::load(store, project, name)?.pool()?)
-}
-
-/// The same of a pool.
-///
-/// # Errors
-/// Not found.
-pub fn form_of_pool(store: &Store, name: &PoolName) -> Result<bool> {
-    Ok(pool::need(store, name)?.name() == "btrfs")
 }
 
 /// Writes the archive of an instance to `sink`.
@@ -90,11 +77,16 @@ pub fn export<W: Write>(store: &Store, request: &Request, sink: W, on_progress: 
     let driver = pool::need(store, &pool_name)?;
     let snapshots = if *instance_only { Vec::new() } else { list::snapshots(store, project, name)? };
     let records = records(store, &loaded, snapshots)?;
-    let parts = Parts { store, driver: driver.as_ref(), records: &records };
+    let optimized = request.optimized && driver.streams().is_some();
+    let parts = Parts { store, driver: driver.as_ref(), records: &records, optimized };
     let sink = at_rest(store, &held, &loaded, driver.as_ref(), |volume| {
         let mut out = Exporter::new(Encoder::new(sink, how)?);
         parts.index(&mut out)?;
         fault::point("export.index")?;
+        if optimized {
+            parts.streams(&mut out, &held, volume, on_progress)?;
+            return out.finish()?.finish();
+        }
         for found in &records.snapshots {
             on_progress(Progress::Step(&format!("snapshot {}", found.name)))?;
             let of = loaded.volume()?.snapshot(&SnapshotName::parse(&found.name)?)?;
@@ -138,6 +130,7 @@ struct Parts<'a> {
     store: &'a Store,
     driver: &'a dyn Driver,
     records: &'a Records,
+    optimized: bool,
 }
 
 impl Parts<'_> {
@@ -148,12 +141,36 @@ impl Parts<'_> {
             backend: &pool.driver,
             pool: &pool.name,
             snapshots: snapshots.iter().map(|s| s.name.as_str()).collect(),
-            optimized: false,
-            optimized_header: false,
+            optimized: self.optimized,
+            optimized_header: self.optimized,
             kind: &container.kind,
             config: self.records,
         };
         out.file(INDEX, yaml::to_string(&index)?.as_bytes(), time::now().as_second())
+    }
+
+    /// All volumes as streams, that of the instance as it is `at_rest`.
+    fn streams<W: Write>(
+        &self,
+        out: &mut Exporter<'_, W>,
+        held: &Held<InstanceKey, Exclusive>,
+        at_rest: &Volume,
+        on_progress: OnProgress<'_>,
+    ) -> Result<()> {
+        let InstanceKey { project, name } = held.key();
+        let pool = PoolName::parse(&self.records.pool.name)?;
+        let names = self.records.snapshots.iter().map(|s| SnapshotName::parse(&s.name));
+        let source = optimized::Source {
+            driver: self.driver,
+            volume: &Volume::container(project, name)?,
+            named: &|of| snapshot::volume_of(&pool, project, name, of),
+            form: INSTANCE,
+            beside: Some(("backup.yaml", yaml::to_string(self.records)?)),
+        };
+        let names = names.collect::<Result<Vec<_>>>()?;
+        journal::run(self.store, "export", &[held], |journal| {
+            source.write(out, journal, (at_rest, &names), on_progress)
+        })
     }
 
     /// A volume as the folder `name`.

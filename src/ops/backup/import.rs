@@ -5,21 +5,22 @@
 //! there with its record, which comes last.
 
 use super::INDEX_MAX;
-use super::unpack::Volumes;
+use super::optimized::{self, Holds};
+use super::unpack::{INSTANCE, Volumes};
 use crate::base::names::{InstanceName, PoolName, ProfileName, ProjectName, SnapshotName};
 use crate::base::{time, yaml};
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::image::tarread::{EntryKind, TarReader};
 use crate::image::{Limits, OnProgress, metadata, stream};
-use crate::model::backup::{Found, FoundInstance, INDEX};
+use crate::model::backup::{Found, FoundInstance, FoundRecords, INDEX};
 use crate::model::expand::{Expanded, split_volatile};
 use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
 use crate::model::keys::{self, volatile_value};
 use crate::ops::record_copy;
 use crate::ops::restrict::{self, Wanted};
 use crate::ops::{create, idmap, lifecycle, load, network, nics, pool, profile, quota, snapshot, volume};
-use crate::storage::Volume;
+use crate::storage::{Driver, Volume};
 use crate::store::atomic::Durability;
 use crate::store::lock::{Exclusive, Held, InstanceKey};
 use crate::store::types::Snapshot;
@@ -50,6 +51,8 @@ struct New {
     expanded: Expanded,
     pool: PoolName,
     snapshots: Vec<(SnapshotName, Snapshot)>,
+    /// Its volumes come as streams.
+    optimized: bool,
 }
 
 /// Imports; the instance's name. `total`: bytes of `source`, if that is known.
@@ -105,22 +108,34 @@ pub(in crate::ops) fn index(tar: &mut TarReader<&mut dyn BufRead>) -> Result<Fou
     yaml::from_str(&text).with_context(|| format!("Failed reading {INDEX:?}"))
 }
 
-/// The archive is of files, not of a driver's own making.
+/// The archive is of files, or of the driver's own making; whether it is the latter.
 ///
 /// # Errors
-/// Unsupported.
-pub(in crate::ops) fn check_form(found: &Found, driver: &str) -> Result<()> {
-    match found.optimized {
-        Some(true) if found.backend != driver => Err(Error::invalid(format!(
-            "Optimized backup storage driver {:?} differs from the target storage pool driver {driver:?}",
-            found.backend
+/// Invalid: it is of another driver's; Unsupported.
+pub(in crate::ops) fn check_form(found: &Found, driver: &dyn Driver) -> Result<bool> {
+    let optimized = found.optimized == Some(true);
+    if optimized && found.backend != driver.name() {
+        return Err(Error::invalid(format!(
+            "Optimized backup storage driver {:?} differs from the target storage pool driver {:?}",
+            found.backend,
+            driver.name()
         ))
-        .hint("export it without --optimized-storage")),
-        Some(true) => {
-            Err(Error::unsupported("Backups in the form of a storage driver are not supported by this version")
-                .hint("export it without --optimized-storage"))
-        }
-        _ => Ok(()),
+        .hint("export it without --optimized-storage"));
+    }
+    if optimized {
+        optimized::need(driver)?;
+    }
+    Ok(optimized)
+}
+
+/// The files in a stream have the ids that the instance sees: Incus has shifted them where nothing else was possible.
+fn check_ids(records: &FoundRecords) -> Result<()> {
+    let all = records.container.iter().chain(records.snapshots.iter().flatten());
+    let mut maps = all.filter_map(|one| keys::VOLATILE_LAST_STATE_IDMAP.get(&one.config));
+    match maps.any(|map| !matches!(map, "" | volatile_value::IDMAP_NONE)) {
+        true => Err(Error::unsupported("The files of the optimized backup have shifted owners")
+            .hint("export it without --optimized-storage")),
+        false => Ok(()),
     }
 }
 
@@ -146,7 +161,10 @@ fn prepare(store: &Store, request: &Request, found: &Found) -> Result<New> {
     let mut expanded = load::expanded(store, project, &instance)?;
     create::override_devices(&mut instance, &expanded, &request.device_overrides)?;
     let pool = pool_of(store, request, found, &expanded)?;
-    check_form(found, pool::need(store, &pool)?.name())?;
+    let optimized = check_form(found, pool::need(store, &pool)?.as_ref())?;
+    if optimized {
+        check_ids(records)?;
+    }
     if pool::of_root(&expanded.devices).map_or(true, |(_, configured)| configured != pool) {
         pool::put_root(&mut instance, &expanded, &pool);
     }
@@ -156,7 +174,7 @@ fn prepare(store: &Store, request: &Request, found: &Found) -> Result<New> {
     let volatile = new_volatile(store, project, &expanded, &old)?;
     let none = Vec::new();
     let snapshots = snapshots(found, records.snapshots.as_ref().unwrap_or(&none), (&pool, &expanded))?;
-    Ok(New { name, instance, volatile, expanded, pool, snapshots })
+    Ok(New { name, instance, volatile, expanded, pool, snapshots, optimized })
 }
 
 /// The gate that every instance passes, wherever it comes from.
@@ -302,11 +320,17 @@ fn make(
         let driver = pool::need(store, &new.pool)?;
         let names: Vec<SnapshotName> = new.snapshots.iter().map(|(name, _)| name.clone()).collect();
         quota::plan_root(store, driver.as_ref(), &new.expanded.devices)?;
-        let mut volumes = Volumes::begin(driver.as_ref(), &Volume::container(project, name)?, &names, limits)?;
-        volumes.unpack(tar)?;
-        fault::point("backup.unpacked")?;
-        volumes.commit(driver.as_ref())?;
-        quota::new_root(store, driver.as_ref(), &Volume::container(project, name)?, &new.expanded.devices)?;
+        let volume = Volume::container(project, name)?;
+        if new.optimized {
+            let of = (&volume, &names[..]);
+            optimized::read(driver.as_ref(), (INSTANCE, Holds::Instance), of, (tar, limits))?;
+        } else {
+            let mut volumes = Volumes::begin(driver.as_ref(), &volume, &names, limits)?;
+            volumes.unpack(tar)?;
+            fault::point("backup.unpacked")?;
+            volumes.commit(driver.as_ref())?;
+        }
+        quota::new_root(store, driver.as_ref(), &volume, &new.expanded.devices)?;
         fault::point("backup.volumes")?;
         records(store, held, new)
     })

@@ -6,6 +6,7 @@
 
 pub mod export;
 pub mod import;
+pub(super) mod optimized;
 pub(super) mod unpack;
 
 /// Largest index that is read, bytes: as much as a YAML document may have.

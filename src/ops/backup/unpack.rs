@@ -15,13 +15,25 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 /// What of a volume lies beside its root file system; all else that a backup has there is left out.
-const BESIDE: [&[u8]; 3] = [b"metadata.yaml", b"config.json", b"templates"];
+pub(super) const BESIDE: [&[u8]; 3] = [b"metadata.yaml", b"config.json", b"templates"];
 
 /// Where what stands in an archive.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::ops) struct Form {
     volume: &'static str,
     snapshots: &'static str,
+}
+
+impl Form {
+    /// The name of a volume's stream.
+    pub(super) fn stream(self) -> String {
+        format!("{}.bin", self.volume)
+    }
+
+    /// That of a snapshot's.
+    pub(super) fn snapshot_stream(self, name: &SnapshotName) -> String {
+        format!("{}/{name}.bin", self.snapshots)
+    }
 }
 
 /// An instance's: each volume has a root file system and what lies beside it.

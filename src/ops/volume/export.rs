@@ -13,6 +13,8 @@ use crate::image::{OnProgress, Progress};
 use crate::model::backup::{CUSTOM, INDEX, Index, VOLUME, VOLUME_SNAPSHOTS, VolumeRecords, VolumeSnapshotView};
 use crate::model::view::{VolumeSnapshotView as Snapshot, VolumeView};
 use crate::model::volume::ContentType;
+use crate::ops::backup::optimized;
+use crate::ops::backup::unpack::CUSTOM as CUSTOM_FORM;
 use crate::ops::{load, pool, restrict};
 use crate::storage::{Driver, Volume, block};
 use crate::store::lock::{Exclusive, Held, VolumeKey};
@@ -22,17 +24,22 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-/// Writes the archive of a volume to `sink`, with its snapshots unless it is `only` the volume; the image of a disc as it is.
+/// How a volume is exported.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// Without its snapshots.
+    pub only: bool,
+    /// How it is compressed.
+    pub compression: Compression,
+    /// In the form of the pool's driver, if it has one.
+    pub optimized: bool,
+}
+
+/// Writes the archive of a volume to `sink`; the image of a disc as it is.
 ///
 /// # Errors
 /// Not found; busy; its files cannot be read; `sink` cannot be written.
-pub fn export(
-    store: &Store,
-    of: Of<'_>,
-    (only, how): (bool, Compression),
-    sink: &mut dyn Write,
-    on_progress: OnProgress<'_>,
-) -> Result<()> {
+pub fn export(store: &Store, of: Of<'_>, how: How, sink: &mut dyn Write, on_progress: OnProgress<'_>) -> Result<()> {
     restrict::backups(store, of.project)?;
     let _pool = store.lock_pool_shared(of.pool)?;
     let (lock, quiet) = Quiet::lock(store, &of.key(store)?, "export")?;
@@ -46,26 +53,31 @@ pub fn export(
         return Ok(());
     }
     let driver = pool::need(store, &key.pool)?;
-    let snapshots = if only { Vec::new() } else { list::snapshots(store, of)? };
+    let snapshots = if how.only { Vec::new() } else { list::snapshots(store, of)? };
     let is_image = record.content_type.is_image();
+    let optimized = how.optimized && driver.streams().is_some();
     let records = VolumeRecords {
         volume: VolumeView::custom(&key.project, &key.name, &record, Vec::new()),
         volume_snapshots: snapshots.iter().map(in_index).collect(),
     };
     at_rest(store, (&lock, quiet), driver.as_ref(), |volume| {
-        let mut out = Exporter::new(Encoder::new(sink, how)?);
+        let mut out = Exporter::new(Encoder::new(sink, how.compression)?);
         let index = Index {
             name: key.name.as_str(),
             backend: driver.name(),
             pool: key.pool.as_str(),
             snapshots: snapshots.iter().map(|s| s.name.as_str()).collect(),
-            optimized: false,
-            optimized_header: false,
+            optimized,
+            optimized_header: optimized,
             kind: CUSTOM,
             config: &records,
         };
         out.file(INDEX, yaml::to_string(&index)?.as_bytes(), time::now().as_second())?;
         fault::point("export.index")?;
+        if optimized {
+            streams(store, (&lock, driver.as_ref()), &mut out, (volume, &snapshots), on_progress)?;
+            return out.finish()?.finish().map(drop);
+        }
         for found in &snapshots {
             on_progress(Progress::Step(&format!("snapshot {}", found.name)))?;
             let of = data(key)?.snapshot(&SnapshotName::parse(&found.name)?)?;
@@ -76,6 +88,21 @@ pub fn export(
     })?;
     note(store, key, "storage-volume-backup-created");
     Ok(())
+}
+
+/// All volumes as streams, the volume as it is `at_rest`.
+fn streams<W: Write>(
+    store: &Store,
+    (lock, driver): (&Held<VolumeKey, Exclusive>, &dyn Driver),
+    out: &mut Exporter<'_, W>,
+    (at_rest, snapshots): (&Volume, &[Snapshot]),
+    on_progress: OnProgress<'_>,
+) -> Result<()> {
+    let key = lock.key();
+    let names = snapshots.iter().map(|s| SnapshotName::parse(&s.name)).collect::<Result<Vec<_>>>()?;
+    let (volume, named) = (&data(key)?, &|of: &SnapshotName| named_snapshot(key, of));
+    let source = optimized::Source { driver, volume, named, form: CUSTOM_FORM, beside: None };
+    journal::run(store, "export", &[lock], |journal| source.write(out, journal, (at_rest, &names), on_progress))
 }
 
 fn in_index(snapshot: &Snapshot) -> VolumeSnapshotView {

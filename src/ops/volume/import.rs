@@ -15,7 +15,8 @@ use crate::model::backup::{CUSTOM, Found, FoundVolume};
 use crate::model::keys::volume as keys;
 use crate::model::volume::{ContentType, CustomVolume, VolumeSnapshot};
 use crate::ops::backup::import::{check_form, index, limits};
-use crate::ops::backup::unpack::Volumes;
+use crate::ops::backup::optimized::{self, Holds};
+use crate::ops::backup::unpack::{CUSTOM as CUSTOM_FORM, Volumes};
 use crate::ops::{pool, quota, record_copy, restrict};
 use crate::storage::{Driver, block};
 use crate::store::lock::{Exclusive, Held, VolumeKey};
@@ -37,6 +38,8 @@ pub struct Request {
 struct New {
     record: CustomVolume,
     snapshots: Vec<(SnapshotName, VolumeSnapshot)>,
+    /// It comes as streams.
+    optimized: bool,
 }
 
 /// Imports; the volume's name. `total`: bytes of `source`, if that is known.
@@ -83,7 +86,7 @@ fn prepare(store: &Store, key: &VolumeKey, found: &Found) -> Result<New> {
         return Err(Error::unsupported(format!("Backups of type {:?} are not of a custom volume", found.kind))
             .hint("an instance's is imported with: stapes import"));
     }
-    check_form(found, pool::need(store, &key.pool)?.name())?;
+    let optimized = check_form(found, pool::need(store, &key.pool)?.as_ref())?;
     let records = found.config.as_ref();
     let volume = records.and_then(|r| r.volume.as_ref());
     let volume = volume.ok_or_else(|| Error::invalid("No volume config in backup"))?;
@@ -110,7 +113,7 @@ fn prepare(store: &Store, key: &VolumeKey, found: &Found) -> Result<New> {
     }
     let none = Vec::new();
     let of_snapshots = records.and_then(|r| r.volume_snapshots.as_ref()).unwrap_or(&none);
-    Ok(New { record, snapshots: snapshots(key, content_type, (found, of_snapshots))? })
+    Ok(New { record, snapshots: snapshots(key, content_type, (found, of_snapshots))?, optimized })
 }
 
 fn content(volume: &FoundVolume) -> Result<ContentType> {
@@ -172,14 +175,20 @@ fn make(
     fault::point("backup.begin")?;
     let names: Vec<SnapshotName> = new.snapshots.iter().map(|(name, _)| name.clone()).collect();
     quota::plan_volume(driver.as_ref(), &new.record.config)?;
-    if new.record.content_type.is_image() {
+    let is_image = new.record.content_type.is_image();
+    if new.optimized {
+        let holds = if is_image { Holds::Disk } else { Holds::Files };
+        optimized::read(driver.as_ref(), (CUSTOM_FORM, holds), (&volume, &names), (tar, limits))?;
+    } else if is_image {
         image::unpack(driver.as_ref(), &volume, &names, (tar, limits))?;
-        settle_size(store, key, driver.as_ref(), &mut new.record)?;
     } else {
         let mut volumes = Volumes::begin(driver.as_ref(), &volume, &names, limits)?;
         volumes.unpack(tar)?;
         fault::point("backup.unpacked")?;
         volumes.commit(driver.as_ref())?;
+    }
+    if is_image {
+        settle_size(store, key, driver.as_ref(), &mut new.record)?;
     }
     quota::new_volume(driver.as_ref(), &volume, &new.record)?;
     fault::point("backup.volumes")?;
