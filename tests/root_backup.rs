@@ -8,6 +8,8 @@
 
 mod common_root;
 mod image_common;
+#[path = "root_backup/optimized.rs"]
+mod optimized;
 #[path = "root_lifecycle/support.rs"]
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod support;

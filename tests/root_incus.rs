@@ -115,6 +115,59 @@ fn backups_go_both_ways() {
     state.finish();
 }
 
+/// In the form of btrfs, each with a pool of its own.
+#[test]
+fn optimized_backups_go_both_ways() {
+    let test = "optimized_backups_go_both_ways";
+    if !(common_root::have("mkfs.btrfs") && Path::new("/dev/loop-control").exists()) {
+        return skip(test, "no mkfs.btrfs (apt-get install btrfs-progs) or no loop devices");
+    }
+    let Some(state) = state(test) else { return };
+    let Some(incus) = Incus::start(test, &state) else { return };
+    state.good(&["storage", "create", "fast", "btrfs", "size=512MiB"]);
+    incus.good(&["storage", "create", "fast", "btrfs", "size=512MiB"], None);
+    state.good(&["create", "test", "c1", "-s", "fast", "-c", "user.x=1"]);
+    push(&state, "c1", "early");
+    state.good(&["snapshot", "create", "c1", "s1"]);
+    push(&state, "c1", "late, and longer");
+    state.good(&["export", "c1", "ours", "--optimized-storage"]);
+    incus.good(&["import", "-q", "ours"], None);
+    assert_eq!(incus.good(&["list", "-f", "csv", "-c", "nsS"], None), "c1,STOPPED,1\n");
+    assert_eq!(incus.good(&["config", "get", "c1", "user.x"], None), "1\n");
+    assert_eq!(incus.good(&["file", "pull", "c1/root/f", "-"], None), "late, and longer");
+    incus.good(&["snapshot", "restore", "c1", "s1"], None);
+    assert_eq!(incus.good(&["file", "pull", "c1/root/f", "-"], None), "early");
+    incus.good(&["snapshot", "create", "c1", "s2"], None);
+    incus.good(&["export", "-q", "c1", "theirs", "--optimized-storage"], None);
+    state.good(&["import", "theirs", "c2"]);
+    assert_eq!(state.good(&["snapshot", "list", "c2", "-f", "csv", "-c", "n"]), "s1\ns2\n");
+    state.good(&["start", "c2"]);
+    assert_eq!(state.sh("c2", "cat /root/f; stat -c '%u %a' /root/f"), "early1000 4750");
+    state.good(&["snapshot", "restore", "c2", "s2"]);
+    // A volume of files and one that is a disk.
+    for kind in ["filesystem", "block"] {
+        state.good(&["storage", "volume", "create", "fast", "v1", "--type", kind, "size=8MiB"]);
+        state.good(&["storage", "volume", "snapshot", "create", "fast", "v1", "s1"]);
+        state.good(&["storage", "volume", "export", "fast", "v1", "v", "-f", "--optimized-storage"]);
+        incus.good(&["storage", "volume", "import", "-q", "fast", "v"], None);
+        incus.good(&["storage", "volume", "snapshot", "restore", "fast", "v1", "s1"], None);
+        incus.good(&["storage", "volume", "export", "-q", "fast", "v1", "w", "--optimized-storage"], None);
+        state.good(&["storage", "volume", "import", "fast", "w", "v2"]);
+        assert_eq!(state.good(&["storage", "volume", "get", "fast", "v2", "size"]), "8MiB\n");
+        for name in ["v1", "v2"] {
+            state.good(&["storage", "volume", "delete", "fast", name]);
+        }
+        incus.good(&["storage", "volume", "delete", "fast", "v1"], None);
+        std::fs::remove_file(state.path("w")).unwrap();
+    }
+    incus.good(&["delete", "c1"], None);
+    incus.good(&["storage", "delete", "fast"], None);
+    drop(incus);
+    state.delete_all().unwrap();
+    state.good(&["storage", "delete", "fast"]);
+    state.finish();
+}
+
 #[test]
 fn volumes_go_both_ways() {
     let Some(state) = state("volumes_go_both_ways") else { return };

@@ -12,6 +12,7 @@ const BTRFS: &str = "btrfs";
 const LOOP: &[&str] = &["storage create p2 btrfs size=256MiB"];
 const FOLDER: &[&str] = &["storage create p2 dir source=source"];
 
+const OPTIMIZED: &str = "export c1 out.tar -f --compression none --optimized-storage";
 const RESIZE: &str = "config device set c1 root size=80MiB";
 
 /// The rows of pools.
@@ -42,6 +43,16 @@ pub const ALL: &[Scenario] = &[
         needs: BTRFS,
         before: &[LOOP[0], "create img c1 -s p2"],
         ..scenario("delete, btrfs", "delete c1", deleted_there)
+    },
+    Scenario {
+        needs: BTRFS,
+        before: &[LOOP[0], "create img c1 -s p2", "snapshot create c1 s1"],
+        ..scenario("export, streams", OPTIMIZED, kept_there)
+    },
+    Scenario {
+        needs: BTRFS,
+        before: &[LOOP[0], "create img c1 -s p2", "snapshot create c1 s1", OPTIMIZED, "delete c1"],
+        ..scenario("import, streams", "import out.tar", created_there)
     },
     Scenario {
         needs: BTRFS,
