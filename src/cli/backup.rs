@@ -105,7 +105,7 @@ impl Target<'_> {
     pub(super) fn write(
         self,
         cx: &Context,
-        body: impl FnOnce(&mut dyn Write, OnProgress<'_>) -> Result<()>,
+        body: impl FnOnce(&mut (dyn Write + Send), OnProgress<'_>) -> Result<()>,
     ) -> Outcome {
         if self.file == Some(STANDARD) {
             let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout());

@@ -20,7 +20,7 @@ mod hash;
 mod number;
 pub mod oci;
 mod pax;
-mod pipe;
+pub(crate) mod pipe;
 pub mod qcow2;
 pub mod simplestreams;
 mod sparse;

@@ -1,9 +1,10 @@
 //! Hands bytes from one thread to another in large blocks that are used again: decompressing (or walking a tree) and writing files
 //! go on side by side, as `zstd -dc | tar x` does, without a second process.
 //!
-//! Used by `import` and `squashfs`. The producer counts what it hands over against the input it has read and stops a bomb; six blocks of
+//! Used by `import`, `squashfs` and backups. The producer counts what it hands over against the input it has read and stops a bomb; six blocks of
 //! 256 KiB are all the memory.
 
+use super::compress::{Compression, Encoder};
 use super::{Limits, OnProgress, Progress, human};
 use crate::error::{Error, Result};
 use std::io::{self, BufRead, Read, Write};
@@ -169,6 +170,45 @@ impl Read for Source<'_> {
     }
 }
 
+/// Compresses into `sink`, on a thread beside this one, what `produce` writes here: reading files does not wait for the
+/// encoder, nor that for files. If both fail the encoder's error counts: it is why the other one could not go on.
+///
+/// # Errors
+/// Those of the two. What is in `sink` then is not whole.
+pub fn encode<W: Write + Send, T>(
+    sink: W,
+    how: Compression,
+    produce: impl FnOnce(&mut Sink) -> Result<T>,
+) -> Result<(W, T)> {
+    let (full, full_out) = sync_channel::<Message>(IN_FLIGHT);
+    let (empty, empty_out) = channel();
+    std::thread::scope(|scope| {
+        let encoder = std::thread::Builder::new().name("encoder".into()).spawn_scoped(scope, move || {
+            let mut out = Encoder::new(sink, how)?;
+            while let Ok(block) = full_out.recv() {
+                // Without the end that would make it look whole.
+                let Ok(mut block) = block else { return Ok(None) };
+                out.write_all(&block)?;
+                block.clear();
+                let _ = empty.send(block);
+            }
+            out.finish().map(Some)
+        })?;
+        let bounds = Bounds { input: Arc::default(), free: u64::MAX, ratio: 0 };
+        let mut sink = Sink { full, empty: empty_out, made: 1, block: Vec::with_capacity(BLOCK), sent: 0, bounds };
+        let produced = produce(&mut sink).and_then(|made| sink.flush().map(|()| made).map_err(error_of));
+        if produced.is_err() {
+            let _ = sink.full.send(Err(Error::internal("Stopped")));
+        }
+        drop(sink);
+        let encoded = encoder.join().map_err(|_| Error::internal("The encoding thread ended early"))?;
+        match (encoded?, produced?) {
+            (Some(sink), made) => Ok((sink, made)),
+            (None, _) => Err(Error::internal("The encoding thread was stopped")),
+        }
+    })
+}
+
 /// An I/O error that carries one of ours gives it back; bad data is the input's fault, anything with an errno the system's.
 pub fn error_of(e: io::Error) -> Error {
     if e.get_ref().is_some_and(|inner| inner.is::<Error>()) {
@@ -221,4 +261,42 @@ pub fn join<P: Send, C>(
             Err(()) => Err(Error::internal("The image thread's error got lost")),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::compress::Algorithm;
+    use super::*;
+
+    /// Takes that many bytes.
+    struct Full(usize);
+
+    impl Write for Full {
+        fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(data.len()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOSPC))?;
+            Ok(data.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn both_sides_of_an_encoder() {
+        let data: Vec<u8> = (0..5_000_000_u32).flat_map(|n| n.to_le_bytes()).collect();
+        let write = |sink: &mut Sink| sink.write_all(&data).map_err(error_of);
+        let (out, ()) = encode(Vec::new(), Algorithm::Zstd.into(), write).expect("whole");
+        assert_eq!(zstd::decode_all(&out[..]).expect("whole"), data);
+        // The sink has no room; nothing more can be written; the archive ends early.
+        let full = encode(Full(1 << 20), Algorithm::None.into(), write).map(drop).expect_err("full");
+        assert_eq!(full.errno(), Some(libc::ENOSPC));
+        let mut partial = Vec::new();
+        let stopped = encode(&mut partial, Algorithm::Zstd.into(), |sink| {
+            write(sink)?;
+            Err::<(), _>(Error::not_found("Gone"))
+        });
+        assert_eq!(stopped.map(drop).expect_err("stopped").to_string(), "Gone");
+        assert!(zstd::decode_all(&partial[..]).is_err());
+    }
 }

@@ -8,10 +8,10 @@ use crate::base::{time, yaml};
 use crate::container::rootfs;
 use crate::error::{Context, Error, Result};
 use crate::fault;
-use crate::image::compress::{Algorithm, Compression, Encoder};
+use crate::image::compress::{Algorithm, Compression};
 use crate::image::export::Exporter;
 use crate::image::tarread::Entry;
-use crate::image::{METADATA_MAX, OnProgress, Progress};
+use crate::image::{METADATA_MAX, OnProgress, Progress, pipe};
 use crate::model::backup::{CONTAINER, INDEX, Index, Records, SNAPSHOTS, VolumeSnapshotView, VolumeView};
 use crate::model::instance::{Config, InstanceType};
 use crate::model::keys::project::BACKUP_COMPRESSION;
@@ -59,7 +59,7 @@ pub fn compression(store: &Store, project: &ProjectName, wanted: Option<Compress
 ///
 /// # Errors
 /// Not found; its records or files cannot be read; `sink` cannot be written. What ran runs.
-pub fn export<W: Write>(store: &Store, request: &Request, sink: W, on_progress: OnProgress<'_>) -> Result<W> {
+pub fn export<W: Write + Send>(store: &Store, request: &Request, sink: W, on_progress: OnProgress<'_>) -> Result<W> {
     let Request { project, name, instance_only, .. } = request;
     let how = compression(store, project, request.compression)?;
     restrict::backups(store, project)?;
@@ -80,20 +80,8 @@ pub fn export<W: Write>(store: &Store, request: &Request, sink: W, on_progress: 
     let optimized = request.optimized && driver.streams().is_some();
     let parts = Parts { store, driver: driver.as_ref(), records: &records, optimized };
     let sink = at_rest(store, &held, &loaded, driver.as_ref(), |volume| {
-        let mut out = Exporter::new(Encoder::new(sink, how)?);
-        parts.index(&mut out)?;
-        fault::point("export.index")?;
-        if optimized {
-            parts.streams(&mut out, &held, volume, on_progress)?;
-            return out.finish()?.finish();
-        }
-        for found in &records.snapshots {
-            on_progress(Progress::Step(&format!("snapshot {}", found.name)))?;
-            let of = loaded.volume()?.snapshot(&SnapshotName::parse(&found.name)?)?;
-            out = parts.volume(out, &of, &format!("{SNAPSHOTS}/{}", found.name))?;
-        }
-        on_progress(Progress::Step("instance"))?;
-        parts.volume(out, volume, CONTAINER)?.finish()?.finish()
+        let write = |sink: &mut pipe::Sink| parts.write(sink, (&held, volume), on_progress);
+        pipe::encode(sink, how, write).map(|(sink, ())| sink)
     })?;
     lifecycle::note(store, project, name, "instance-backup-created");
     Ok(sink)
@@ -134,6 +122,30 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
+    /// All of the archive, with the instance as it is in the volume `at_rest`.
+    fn write(
+        &self,
+        sink: &mut pipe::Sink,
+        (held, at_rest): (&Held<InstanceKey, Exclusive>, &Volume),
+        on_progress: OnProgress<'_>,
+    ) -> Result<()> {
+        let InstanceKey { project, name } = held.key();
+        let mut out = Exporter::new(sink);
+        self.index(&mut out)?;
+        fault::point("export.index")?;
+        if self.optimized {
+            self.streams(&mut out, held, at_rest, on_progress)?;
+            return out.finish().map(drop);
+        }
+        for found in &self.records.snapshots {
+            on_progress(Progress::Step(&format!("snapshot {}", found.name)))?;
+            let of = Volume::container(project, name)?.snapshot(&SnapshotName::parse(&found.name)?)?;
+            out = self.volume(out, &of, &format!("{SNAPSHOTS}/{}", found.name))?;
+        }
+        on_progress(Progress::Step("instance"))?;
+        self.volume(out, at_rest, CONTAINER)?.finish().map(drop)
+    }
+
     fn index<W: Write>(&self, out: &mut Exporter<'_, W>) -> Result<()> {
         let Records { container, pool, snapshots, .. } = self.records;
         let index = Index {

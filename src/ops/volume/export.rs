@@ -7,9 +7,9 @@ use crate::base::names::SnapshotName;
 use crate::base::{time, yaml};
 use crate::error::{Context, Result};
 use crate::fault;
-use crate::image::compress::{Compression, Encoder};
+use crate::image::compress::Compression;
 use crate::image::export::Exporter;
-use crate::image::{OnProgress, Progress};
+use crate::image::{OnProgress, Progress, pipe};
 use crate::model::backup::{CUSTOM, INDEX, Index, VOLUME, VOLUME_SNAPSHOTS, VolumeRecords, VolumeSnapshotView};
 use crate::model::view::{VolumeSnapshotView as Snapshot, VolumeView};
 use crate::model::volume::ContentType;
@@ -39,7 +39,13 @@ pub struct How {
 ///
 /// # Errors
 /// Not found; busy; its files cannot be read; `sink` cannot be written.
-pub fn export(store: &Store, of: Of<'_>, how: How, sink: &mut dyn Write, on_progress: OnProgress<'_>) -> Result<()> {
+pub fn export(
+    store: &Store,
+    of: Of<'_>,
+    how: How,
+    sink: &mut (dyn Write + Send),
+    on_progress: OnProgress<'_>,
+) -> Result<()> {
     restrict::backups(store, of.project)?;
     let _pool = store.lock_pool_shared(of.pool)?;
     let (lock, quiet) = Quiet::lock(store, &of.key(store)?, "export")?;
@@ -60,8 +66,8 @@ pub fn export(store: &Store, of: Of<'_>, how: How, sink: &mut dyn Write, on_prog
         volume: VolumeView::custom(&key.project, &key.name, &record, Vec::new()),
         volume_snapshots: snapshots.iter().map(in_index).collect(),
     };
-    at_rest(store, (&lock, quiet), driver.as_ref(), |volume| {
-        let mut out = Exporter::new(Encoder::new(sink, how.compression)?);
+    let mut write = |sink: &mut pipe::Sink, volume: &Volume| {
+        let mut out = Exporter::new(sink);
         let index = Index {
             name: key.name.as_str(),
             backend: driver.name(),
@@ -76,7 +82,7 @@ pub fn export(store: &Store, of: Of<'_>, how: How, sink: &mut dyn Write, on_prog
         fault::point("export.index")?;
         if optimized {
             streams(store, (&lock, driver.as_ref()), &mut out, (volume, &snapshots), on_progress)?;
-            return out.finish()?.finish().map(drop);
+            return out.finish().map(drop);
         }
         for found in &snapshots {
             on_progress(Progress::Step(&format!("snapshot {}", found.name)))?;
@@ -84,7 +90,10 @@ pub fn export(store: &Store, of: Of<'_>, how: How, sink: &mut dyn Write, on_prog
             out = content(out, (driver.as_ref(), &of), &format!("{VOLUME_SNAPSHOTS}/{}", found.name), is_image)?;
         }
         on_progress(Progress::Step("volume"))?;
-        content(out, (driver.as_ref(), volume), VOLUME, is_image)?.finish()?.finish().map(drop)
+        content(out, (driver.as_ref(), volume), VOLUME, is_image)?.finish().map(drop)
+    };
+    at_rest(store, (&lock, quiet), driver.as_ref(), |volume| {
+        pipe::encode(sink, how.compression, |sink| write(sink, volume)).map(drop)
     })?;
     note(store, key, "storage-volume-backup-created");
     Ok(())
