@@ -9,6 +9,8 @@
 #[path = "root_projects/bounds.rs"]
 mod bounds;
 mod common_root;
+#[path = "root_projects/images.rs"]
+mod images;
 #[path = "root_projects/life.rs"]
 mod life;
 #[path = "root_projects/shared.rs"]
@@ -41,8 +43,9 @@ pub fn with_input(state: &State, words: &[&str], text: &str) -> Out {
     run(state.command(words), Some(text), common_root::PATIENCE)
 }
 
-/// Makes a project whose profile has a root disk.
+/// Makes a project whose profile has a root disk, with the images of the default one.
 pub fn make(state: &State, name: &str, config: &[&str]) {
+    let config = [&["features.images=false"], config].concat();
     let options: Vec<&str> = config.iter().flat_map(|pair| ["-c", pair]).collect();
     state.good(&[&["project", "create", name], &options[..]].concat());
     if !config.contains(&"features.profiles=false") {

@@ -10,6 +10,7 @@ use crate::image::bootstrap as recipes;
 use crate::image::simplestreams::Offer;
 use crate::model::keys as registry;
 use crate::model::network::NetworkType;
+use crate::ops::features;
 use crate::ops::image_remote::Place;
 use crate::ops::instance_metadata;
 use crate::ops::network;
@@ -86,7 +87,8 @@ pub fn templates() -> Vec<String> {
 /// Aliases of local images, and short fingerprints of those that have none.
 pub fn images() -> Vec<String> {
     let list = || {
-        let (store, _) = open()?;
+        let (store, project) = open()?;
+        features::images(&store, &project);
         let aliases = store.aliases().ok()?;
         let named: BTreeSet<&str> = aliases.aliases.values().map(|a| a.target.as_str()).collect();
         let images = store.images().ok()?;

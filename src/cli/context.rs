@@ -15,7 +15,7 @@ use crate::model::keys;
 use crate::model::remote::{self, Remote};
 use crate::ops::image_oci::{Logins, Registry};
 use crate::ops::image_remote::{Place, Server};
-use crate::ops::{first_use, undo};
+use crate::ops::{features, first_use, undo};
 use crate::remote::Folders;
 use crate::store::layout::Layout;
 use crate::store::{Access, Store};
@@ -81,7 +81,7 @@ impl Context {
         if !nix::unistd::geteuid().is_root() {
             return Err(Error::unsupported("This version can only change things as root").hint("run it with sudo"));
         }
-        undo::open(&self.layout, Access::Write)
+        self.about(undo::open(&self.layout, Access::Write)?)
     }
 
     /// Opens the store for a command that only reads.
@@ -89,7 +89,15 @@ impl Context {
     /// # Errors
     /// As [`Store::open_with`].
     pub fn reader(&self) -> Result<Store> {
-        undo::open(&self.layout, Access::Read)
+        self.about(undo::open(&self.layout, Access::Read)?)
+    }
+
+    /// The images are those of the project to work in.
+    fn about(&self, store: Store) -> Result<Store> {
+        if let Ok(project) = ProjectName::parse(&self.project) {
+            features::images(&store, &project);
+        }
+        Ok(store)
     }
 
     /// The host's programs, told of the user's proxies.

@@ -2,10 +2,12 @@
 
 use super::complete;
 use super::image_import::reporter;
-use super::{Context, DONE, Outcome, kv, refuse_option};
-use crate::base::names::{AliasName, Fingerprint};
+use super::{Context, DONE, Outcome, kv};
+use crate::base::names::{AliasName, Fingerprint, ProjectName};
 use crate::error::{Error, Result};
+use crate::ops::features;
 use crate::ops::image;
+use crate::ops::image_lend;
 use crate::ops::image_oci;
 use crate::ops::image_refresh;
 use crate::ops::image_remote::{self, Place};
@@ -55,7 +57,7 @@ pub struct Copy {
     #[arg(long)]
     pub reuse: bool,
     /// Copy to a project different from the source
-    #[arg(long, value_name = "project", hide = true)]
+    #[arg(long, value_name = "project", add = ArgValueCompleter::new(complete::projects))]
     pub target_project: Option<String>,
     /// Copy virtual machine images
     #[arg(long)]
@@ -80,7 +82,6 @@ impl Copy {
     /// # Errors
     /// See `ops::image_remote`.
     pub fn run(self, cx: &Context) -> Outcome {
-        refuse_option("--target-project", self.target_project.is_some())?;
         if self.auto_update && self.mode != "pull" {
             return Err(Error::invalid("Auto update is only available in pull mode").into());
         }
@@ -95,6 +96,7 @@ impl Copy {
         let place = cx.place(&source.remote)?;
         match place {
             Place::Server(_) | Place::Registry(_) => {}
+            Place::Local if self.target_project.is_some() => {}
             Place::Local => return Err(Error::exists("Image with same fingerprint already exists").into()),
             Place::Bootstrap => {
                 return Err(Error::unsupported("Images of \"bootstrap:\" are built, not copied")
@@ -113,12 +115,18 @@ impl Copy {
             profiles: Some(self.profile).filter(|p| !p.is_empty()),
         };
         let store = cx.store()?;
+        let target = self.target_project.as_deref().map(ProjectName::parse).transpose()?;
+        if let (Some(project), false) = (&target, matches!(place, Place::Local)) {
+            store.project(project)?.ok_or_else(|| Error::not_found("Project not found"))?;
+            features::images(&store, project);
+        }
         let progress = cx.progress("Copying the image: %s");
         let mut report = reporter(&progress);
-        match &place {
-            Place::Registry(registry) => image_oci::copy(&store, registry, &request, &mut report)?,
-            Place::Server(server) => image_remote::copy(&store, server, &request, &mut report)?,
-            Place::Local | Place::Bootstrap => return Err(Error::internal("Nothing to copy from").into()),
+        match (&place, &target) {
+            (Place::Local, Some(project)) => image_lend::copy(&store, project, &request)?,
+            (Place::Registry(registry), _) => image_oci::copy(&store, registry, &request, &mut report)?,
+            (Place::Server(server), _) => image_remote::copy(&store, server, &request, &mut report)?,
+            (Place::Local | Place::Bootstrap, _) => return Err(Error::internal("Nothing to copy from").into()),
         };
         progress.clear();
         cx.notice("Image copied successfully!")?;

@@ -7,6 +7,7 @@ use crate::base::time;
 use crate::error::{Error, Result};
 use crate::model::view::ImageView;
 use crate::ops::image;
+use crate::ops::image_remote::Place;
 use clap::Args;
 use regex_lite::Regex;
 
@@ -196,7 +197,16 @@ impl List {
         let chosen = self.chosen()?;
         let store = cx.reader()?;
         let (mut images, mut broken) = (Vec::new(), Vec::new());
-        for (fingerprint, view) in image::on_remote(&store, &place)? {
+        let mut all = Vec::new();
+        if self.all_projects && matches!(place, Place::Local) {
+            for project in store.image_projects()? {
+                store.use_images_of(project);
+                all.extend(image::on_remote(&store, &place)?);
+            }
+        } else {
+            all = image::on_remote(&store, &place)?;
+        }
+        for (fingerprint, view) in all {
             match view {
                 Ok(view) if filters.iter().all(|f| shown(f, &view)) => images.push(view),
                 Ok(_) => {}

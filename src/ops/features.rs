@@ -16,6 +16,14 @@ pub fn owner(store: &Store, project: &ProjectName, feature: Feature) -> Result<P
     Ok(if own { project.clone() } else { ProjectName::default() })
 }
 
+/// Has `store` be about the images that `project` uses.
+pub fn images(store: &Store, project: &ProjectName) {
+    // Who works in a project that is not there is told so.
+    if let Ok(owner) = owner(store, project, Feature::Images) {
+        store.use_images_of(owner);
+    }
+}
+
 /// The projects that use the objects of `owner`, sorted by name.
 ///
 /// # Errors

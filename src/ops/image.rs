@@ -8,7 +8,7 @@ pub use super::image_import::ensure_unpacked;
 use super::image_import::{self, BOOTSTRAP};
 use super::image_oci;
 use super::image_remote::{self, Place};
-use super::pool;
+use super::{features, pool};
 use crate::base::names::{AliasName, Fingerprint, PoolName, ProfileName, ProjectName};
 use crate::base::time;
 use crate::error::{Error, Result};
@@ -17,6 +17,7 @@ use crate::host::command::Runner;
 use crate::image::OnProgress;
 use crate::model::image::{Alias, Aliases, Image, ImageSource};
 use crate::model::instance::InstanceType;
+use crate::model::project::Feature;
 use crate::model::remote::{OCI, SIMPLESTREAMS};
 use crate::model::view::{ImageParts, ImageView};
 use crate::store::journal::Journal;
@@ -143,7 +144,7 @@ fn used(store: &Store, fingerprint: &Fingerprint) -> Result<()> {
 /// NotFound; the record is damaged.
 pub fn view(store: &Store, fingerprint: &Fingerprint) -> Result<ImageView> {
     let image = store.image(fingerprint)?.ok_or_else(|| not_found(fingerprint))?;
-    Ok(view_of(fingerprint, &image, &store.aliases()?))
+    Ok(view_of(&store.image_project(), fingerprint, &image, &store.aliases()?))
 }
 
 /// All images, and what is wrong with those whose record cannot be read.
@@ -151,11 +152,11 @@ pub fn view(store: &Store, fingerprint: &Fingerprint) -> Result<ImageView> {
 /// # Errors
 /// The folder or the aliases cannot be read.
 pub fn views(store: &Store) -> Result<Vec<(Fingerprint, Result<ImageView>)>> {
-    let aliases = store.aliases()?;
+    let (project, aliases) = (store.image_project(), store.aliases()?);
     let images = store.images()?.into_iter();
     Ok(images
         .map(|(f, image)| {
-            let view = image.map(|i| view_of(&f, &i, &aliases));
+            let view = image.map(|i| view_of(&project, &f, &i, &aliases));
             (f, view)
         })
         .collect())
@@ -177,12 +178,10 @@ pub fn on_remote(store: &Store, place: &Place) -> Result<Vec<(String, Result<Ima
     }
 }
 
-/// Images are shared by all projects and belong to the default one.
-fn view_of(fingerprint: &Fingerprint, image: &Image, aliases: &Aliases) -> ImageView {
+fn view_of(project: &ProjectName, fingerprint: &Fingerprint, image: &Image, aliases: &Aliases) -> ImageView {
     let own: Vec<(&str, &Alias)> =
         aliases.aliases.iter().filter(|(_, a)| a.target == **fingerprint).map(|(n, a)| (n.as_str(), a)).collect();
-    let project = ProjectName::default();
-    ImageView::new(ImageParts { project: &project, fingerprint, image, aliases: &own })
+    ImageView::new(ImageParts { project, fingerprint, image, aliases: &own })
 }
 
 /// What of an image can be changed.
@@ -207,8 +206,9 @@ pub struct Change {
 pub fn update(store: &Store, fingerprint: &Fingerprint, change: Change) -> Result<()> {
     change.properties.iter().try_for_each(|(key, value)| check_property(key, value))?;
     let profiles = change.profiles.unwrap_or_else(|| vec!["default".to_string()]);
+    let owner = features::owner(store, &store.image_project(), Feature::Profiles)?;
     for name in &profiles {
-        let there = ProfileName::parse(name).ok().map(|n| store.profile(&ProjectName::default(), &n)).transpose()?;
+        let there = ProfileName::parse(name).ok().map(|n| store.profile(&owner, &n)).transpose()?;
         if there.flatten().is_none() {
             return Err(Error::invalid(format!("Profile '{name}' doesn't exist")));
         }
@@ -281,7 +281,8 @@ pub(super) fn superseded(store: &Store, aliases: &[AliasName]) -> Result<Vec<Fin
     kept.into_iter().filter(|(_, kept)| !kept).map(|(target, _)| Fingerprint::parse(target)).collect()
 }
 
-/// Deletes an image: its record, aliases and files at once; what is unpacked in the pools goes too, unless instances use it.
+/// Deletes an image: its record, aliases and files at once; what is unpacked in the pools goes too, unless instances use it. Where
+/// another project has the image, only this one's record and aliases go.
 ///
 /// # Errors
 /// NotFound; what could not be removed.
@@ -289,17 +290,20 @@ pub fn delete(store: &Store, fingerprint: &Fingerprint) -> Result<()> {
     let pools = lock_pools(store)?;
     let held = store.lock_image(fingerprint, "delete")?;
     let layout = store.layout();
-    let record = layout.image_record(fingerprint);
-    if !record.exists() {
+    let (project, owners) = (store.image_project(), store.image_owners(fingerprint)?);
+    if !owners.contains(&project) {
         return Err(not_found(fingerprint));
     }
+    let alone = owners.len() == 1;
     let mut actions = vec![
-        Action::RemoveFile { path: record },
-        Action::ForgetAliases { image: fingerprint.to_string() },
-        Action::RemoveFile { path: layout.image_file(fingerprint) },
-        Action::RemoveFile { path: layout.image_rootfs_file(fingerprint) },
+        Action::RemoveFile { path: layout.image_record(&project, fingerprint) },
+        Action::ForgetAliases { project: project.to_string(), image: fingerprint.to_string() },
     ];
-    for pool in &pools {
+    if alone {
+        let files = [layout.image_file(fingerprint), layout.image_rootfs_file(fingerprint)];
+        actions.extend(files.map(|path| Action::RemoveFile { path }));
+    }
+    for pool in pools.iter().filter(|_| alone) {
         let name = &pool.key().0;
         // A pool nobody gets at keeps what is unpacked in it until doctor sees it again.
         if pool::open(store, name).ok().flatten().is_some_and(|d| d.has_image(fingerprint).unwrap_or(false)) {
@@ -322,7 +326,7 @@ fn lock_pools(store: &Store) -> Result<Vec<Held<PoolKey, Shared>>> {
 /// Appends a lifecycle event of an image; a log that cannot be written stops nothing.
 pub(super) fn note(store: &Store, fingerprint: &Fingerprint, action: &str) {
     let source = format!("/1.0/images/{fingerprint}");
-    let event = events::Event::lifecycle(action, &source, &ProjectName::default(), serde_json::Value::Null);
+    let event = events::Event::lifecycle(action, &source, &store.image_project(), serde_json::Value::Null);
     let _ = events::append(store, &event);
 }
 

@@ -1,8 +1,8 @@
-//! Aliases of images: one record for all, changed under its own lock.
+//! Aliases of images: one record for all of a project, changed under its own lock.
 
 use super::image::{self, not_found};
 use super::image_remote::Server;
-use crate::base::names::{AliasName, Fingerprint, ProjectName};
+use crate::base::names::{AliasName, Fingerprint};
 use crate::error::{Error, Result};
 use crate::model::image::Alias;
 use crate::model::view::AliasEntryView;
@@ -92,6 +92,6 @@ pub fn on_server(server: &Server) -> Result<Vec<AliasEntryView>> {
 
 fn note(store: &Store, name: &AliasName, action: &str) {
     let source = format!("/1.0/images/aliases/{name}");
-    let event = events::Event::lifecycle(action, &source, &ProjectName::default(), serde_json::Value::Null);
+    let event = events::Event::lifecycle(action, &source, &store.image_project(), serde_json::Value::Null);
     let _ = events::append(store, &event);
 }

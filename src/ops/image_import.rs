@@ -5,7 +5,7 @@
 //! and the record is the commit point. Slow work is done under no lock that other commands want.
 
 use super::image::{not_found, note, superseded};
-use super::{image, pool};
+use super::{image, image_lend, pool};
 use crate::base::names::{AliasName, Fingerprint, PoolName, ProfileName, ProjectName};
 use crate::base::time;
 use crate::error::{Context, Error, Kind, Result};
@@ -22,7 +22,7 @@ use crate::model::view::{ImageAliasView, ImageView};
 use crate::storage::{Driver, Staging};
 use crate::store::atomic;
 use crate::store::journal;
-use crate::store::lock::{Exclusive, Fresh, Held, SourceKey};
+use crate::store::lock::{Exclusive, Fresh, Held, ImageKey, SourceKey};
 use crate::store::undo::{Volume, VolumeKind};
 use crate::store::{Action, Store};
 use std::collections::BTreeMap;
@@ -93,8 +93,12 @@ pub fn cached_or_built(
     if let Some(found) = image::cached(store, (BOOTSTRAP, BOOTSTRAP), &name, InstanceType::Container)? {
         return Ok(found);
     }
-    let source = ImageSource { server: BOOTSTRAP.into(), protocol: BOOTSTRAP.into(), alias: name };
+    let source = ImageSource { server: BOOTSTRAP.into(), protocol: BOOTSTRAP.into(), alias: name.clone() };
     let wanted = Wanted { source: Some(source), cached: true, ..Wanted::default() };
+    // Another project may have built it.
+    if let Some(found) = image_lend::of_source(store, (BOOTSTRAP, BOOTSTRAP), &name, &wanted)? {
+        return Ok(found);
+    }
     let build = Build {
         recipe: &recipe,
         vm: false,
@@ -369,7 +373,8 @@ pub(super) struct Wanted {
     pub expires_at: Option<jiff::Timestamp>,
 }
 
-/// Gives what has arrived its names and its record.
+/// Gives what has arrived its names and its record. Where another project has the image, its files and what is unpacked of it stay
+/// the ones there are.
 pub(super) fn publish(
     store: &Store,
     arrival: &Arrival<'_>,
@@ -381,43 +386,68 @@ pub(super) fn publish(
     if store.image(&fingerprint)?.is_some() {
         return Err(Error::exists("Image with same fingerprint already exists"));
     }
-    let layout = store.layout();
-    let (file, rootfs) = (layout.image_file(&fingerprint), layout.image_rootfs_file(&fingerprint));
-    let split = imported.split;
-    // The disk of a virtual machine stays in its file.
-    let unpacked = imported.kind == InstanceType::Container;
-    let record = record(imported, wanted)?;
-    journal::run(store, "import", &[&held], |journal| {
-        if unpacked && !arrival.driver.has_image(&fingerprint)? {
-            journal.undo(volume(arrival.pool, &fingerprint))?;
+    let mut record = record(imported, wanted)?;
+    let arrived = match store.image_elsewhere(&fingerprint)? {
+        Some(Image { content, size, filename, split, .. }) => {
+            record = Image { content, size, filename, split, ..record };
+            None
         }
-        journal.undo(Action::RemoveFile { path: file.clone() })?;
-        journal.undo(Action::RemoveFile { path: rootfs.clone() })?;
-        let record_file = layout.image_record(&fingerprint);
+        None => Some(arrival),
+    };
+    settle(store, &held, arrived, &record, &wanted.aliases)?;
+    Ok(fingerprint)
+}
+
+/// Writes the record, which is the commit point, and gives the files of what has arrived their names before.
+pub(super) fn settle(
+    store: &Store,
+    held: &Held<ImageKey, Exclusive>,
+    arrived: Option<&Arrival<'_>>,
+    record: &Image,
+    aliases: &[AliasName],
+) -> Result<()> {
+    let fingerprint = &held.key().0;
+    let (layout, project) = (store.layout(), store.image_project());
+    let (file, rootfs) = (layout.image_file(fingerprint), layout.image_rootfs_file(fingerprint));
+    // The disk of a virtual machine stays in its file.
+    let unpacked = arrived.filter(|_| record.kind == InstanceType::Container);
+    journal::run(store, "import", &[held], |journal| {
+        if let Some(arrival) = unpacked
+            && !arrival.driver.has_image(fingerprint)?
+        {
+            journal.undo(volume(arrival.pool, fingerprint))?;
+        }
+        for path in [&file, &rootfs].into_iter().filter(|_| arrived.is_some()) {
+            journal.undo(Action::RemoveFile { path: path.clone() })?;
+        }
+        let record_file = layout.image_record(&project, fingerprint);
         // What a kill may leave of writing it.
         let name = record_file.file_name().map(atomic::temporary).unwrap_or_default();
         journal.undo(Action::RemoveFile { path: record_file.with_file_name(name) })?;
         journal.commits_by(&record_file)?;
-        if !wanted.aliases.is_empty() {
-            let names = wanted.aliases.iter().map(ToString::to_string).collect();
-            journal.then(Action::SetAliases { image: fingerprint.to_string(), names })?;
+        if !aliases.is_empty() {
+            let names = aliases.iter().map(ToString::to_string).collect();
+            let (project, image) = (project.to_string(), fingerprint.to_string());
+            journal.then(Action::SetAliases { project, image, names })?;
         }
         fault::point("image.publish")?;
-        rename(&arrival.blob, &file)?;
-        if split {
-            rename(&arrival.blob_rootfs, &rootfs)?;
+        if let Some(arrival) = arrived {
+            rename(&arrival.blob, &file)?;
+            if record.split {
+                rename(&arrival.blob_rootfs, &rootfs)?;
+            }
         }
         fault::point("image.named")?;
-        if unpacked {
-            arrival.driver.commit_image(&arrival.staging, &fingerprint)?;
+        if let Some(arrival) = unpacked {
+            arrival.driver.commit_image(&arrival.staging, fingerprint)?;
         }
         fault::point("image.committed")?;
         // Syncs the folder of the files as well.
-        store.save_image(&held, &record)?;
+        store.save_image(held, record)?;
         fault::point("image.recorded")
     })?;
-    note(store, &fingerprint, "image-created");
-    Ok(fingerprint)
+    note(store, fingerprint, "image-created");
+    Ok(())
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {

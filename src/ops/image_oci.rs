@@ -192,7 +192,7 @@ pub(super) fn renewed(
 fn known_as(store: &Store, found: &Found) -> Result<Fingerprint> {
     let usual = Fingerprint::parse(found.fingerprint().as_str())?;
     let digest = found.digest.to_string();
-    match store.image(&usual)? {
+    match store.image(&usual)?.map_or_else(|| store.image_elsewhere(&usual), |own| Ok(Some(own)))? {
         Some(other) if other.properties.get(DIGEST) != Some(&digest) => {
             Fingerprint::parse(found.own_fingerprint().as_str())
         }
@@ -232,6 +232,9 @@ fn take(
     let fingerprint = known_as(store, found)?;
     if store.image(&fingerprint)?.is_some() {
         return adopt(store, fingerprint, wanted);
+    }
+    if super::image_lend::lend(store, &fingerprint, wanted)? {
+        return Ok(fingerprint);
     }
     let known = crate::image::Fingerprint::parse(&fingerprint)?;
     arrive(store, &pool, |arrival| {

@@ -7,6 +7,7 @@
 use super::image::{self, cached};
 use super::image_delta;
 use super::image_import::{Arrival, Wanted, arrive, arrive_keeping, home, lock_source, publish};
+use super::image_lend::lend;
 use super::image_oci::Registry;
 use crate::base::names::{AliasName, Fingerprint, ProjectName};
 use crate::base::time::{self, GoTime};
@@ -310,6 +311,9 @@ pub(super) fn fetch(
     let _source = lock_source(store, (SIMPLESTREAMS, fingerprint.as_str()), on_progress)?;
     if store.image(&fingerprint)?.is_some() {
         return adopt(store, fingerprint, wanted);
+    }
+    if lend(store, &fingerprint, wanted)? {
+        return Ok(fingerprint);
     }
     forget_old_parts(store);
     let (of_rootfs, big) = match &offer.files {

@@ -189,7 +189,29 @@ fn images(
     refresh: Refresh<'_>,
 ) -> Result<()> {
     let config = store.server()?.config;
-    for fingerprint in image_remote::outdated(store, &config, now)? {
+    let hours = server::number(&config, server::AUTO_UPDATE_INTERVAL, IMAGES_EVERY);
+    let due = last.is_none_or(|last| now.as_second() - last.as_second() >= hours.saturating_mul(3600));
+    let due = hours > 0 && due;
+    for project in store.image_projects()? {
+        let own = store.use_images_of(project);
+        let done = images_of(store, outcome, (&config, now, due), refresh);
+        store.use_images_of(own);
+        done?;
+    }
+    if due {
+        *last = Some(now);
+    }
+    Ok(())
+}
+
+/// The images of one project.
+fn images_of(
+    store: &Store,
+    outcome: &mut Outcome,
+    (config, now, due): (&Config, Timestamp, bool),
+    refresh: Refresh<'_>,
+) -> Result<()> {
+    for fingerprint in image_remote::outdated(store, config, now)? {
         let label = fingerprint.as_str()[..12].to_string();
         match image::delete(store, &fingerprint) {
             Ok(()) => outcome.done.push(format!("Image \"{label}\" expired")),
@@ -197,12 +219,7 @@ fn images(
             Err(e) => outcome.failed.push((label, e)),
         }
     }
-    let hours = server::number(&config, server::AUTO_UPDATE_INTERVAL, IMAGES_EVERY);
-    let due = last.is_none_or(|last| now.as_second() - last.as_second() >= hours.saturating_mul(3600));
-    if hours <= 0 || !due {
-        return Ok(());
-    }
-    for (fingerprint, image) in store.images()? {
+    for (fingerprint, image) in if due { store.images()? } else { Vec::new() } {
         if !image.is_ok_and(|i| i.auto_update) {
             continue;
         }
@@ -213,7 +230,6 @@ fn images(
             Err(e) => outcome.failed.push((label, e)),
         }
     }
-    *last = Some(now);
     Ok(())
 }
 

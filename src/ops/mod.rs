@@ -31,6 +31,7 @@ mod image_delta;
 pub mod image_export;
 pub mod image_import;
 mod image_layers;
+pub mod image_lend;
 pub mod image_metadata;
 pub mod image_oci;
 pub mod image_refresh;

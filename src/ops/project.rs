@@ -12,12 +12,10 @@ use crate::store::Store;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Addresses of what is in a project: images (they are the default project's), instances, profiles, volumes.
+/// Addresses of what is in a project: images, instances, profiles, volumes.
 pub(super) fn used_by(store: &Store, name: &ProjectName) -> Result<Vec<String>> {
     let mut all = Vec::new();
-    if name.is_default() {
-        all.extend(store.images()?.iter().map(|(f, _)| url::image(name, f)));
-    }
+    all.extend(store.images_at(name)?.iter().map(|(f, _)| url::image(name, f)));
     all.extend(store.instance_names(name)?.iter().map(|n| url::instance(name, n)));
     all.extend(store.profiles(name)?.iter().map(|(n, _)| url::profile(name, n)));
     for (owner, pool) in store.volume_places()?.into_iter().filter(|(owner, _)| owner == name) {

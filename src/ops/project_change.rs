@@ -1,7 +1,7 @@
 //! `project create`, `edit`, `set`, `rename` and `delete`. A writer holds the project alone; the default project, whose objects
 //! others may use, is held with others, so that nobody who changes those meets a project on its way in or out.
 
-use super::{delete, features, profile, project, restrict, volume};
+use super::{delete, features, image, profile, project, restrict, volume};
 use crate::base::names::ProjectName;
 use crate::error::{Error, Result};
 use crate::fault;
@@ -166,6 +166,10 @@ fn clear(store: &Store, name: &ProjectName) -> Result<()> {
             volume::change::delete(store, of)?;
         }
     }
+    let before = store.use_images_of(name.clone());
+    let deleted = store.images().and_then(|all| all.iter().try_for_each(|(one, _)| image::delete(store, one)));
+    store.use_images_of(before);
+    deleted?;
     if features::owner(store, name, Feature::Profiles)? == *name {
         for (one, _) in store.profiles(name)?.into_iter().filter(|(one, _)| one.as_str() != "default") {
             profile::delete(store, name, &one)?;

@@ -1,7 +1,7 @@
 //! `query`: the objects of Incus's API by their addresses, as `--format json` shows them. Reading only: what changes something has
 //! a command.
 
-use super::{image, image_alias, info, list, network, profile, project, storage_info, volume};
+use super::{features, image, image_alias, info, list, network, profile, project, storage_info, volume};
 use crate::base::names::{
     AclName, Fingerprint, InstanceName, NetworkName, PoolName, ProfileName, ProjectName, ZoneName,
 };
@@ -121,6 +121,7 @@ fn instances(store: &Store, asked: &Asked, rest: &[&str]) -> Result<Value> {
 
 fn images(store: &Store, asked: &Asked, rest: &[&str]) -> Result<Value> {
     let project = asked.project.as_str();
+    features::images(store, &asked.project);
     match rest {
         [] => {
             let all: Vec<_> = image::views(store)?.into_iter().filter_map(|(_, view)| view.ok()).collect();

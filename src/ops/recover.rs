@@ -274,7 +274,7 @@ pub fn conclude(store: &Store) -> Result<()> {
         let driver = pool::need(store, &name)?;
         for image in driver.images()? {
             let _image = store.lock_image(&image, "recover")?;
-            if store.image(&image)?.is_none()
+            if store.image_owners(&image)?.is_empty()
                 && let ImageFate::Gone(Some(trash)) = driver.delete_image(&image)?
             {
                 driver.empty(&trash)?;

@@ -105,7 +105,7 @@ fn image(store: &Store, driver: &dyn Driver, name: &str) -> Result<()> {
         driver.abort_image(&staging)?;
         return empty(driver, |trash| trash.was_staging(&staging));
     };
-    if store.layout().image_record(&fingerprint).exists() {
+    if !store.image_owners(&fingerprint)?.is_empty() {
         return Ok(());
     }
     match driver.delete_image(&fingerprint)? {

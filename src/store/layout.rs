@@ -184,9 +184,9 @@ impl Layout {
     pub fn images_dir(&self) -> PathBuf {
         self.state.join(rel::IMAGES)
     }
-    /// An image's record.
-    pub fn image_record(&self, fingerprint: &Fingerprint) -> PathBuf {
-        self.state.join(rel::image(fingerprint))
+    /// An image's record in a project that has images of its own.
+    pub fn image_record(&self, project: &ProjectName, fingerprint: &Fingerprint) -> PathBuf {
+        self.state.join(rel::image(project, fingerprint))
     }
     /// The image's file (the metadata part of a split image).
     pub fn image_file(&self, fingerprint: &Fingerprint) -> PathBuf {
@@ -195,10 +195,6 @@ impl Layout {
     /// The rootfs part of a split image.
     pub fn image_rootfs_file(&self, fingerprint: &Fingerprint) -> PathBuf {
         self.images_dir().join(format!("{fingerprint}.rootfs"))
-    }
-    /// The record of all aliases.
-    pub fn aliases_record(&self) -> PathBuf {
-        self.state.join(rel::ALIASES)
     }
     /// All pools.
     pub fn pools_dir(&self) -> PathBuf {
@@ -312,7 +308,6 @@ pub(super) mod rel {
 
     pub const PROJECTS: &str = "projects";
     pub const IMAGES: &str = "images";
-    pub const ALIASES: &str = "images/aliases.toml";
     pub const POOLS: &str = "pools";
     pub const OPS: &str = "ops";
     pub const SERVER: &str = "server.toml";
@@ -420,8 +415,15 @@ pub(super) mod rel {
     pub fn volume_snapshot(key: &VolumeKey, s: &SnapshotName) -> PathBuf {
         volume_snapshots(key).join(format!("{s}.toml"))
     }
-    pub fn image(f: &Fingerprint) -> PathBuf {
-        format!("images/{f}.toml").into()
+    /// Records of images; the files of all lie where the default project's are.
+    pub fn images(p: &ProjectName) -> PathBuf {
+        if p.is_default() { IMAGES.into() } else { project_dir(p).join(IMAGES) }
+    }
+    pub fn image(p: &ProjectName, f: &Fingerprint) -> PathBuf {
+        images(p).join(format!("{f}.toml"))
+    }
+    pub fn aliases(p: &ProjectName) -> PathBuf {
+        images(p).join("aliases.toml")
     }
     pub fn pool_dir(n: &PoolName) -> PathBuf {
         format!("pools/{n}").into()

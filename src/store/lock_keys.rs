@@ -7,7 +7,7 @@ use super::lock::Rank;
 pub use super::lock_end::KeptBy;
 use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName, VolumeName};
 use std::fmt::Debug;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A lockable object.
 pub trait Key: Clone + Debug {
@@ -259,7 +259,8 @@ impl Key for ImageKey {
         format!("image {}", self.0)
     }
     fn records(&self) -> KeptBy {
-        [Some(rel::image(&self.0)), None]
+        // Its file is there for as long as any project has it.
+        [Some(rel::image(&ProjectName::default(), &self.0)), Some(Path::new(rel::IMAGES).join(self.0.as_str()))]
     }
 }
 

@@ -80,6 +80,7 @@ pub struct Store {
     undoer: &'static dyn Undoer,
     wait: Duration,
     settled: Mutex<Vec<Settled>>,
+    images_of: Mutex<ProjectName>,
 }
 
 /// A store that has the layout lock alone: no other command runs.
@@ -139,6 +140,7 @@ impl Store {
             undoer,
             wait: lock::WAIT,
             settled: Mutex::new(Vec::new()),
+            images_of: Mutex::default(),
         })
     }
 

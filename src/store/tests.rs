@@ -233,8 +233,13 @@ fn projects_profiles_pools_images_aliases() {
         store.images_by_prefix("aa").expect("prefix").is_empty()
             && store.images_by_prefix("al").expect("prefix").is_empty()
     );
-    assert!(store.delete_image(&held).expect("delete"));
-    assert!(!f.layout.image_file(&fp).exists() && !store.delete_image(&held).expect("again"));
+    let other = ProjectName::parse("p1").expect("name");
+    assert_eq!(store.use_images_of(other.clone()), ProjectName::default());
+    assert!(store.image(&fp).expect("read").is_none() && store.images().expect("list").is_empty());
+    assert!(store.image_elsewhere(&fp).expect("read").is_some());
+    store.save_image(&held, &image()).expect("save");
+    assert_eq!(store.image_owners(&fp).expect("owners"), [ProjectName::default(), other]);
+    assert!(store.aliases().expect("read").aliases.is_empty());
     drop(held);
     let held = store.lock_server("set").expect("lock");
     let mut server = store.server().expect("read");

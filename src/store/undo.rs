@@ -70,6 +70,9 @@ pub enum Action {
     },
     /// Makes aliases name an image, whatever they named before.
     SetAliases {
+        /// Project.
+        #[serde(default = "default_project")]
+        project: String,
         /// Fingerprint.
         image: String,
         /// The aliases.
@@ -77,6 +80,9 @@ pub enum Action {
     },
     /// Removes the aliases of an image.
     ForgetAliases {
+        /// Project.
+        #[serde(default = "default_project")]
+        project: String,
         /// Fingerprint.
         image: String,
     },
@@ -247,6 +253,11 @@ pub enum Action {
     },
 }
 
+/// The project of what names none: only the default one had images once.
+fn default_project() -> String {
+    ProjectName::default().to_string()
+}
+
 /// A volume by its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -327,8 +338,12 @@ impl Store {
                 }
                 Ok(())
             }
-            Action::SetAliases { image, names } => self.set_aliases(&Fingerprint::parse(image)?, names),
-            Action::ForgetAliases { image } => self.forget_aliases(&Fingerprint::parse(image)?),
+            Action::SetAliases { project, image, names } => {
+                self.set_aliases_at(&ProjectName::parse(project)?, &Fingerprint::parse(image)?, names)
+            }
+            Action::ForgetAliases { project, image } => {
+                self.forget_aliases(&ProjectName::parse(project)?, &Fingerprint::parse(image)?)
+            }
             Action::RenameProfile { project, from, to } => {
                 self.move_profile(&ProjectName::parse(project)?, &ProfileName::parse(from)?, &ProfileName::parse(to)?)
             }

@@ -85,7 +85,9 @@ fn places_that_are_not_ours_are_refused() {
 fn aliases_come_and_go() {
     let (_d, store) = fixture();
     let (one, two) = ("1".repeat(64), "2".repeat(64));
+    let project = || "default".to_string();
     let set = |image: &str, names: &[&str]| Action::SetAliases {
+        project: project(),
         image: image.into(),
         names: names.iter().map(ToString::to_string).collect(),
     };
@@ -96,7 +98,7 @@ fn aliases_come_and_go() {
     };
     let pair = |n: &str, t: &str| (n.to_string(), t.to_string());
     assert_eq!(targets(&store), [pair("a", "1"), pair("b", "2"), pair("c/d", "2")]);
-    twice(&store, &Action::ForgetAliases { image: two });
+    twice(&store, &Action::ForgetAliases { project: project(), image: two });
     assert_eq!(targets(&store), [pair("a", "1")]);
     assert!(store.perform(&set("../x", &["a"])).is_err() && store.perform(&set(&one, &["../x"])).is_err());
 }

@@ -6,7 +6,7 @@ use super::scenarios::{Scenario, scenario};
 
 const OWN: &[&str] = &["project create p1 -c user.x=old"];
 const FULL: &[&str] = &[
-    "project create p1",
+    "project create p1 -c features.images=false",
     "--project p1 profile device add default root disk path=/ pool=default",
     "--project p1 create img c1",
     "--project p1 snapshot create c1 s1",
@@ -14,8 +14,9 @@ const FULL: &[&str] = &[
     "--project p1 profile create extra",
 ];
 const MOVING: &[&str] = &[FULL[0], FULL[1], "create img c1", "snapshot create c1 s1"];
+const LENT: &[&str] = &["project create p1", "image copy local:img local: --target-project p1 --alias own"];
 const SHARED: &[&str] = &[
-    "project create p1 -c features.profiles=false",
+    "project create p1 -c features.profiles=false -c features.images=false",
     "profile create web",
     "create img c1 -p default -p web",
     "--project p1 create img c1 -p default -p web",
@@ -34,7 +35,56 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario { before: MOVING, ..scenario("move, two projects", "move c1 c1 --target-project p1", in_one) },
     Scenario { before: MOVING, ..scenario("copy, two projects", "copy c1 c1 --target-project p1", in_both) },
+    Scenario { before: &[LENT[0]], ..scenario("image copy, two projects", LENT[1], lent) },
+    Scenario { before: LENT, ..scenario("image delete, two projects", "--project p1 image delete own", given_back) },
+    Scenario { before: LENT, ..scenario("image delete, lent", "image delete img", lent_only) },
+    Scenario {
+        before: LENT,
+        ..scenario("project delete, forced, with an image", "project delete -f p1", given_back_with_all)
+    },
 ];
+
+/// Whether `p1` has the image; where it has, it has its name, and an instance can be made of it.
+fn has_image(state: &State, project: &str, name: &str) -> Result<bool, String> {
+    let at = |words: &[&str]| state.run(&[&["--project", project], words].concat()).good();
+    let all = at(&["image", "list", "-f", "csv", "-c", "l"])?;
+    if all.is_empty() {
+        return Ok(false);
+    }
+    want(all == format!("{name}\n"), &format!("{project} has {all:?}"))?;
+    at(&["create", name, "c9", "-s", "default"])?;
+    at(&["delete", "c9"])?;
+    Ok(true)
+}
+
+fn lent(state: &State, done: bool) -> Result<(), String> {
+    projects(state)?;
+    want(has_image(state, "default", "img")?, "the lender has lost it")?;
+    let there = has_image(state, "p1", "own")?;
+    want(!done || there, "it was reported copied and is not there")?;
+    whole(state, "p1")?;
+    want(has_image(state, "default", "img")?, "it went with the borrower")
+}
+
+fn given_back(state: &State, done: bool) -> Result<(), String> {
+    projects(state)?;
+    let there = has_image(state, "p1", "own")?;
+    want(!done || !there, "it was reported deleted and is there")?;
+    lent(state, false)
+}
+
+fn lent_only(state: &State, done: bool) -> Result<(), String> {
+    projects(state)?;
+    let there = has_image(state, "default", "img")?;
+    want(!done || !there, "it was reported deleted and is there")?;
+    want(has_image(state, "p1", "own")?, "the borrower has lost it")?;
+    whole(state, "p1")
+}
+
+fn given_back_with_all(state: &State, done: bool) -> Result<(), String> {
+    gone(state, done)?;
+    want(has_image(state, "default", "img")?, "it went with the borrower")
+}
 
 fn projects(state: &State) -> Result<Vec<String>, String> {
     // Settles what the killed command left.

@@ -63,7 +63,7 @@ fn what_is_refused() {
     }
     refused(&state, &["project", "create", "p2", "-c", "foo=1"], "Invalid project configuration key \"foo\"");
     refused(&state, &["project", "create", "p2", "-c", "limits.instances=-1"], "\"limits.instances\" value");
-    refused(&state, &["project", "create", "p2", "-c", "features.networks=true"], "not supported by this version");
+    refused(&state, &["project", "create", "p2", "-c", "features.networks=true"], "OVN is required");
     refused(&state, &["project", "delete", "default"], "The 'default' project cannot be deleted");
     refused(&state, &["project", "rename", "default", "d"], "The 'default' project cannot be renamed");
     refused(&state, &["project", "set", "default", "features.profiles=false"], "features of the default project");

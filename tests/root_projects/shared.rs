@@ -107,7 +107,7 @@ fn root_disks_go_along() {
     let Some(state) = state("root_disks_go_along") else { return };
     let preseed = "storage_pools: [{name: plain, driver: dir}]\n";
     with_input(&state, &["admin", "init", "--preseed"], preseed).good().unwrap();
-    state.good(&["project", "create", "p1"]);
+    state.good(&["project", "create", "p1", "-c", "features.images=false"]);
     make(&state, "p2", &[]);
     good(&state, "p2", &["profile", "device", "set", "default", "root", "pool=plain"]);
     let pool = |project: &str, name: &str| good(&state, project, &["config", "device", "get", name, "root", "pool"]);

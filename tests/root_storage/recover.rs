@@ -11,7 +11,7 @@ use std::process::Stdio;
 fn fill(state: &State, pool: &str) {
     for project in ["default", "p1"] {
         if project != "default" {
-            state.ok(&format!("project create {project}"));
+            state.ok(&format!("project create {project} -c features.images=false"));
         }
         let at = |words: &str| state.ok(&format!("--project {project} {words}"));
         at(&format!("create img c1 -s {pool} -c user.of={project} -c security.idmap.isolated=true"));
@@ -100,7 +100,7 @@ fn all_is_lost(test: &str, driver: &str) {
         assert_eq!(child.stdout.as_mut().unwrap().read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&said));
         said.push(byte[0]);
     }
-    state.ok("project create p1");
+    state.ok("project create p1 -c features.images=false");
     write!(input, "\nyes\n").unwrap();
     drop(input);
     let ended = child.wait_with_output().unwrap();

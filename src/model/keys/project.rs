@@ -61,8 +61,8 @@ keys! {
 /// What a project can have for itself; its instances must be none when that changes.
 pub static FEATURES: [&Key; 6] = [&IMAGES, &NETWORKS, &ZONES, &PROFILES, &BUCKETS, &VOLUMES];
 
-/// What a new project has for itself where it says nothing. Images are shared by all projects so far.
-static USUAL: [&Key; 3] = [&BUCKETS, &PROFILES, &VOLUMES];
+/// What a new project has for itself where it says nothing.
+static USUAL: [&Key; 4] = [&IMAGES, &BUCKETS, &PROFILES, &VOLUMES];
 
 /// All options.
 pub static TABLE: &[&Key] = &[
@@ -134,20 +134,30 @@ pub fn check(config: &Config) -> Result<()> {
     }
 }
 
+/// Reads a list of ids and ranges of ids: first and last of each.
+///
+/// # Errors
+/// Invalid.
+pub fn id_ranges(text: &str) -> Result<Vec<(u32, u32)>> {
+    let one = |item: &str| {
+        let (first, last) = item.split_once('-').unwrap_or((item, item));
+        let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        (first <= last).then_some((first, last))
+    };
+    let read = |item: &str| one(item.trim()).ok_or_else(|| Error::invalid(format!("Invalid uint32 range {item:?}")));
+    text.split(',').filter(|item| !item.trim().is_empty()).map(read).collect()
+}
+
 /// Refuses what a project besides the default one cannot have for itself.
 ///
 /// # Errors
 /// Unsupported.
 pub fn check_features(config: &Config) -> Result<()> {
-    for (key, what) in [(&IMAGES, "images"), (&NETWORKS, "networks")] {
-        if key.get(config).is_some_and(crate::base::boolean::is_true) {
-            return Err(Error::unsupported(format!(
-                "Projects with {what} of their own are not supported by this version"
-            ))
-            .hint(format!("leave out {:?}: the {what} of the project \"default\" are used", key.name)));
-        }
+    if !NETWORKS.get(config).is_some_and(crate::base::boolean::is_true) {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::unsupported(format!("OVN is required for projects with {:?} enabled", NETWORKS.name))
+        .hint("leave it out: the networks of the project \"default\" are used"))
 }
 
 /// Gives a project to be made what it has for itself unless it says otherwise.
@@ -185,7 +195,7 @@ mod tests {
         assert!(said(&[("restricted.devices.disk", "some")]) != "ok");
         assert!(said(&[("restricted.devices.disk.paths", "/srv,data")]).contains("Invalid path \"data\""));
         let networks = Config::from([("features.networks".into(), "true".into())]);
-        assert!(check_features(&networks).is_err_and(|e| e.to_string().contains("networks of their own")));
+        assert!(check_features(&networks).is_err_and(|e| e.to_string().contains("OVN is required")));
         assert!(said(&[("images.default_architecture", "x")]).contains("is not supported by this version"));
     }
 

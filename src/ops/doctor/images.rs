@@ -13,16 +13,14 @@ use std::time::Duration;
 
 pub(super) fn check(store: &Store, fix: bool, report: &mut Report) -> Result<()> {
     let mut known = BTreeSet::new();
-    for (fingerprint, record) in store.images()? {
-        known.insert(fingerprint.as_str().to_string());
-        match record {
-            Err(e) => report.broken(&format!("image {fingerprint}"), &e),
-            Ok(image) => files(store, &fingerprint, image.split, report),
-        }
+    for project in store.image_projects()? {
+        let own = store.use_images_of(project);
+        let checked = records(store, fix, report);
+        store.use_images_of(own);
+        known.append(&mut checked?);
     }
     stray_files(store, &known, fix, report)?;
     arrivals(store, fix, report)?;
-    aliases(store, &known, fix, report)?;
     for (name, _) in store.pools()? {
         if let Ok(Some(driver)) = pool::open(store, &name) {
             unpacked(store, &name, driver.as_ref(), (&known, fix), report)?;
@@ -30,6 +28,20 @@ pub(super) fn check(store: &Store, fix: bool, report: &mut Report) -> Result<()>
         }
     }
     Ok(())
+}
+
+/// The images of one project.
+fn records(store: &Store, fix: bool, report: &mut Report) -> Result<BTreeSet<String>> {
+    let mut known = BTreeSet::new();
+    for (fingerprint, record) in store.images()? {
+        known.insert(fingerprint.as_str().to_string());
+        match record {
+            Err(e) => report.broken(&format!("image {fingerprint}"), &e),
+            Ok(image) => files(store, &fingerprint, image.split, report),
+        }
+    }
+    aliases(store, &known, fix, report)?;
+    Ok(known)
 }
 
 fn files(store: &Store, fingerprint: &Fingerprint, split: bool, report: &mut Report) {
@@ -58,7 +70,7 @@ fn stray_files(store: &Store, known: &BTreeSet<String>, fix: bool, report: &mut 
         let key = ImageKey(fingerprint.clone());
         let lock: Result<Held<ImageKey, Exclusive>> = store.lock_within(key, "doctor", Duration::ZERO);
         let Some(_lock) = unless_busy(lock)? else { continue };
-        if store.image(&fingerprint).ok().flatten().is_some() {
+        if !store.image_owners(&fingerprint)?.is_empty() {
             continue;
         }
         let path: PathBuf = entry.path();
@@ -163,7 +175,7 @@ fn unpacked(
             continue;
         }
         let Some(_lock) = unless_busy(store.lock_image(&fingerprint, "doctor"))? else { continue };
-        if store.image(&fingerprint).ok().flatten().is_some() || in_use(driver, &fingerprint)? {
+        if !store.image_owners(&fingerprint)?.is_empty() || in_use(driver, &fingerprint)? {
             continue;
         }
         let what = if whole.contains(&fingerprint) { "image" } else { "what is left of image" };

@@ -108,8 +108,7 @@ fn images(store: &Store, pool: &PoolName) -> Result<Vec<VolumeView>> {
 
 fn image_view(store: &Store, image: &Fingerprint) -> Result<VolumeView> {
     let project = ProjectName::default();
-    let recorded = store.image(image).ok().flatten().is_some();
-    let used_by = if recorded { vec![url::image(&project, image)] } else { Vec::new() };
+    let used_by = store.image_owners(image)?.iter().map(|p| url::image(p, image)).collect();
     Ok(VolumeView { used_by, ..VolumeView::of(Type::Image.as_str(), &project, image) })
 }
 
