@@ -2,6 +2,7 @@
 //!
 //! Judged is what an instance amounts to with its profiles, each time it is made or changed. The words are Incus's.
 
+use crate::base::idmap::{Entry, IdMap, Kind};
 use crate::base::{boolean, size};
 use crate::error::{Error, Result};
 use crate::model::instance::{Config, Device, Devices, InstanceType};
@@ -129,10 +130,37 @@ pub fn check_profile(project: &Config, subject: Subject<'_>) -> Result<()> {
 
 fn check_keys(project: &Config, subject: Subject<'_>, what: &str) -> Result<()> {
     for (key, value) in subject.config {
+        let low = if subject.kind == InstanceType::Container { &keys::LOWLEVEL } else { &keys::VM_LOWLEVEL };
+        if instance::RAW_IDMAP.matches(key) && is_blocked(project, low) {
+            check_idmap(project, subject, value, what)?;
+            continue;
+        }
         if let Some(why) = forbidden_key(project, subject, key, value) {
             let Subject { name, project, .. } = subject;
             return Err(Error::denied(format!(
                 "Invalid value {value:?} for config {key:?} on {what} {name:?} of project {project:?}: {why}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A map of one's own is no low-level option where it keeps to the ids of the host that the project may use.
+fn check_idmap(project: &Config, subject: Subject<'_>, value: &str, what: &str) -> Result<()> {
+    let read = |key: &Key| keys::id_ranges(key.get(project).unwrap_or_default());
+    let (users, groups) = (read(&keys::IDMAP_UID)?, read(&keys::IDMAP_GID)?);
+    let allowed = |entry: &Entry| {
+        let (first, last) = (entry.host, entry.host.saturating_add(entry.range - 1));
+        let among = if entry.kind == Kind::Uid { &users } else { &groups };
+        among.iter().any(|(low, high)| *low <= first && last <= *high)
+    };
+    for (number, line) in value.lines().filter(|line| !line.is_empty()).enumerate() {
+        if !IdMap::parse_raw(line)?.entries.iter().all(allowed) {
+            return Err(Error::denied(format!(
+                "Use of low-level {:?} element {number} on {what} {:?} of project {:?} is forbidden",
+                instance::RAW_IDMAP.name,
+                subject.name,
+                subject.project
             )));
         }
     }
@@ -160,12 +188,11 @@ fn is_blocked(project: &Config, key: &Key) -> bool {
 }
 
 /// Options of containers that reach below what a container is.
-static LOWLEVEL: [&Key; 9] = [
+static LOWLEVEL: [&Key; 8] = [
     &instance::BOOT_HOST_SHUTDOWN_TIMEOUT,
     &instance::LINUX_KERNEL_MODULES,
     &instance::LIMITS_MEMORY_SWAP,
     &instance::RAW_APPARMOR,
-    &instance::RAW_IDMAP,
     &instance::RAW_LXC,
     &instance::RAW_SECCOMP,
     &instance::SECURITY_IDMAP_BASE,
@@ -173,10 +200,9 @@ static LOWLEVEL: [&Key; 9] = [
 ];
 
 /// The same of virtual machines.
-static VM_LOWLEVEL: [&Key; 8] = [
+static VM_LOWLEVEL: [&Key; 7] = [
     &instance::BOOT_HOST_SHUTDOWN_TIMEOUT,
     &instance::LIMITS_MEMORY_HUGEPAGES,
-    &instance::RAW_IDMAP,
     &instance::RAW_QEMU,
     &instance::RAW_QEMU_CONF,
     &instance::RAW_QEMU_QMP_EARLY,
@@ -271,6 +297,13 @@ pub fn sees_network(project: &Config, name: &str, managed: bool) -> bool {
     }
 }
 
+/// Whether a project may have a zone of this name: in a restricted one only those it names, and all below them.
+pub fn allows_zone(project: &Config, name: &str) -> bool {
+    let below = |zone: &str| name.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    !keys::RESTRICTED.get(project).is_some_and(boolean::is_true)
+        || keys::NETWORKS_ZONES.list(project).iter().any(|zone| below(zone))
+}
+
 /// Whether they see a storage pool: not one in which nothing may be had.
 pub fn sees_pool(project: &Config, name: &str) -> bool {
     let limit = project.get(&format!("{}{name}", keys::LIMITS_POOL.name));
@@ -317,6 +350,9 @@ mod tests {
         assert!(seen(&[(nic, "block")], true) && !seen(&[on, (nic, "block")], true));
         assert!(seen(&[on], true) && !seen(&[on], false) && seen(&[on, (nic, "allow")], false));
         assert!(!seen(&[on, (access, "br1")], true) && seen(&[on, (access, "br1,br0")], true));
+        let zone = |name| allows_zone(&config(&[on, ("restricted.networks.zones", "a.example, b")]), name);
+        assert!(zone("a.example") && zone("x.y.b") && !zone("ca.example") && !zone("example"));
+        assert!(allows_zone(&config(&[]), "any") && !allows_zone(&config(&[on]), "any"));
         assert!(!sees_pool(&config(&[("limits.disk.pool.p", "0")]), "p"));
         assert!(sees_pool(&config(&[("limits.disk.pool.p", "0")]), "q"));
         assert!(sees_pool(&config(&[("limits.disk.pool.p", "1GiB")]), "p"));
@@ -334,11 +370,18 @@ mod tests {
         let isolated = [("restricted.containers.privilege", "isolated")];
         assert!(said(&isolated, &[], &[]).ends_with("Non-isolated containers are forbidden"));
         assert_eq!(said(&isolated, &[("security.idmap.isolated", "true")], &[]), "ok");
-        for low in ["raw.lxc", "raw.apparmor", "raw.idmap", "security.idmap.base", "security.syscalls.allow"] {
+        for low in ["raw.lxc", "raw.apparmor", "security.idmap.base", "security.syscalls.allow"] {
             assert!(said(&[], &[(low, "1")], &[]).contains("low-level"), "{low}");
             assert_eq!(said(&[("restricted.containers.lowlevel", "allow")], &[(low, "1")], &[]), "ok");
         }
         assert!(said(&[], &[("security.syscalls.deny_default", "false")], &[]).contains("low-level"));
+        let map = [("raw.idmap", "uid 1000 0\nboth 2000-2009 1000-1009")];
+        let ids = |uid, gid| said(&[("restricted.idmap.uid", uid), ("restricted.idmap.gid", gid)], &map, &[]);
+        assert_eq!(ids("1000, 2000-3000", "2000-2009"), "ok");
+        let second = "Use of low-level \"raw.idmap\" element 1 on container \"c\" of project \"p\" is forbidden";
+        assert_eq!(ids("1000,2000-2008", "0-9999"), second);
+        assert_eq!(ids("0-9999", "2001-2009"), second);
+        assert!(said(&[], &map, &[]).contains("element 0"));
         let mount = [("security.syscalls.intercept.mount", "true")];
         assert!(said(&[("restricted.containers.interception", "allow")], &mount, &[]).contains("interception"));
         assert_eq!(said(&[("restricted.containers.interception", "full")], &mount, &[]), "ok");

@@ -14,6 +14,7 @@ use crate::host::links::{Details, Links};
 use crate::model::diff::DeviceChanges;
 use crate::model::instance::{Config, Device, Devices};
 use crate::model::keys::device::{self, nic as keys};
+use crate::model::keys::project::HWADDR_PATTERN;
 use crate::model::keys::{
     VOLATILE_DEVICE_HOST_NAME, VOLATILE_DEVICE_HWADDR, VOLATILE_DEVICE_NAME, VOLATILE_PREFIX, all as all_keys, server,
 };
@@ -46,7 +47,7 @@ pub(super) fn settle(store: &Store, loaded: &mut Loaded) -> Result<()> {
 /// none was chosen before. Done when an instance or a device comes to be, as Incus does, and before a start.
 ///
 /// # Errors
-/// The server's configuration cannot be read; its pattern for MAC addresses is wrong.
+/// The configuration of server or project cannot be read; its pattern for MAC addresses is wrong.
 pub(super) fn choose(store: &Store, project: &ProjectName, devices: &Devices, volatile: &mut Config) -> Result<()> {
     let nics: Vec<(&String, &Device)> = devices.iter().filter(|(_, d)| device::device_type(d) == "nic").collect();
     let mut names: BTreeSet<String> = nics
@@ -70,8 +71,9 @@ pub(super) fn choose(store: &Store, project: &ProjectName, devices: &Devices, vo
             None if volatile.contains_key(&hwaddr) || keeps_address(&nictype(store, project, options)) => {}
             None => {
                 if pattern.is_none() {
+                    let own = store.project(project)?.and_then(|p| HWADDR_PATTERN.get(&p.config).map(str::to_string));
                     let config = store.server()?.config;
-                    pattern = Some(config.get(server::HWADDR_PATTERN).cloned());
+                    pattern = Some(own.or_else(|| config.get(server::HWADDR_PATTERN).cloned()));
                 }
                 let pattern = pattern.as_ref().and_then(Option::as_deref).unwrap_or(mac::DEFAULT_PATTERN);
                 volatile.insert(hwaddr, mac::generate(pattern)?);

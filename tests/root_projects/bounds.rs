@@ -104,7 +104,7 @@ fn what_is_restricted_stays_out() {
     for (option, why) in [
         ("security.nesting=true", "Container nesting is forbidden"),
         ("security.privileged=true", "Privileged containers are forbidden"),
-        ("raw.idmap=both 0 0", "low-level config options on containers is forbidden"),
+        ("raw.idmap=both 0 0", "low-level \"raw.idmap\" element 0"),
         ("security.syscalls.deny_default=false", "low-level config options on containers is forbidden"),
     ] {
         refused(&state, &p1(&["create", "test", "c2", "-c", option]), why);

@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 use crate::model::instance::Config;
 
 const COMPRESSION: Value = Value::Checked("compression algorithm", server::compression);
+const MAC_PATTERN: Value = Value::Checked("MAC pattern", server::mac_pattern);
+const ID_RANGES: Value = Value::Checked("list of ranges of ids", |text| id_ranges(text).map(drop));
 const BLOCK: Value = Value::OneOf(&["block", "allow"]);
 
 keys! {
@@ -27,6 +29,7 @@ keys! {
     LIMITS_DISK: "limits.disk", Both, Value::Size, "Sizes of all root disks and custom volumes together";
     LIMITS_POOL: "limits.disk.pool.", Both, Value::Size, "Sizes of root disks and custom volumes in one storage pool"
         => prefix(Suffix::Any);
+    LIMITS_NETWORKS: "limits.networks", Both, Value::Uint32, "Number of networks of its own";
     RESTRICTED: "restricted", Both, Value::Bool, "Whether what the keys below it name is forbidden" => default("false");
     BACKUPS: "restricted.backups", Both, BLOCK, "Exports of instances and volumes" => default("block");
     SNAPSHOTS: "restricted.snapshots", Both, BLOCK, "Snapshots of instances and volumes" => default("block");
@@ -51,8 +54,12 @@ keys! {
     USB: "restricted.devices.usb", Both, BLOCK, "Devices of type usb" => default("block");
     VM_LOWLEVEL: "restricted.virtual-machines.lowlevel", Both, BLOCK, "Low-level options of virtual machines"
         => default("block");
+    IDMAP_UID: "restricted.idmap.uid", Both, ID_RANGES, "Users of the host that raw.idmap may name";
+    IDMAP_GID: "restricted.idmap.gid", Both, ID_RANGES, "Groups of the host that raw.idmap may name";
+    NETWORKS_ZONES: "restricted.networks.zones", Both, Value::Line, "Network zones it may have, and all below them";
     NETWORKS_ACCESS: "restricted.networks.access", Both, Value::Line, "Networks that may be used";
     POOLS_ACCESS: "restricted.storage-pools.access", Both, Value::Line, "Storage pools that may be used";
+    HWADDR_PATTERN: "network.hwaddr_pattern", Both, MAC_PATTERN, "Pattern of MAC addresses that are chosen";
     BACKUP_COMPRESSION: "backups.compression_algorithm", Both, COMPRESSION, "How backups are compressed";
     IMAGE_COMPRESSION: "images.compression_algorithm", Both, COMPRESSION, "How published images are compressed";
     USER: "user.", Both, Value::Text, "Anything, without effect" => prefix(Suffix::Any);
@@ -80,6 +87,7 @@ pub static TABLE: &[&Key] = &[
     &LIMITS_MEMORY,
     &LIMITS_DISK,
     &LIMITS_POOL,
+    &LIMITS_NETWORKS,
     &RESTRICTED,
     &BACKUPS,
     &SNAPSHOTS,
@@ -99,8 +107,12 @@ pub static TABLE: &[&Key] = &[
     &UNIX_HOTPLUG,
     &USB,
     &VM_LOWLEVEL,
+    &IDMAP_UID,
+    &IDMAP_GID,
+    &NETWORKS_ZONES,
     &NETWORKS_ACCESS,
     &POOLS_ACCESS,
+    &HWADDR_PATTERN,
     &BACKUP_COMPRESSION,
     &IMAGE_COMPRESSION,
     &USER,

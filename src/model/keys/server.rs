@@ -143,7 +143,7 @@ pub(super) fn compression(value: &str) -> Result<()> {
     }
 }
 
-fn mac_pattern(value: &str) -> Result<()> {
+pub(super) fn mac_pattern(value: &str) -> Result<()> {
     let address = value.replace(['x', 'X'], "0");
     checks::mac_address(&address)?;
     mac::generate(value).map(drop)

@@ -12,6 +12,7 @@ use crate::model::instance::Config;
 use crate::model::keys::network::bridge as keys;
 use crate::model::network::zone::{Zone, ZoneKind, ZoneRecord, kind};
 use crate::model::project::Feature;
+use crate::model::restrict;
 use crate::model::view::{ZonePut, ZoneRecordPut, ZoneRecordView, ZoneView, url};
 use crate::network::dnsmasq::zone as server;
 use crate::ops::features;
@@ -49,7 +50,11 @@ pub(super) fn named(config: &Config) -> Vec<(&str, ZoneKind)> {
 /// Not found; Invalid: a zone for addresses of the other family, or for names.
 pub fn check(store: &Store, project: &ProjectName, config: &Config) -> Result<()> {
     let owner = project_of(store, project)?;
-    for (name, wanted) in named(config) {
+    let (all, forward) = (named(config), keys::ZONE_FORWARD.name);
+    if all.iter().filter(|(_, wanted)| *wanted == ZoneKind::Forward).count() > 1 {
+        return Err(Error::invalid(format!("Invalid {forward:?}, contains multiple zones from the same project")));
+    }
+    for (name, wanted) in all {
         let zone = ZoneName::parse(name)?;
         if store.zone(&owner, &zone)?.is_none() {
             return Err(not_found().context(format!("Network zone {name:?}")));
@@ -113,6 +118,11 @@ fn record_of(put: ZonePut) -> Zone {
 pub fn create(store: &Store, project: &ProjectName, name: &ZoneName, put: ZonePut) -> Result<()> {
     let owner = project_of(store, project)?;
     let lock = store.lock_project_exclusive(&owner, "create")?;
+    if let Some(found) = store.project(&owner)?
+        && !restrict::allows_zone(&found.config, name.as_str())
+    {
+        return Err(Error::denied("Project isn't allowed to use this DNS zone"));
+    }
     for (other, _) in store.projects()? {
         if store.zone(&other, name)?.is_some() {
             return Err(Error::exists("The network zone already exists"));
