@@ -12,7 +12,7 @@ use super::storage_volume_use::{Attach, AttachProfile, Detach, DetachProfile};
 use super::{Context, DONE, Outcome, kv, refuse_target};
 use crate::base::names::{PoolName, ProjectName, SnapshotName, VolumeName};
 use crate::error::{Error, Result};
-use crate::model::view::{VolumePut, VolumeView, property};
+use crate::model::view::{VolumePut, VolumeSnapshotPut, VolumeSnapshotView, VolumeView, property};
 use crate::model::volume::ContentType;
 use crate::ops::config::{Change, change_properties, document_of};
 use crate::ops::volume::list::{self, Type};
@@ -49,6 +49,10 @@ pub enum Volume {
     List(List),
     #[command(visible_alias = "mv")]
     Move(Move),
+    /// Rebuild custom storage volumes
+    ///
+    /// Wipes a volume and makes it anew, empty, with the same configuration. It may have no snapshots.
+    Rebuild(One),
     Rename(Rename),
     Set(Set),
     /// Show storage volume configurations
@@ -206,6 +210,21 @@ impl Word {
         }
     }
 
+    /// The snapshot of a custom volume that is meant; none: it is a volume.
+    fn of_snapshot(&self) -> Result<Option<(VolumeName, SnapshotName)>> {
+        let missing = |_| Error::not_found("Storage volume snapshot not found");
+        match &self.snapshot {
+            None => Ok(None),
+            Some(_) if self.kind != Type::Custom => {
+                Err(missing(()).hint("see: stapes snapshot show <instance> <snapshot>"))
+            }
+            Some(snapshot) => {
+                let name = VolumeName::parse(&self.name).map_err(|_| ops::not_found())?;
+                Ok(Some((name, SnapshotName::parse(snapshot).map_err(|_| missing(()))?)))
+            }
+        }
+    }
+
     /// Of a custom volume, without a snapshot: what verbs take that change one.
     pub(super) fn custom(word: &str, verb: &str) -> Result<VolumeName> {
         let word = Self::parse(word);
@@ -274,6 +293,7 @@ impl Volume {
             Self::Info(info) => info.run(cx),
             Self::List(list) => list.run(cx),
             Self::Move(moved) => moved.run(cx),
+            Self::Rebuild(one) => rebuild(cx, &one.place),
             Self::Rename(rename) => rename.run(cx),
             Self::Set(set) => {
                 let change = Change::Set(cx.values(kv::assignments(&set.values)?)?);
@@ -322,6 +342,14 @@ fn delete(cx: &Context, place: &Place) -> Outcome {
     Ok(DONE)
 }
 
+fn rebuild(cx: &Context, place: &Place) -> Outcome {
+    let store = cx.store()?;
+    let named = Named::of_place(cx, &store, place, "rebuilt")?;
+    change::rebuild(&store, named.get())?;
+    cx.notice(format_args!("Storage volume {} rebuilt", named.name))?;
+    Ok(DONE)
+}
+
 impl Rename {
     fn run(self, cx: &Context) -> Outcome {
         let store = cx.store()?;
@@ -337,37 +365,44 @@ impl Rename {
 pub(super) fn shown(cx: &Context, store: &Store, place: &Place) -> Result<(PoolName, VolumeView)> {
     refuse_target(place.target.as_deref())?;
     let (project, pool, word) = (cx.project(store)?, pool(&place.pool)?, Word::parse(&place.volume));
-    if word.snapshot.is_some() && word.kind != Type::Custom {
-        return Err(Error::not_found("Storage volume snapshot not found")
-            .hint("see: stapes snapshot show <instance> <snapshot>"));
-    }
     let view = list::show(store, &project, &pool, (word.kind, &word.name))?;
     Ok((pool, view))
 }
 
 fn show(cx: &Context, place: &Place) -> Outcome {
-    let store = cx.reader()?;
-    let (pool, view) = shown(cx, &store, place)?;
-    match Word::parse(&place.volume).snapshot {
-        None => cx.print(yaml::document(&view)?)?,
-        Some(snapshot) => {
-            let missing = || Error::not_found("Storage volume snapshot not found");
-            let (project, name) = (cx.project(&store)?, VolumeName::parse(&view.name)?);
-            let of = Of { project: &project, pool: &pool, name: &name };
-            let snapshot = SnapshotName::parse(&snapshot).map_err(|_| missing())?;
-            let found = list::snapshots(&store, of)?.into_iter().find(|s| s.name == snapshot.as_str());
-            cx.print(yaml::document(&found.ok_or_else(missing)?)?)?;
-        }
-    }
+    cx.print(document(cx, place)?)?;
     Ok(DONE)
 }
 
+/// A volume or a snapshot as a document.
+fn document(cx: &Context, place: &Place) -> Result<String> {
+    let store = cx.reader()?;
+    match shown_snapshot(cx, &store, place)? {
+        Some(snapshot) => yaml::document(&snapshot),
+        None => yaml::document(&shown(cx, &store, place)?.1),
+    }
+}
+
+/// The snapshot that is meant; none: it is a volume.
+fn shown_snapshot(cx: &Context, store: &Store, place: &Place) -> Result<Option<VolumeSnapshotView>> {
+    refuse_target(place.target.as_deref())?;
+    let Some((name, snapshot)) = Word::parse(&place.volume).of_snapshot()? else { return Ok(None) };
+    let (project, pool) = (cx.project(store)?, pool(&place.pool)?);
+    let all = list::snapshots(store, Of { project: &project, pool: &pool, name: &name })?;
+    let found = all.into_iter().find(|s| s.name == snapshot.as_str());
+    found.map(Some).ok_or_else(ops::snapshot::not_found)
+}
+
 fn edited(cx: &Context, place: &Place) -> Outcome {
-    let text = match cx.tty.stdin {
-        true => yaml::document(&shown(cx, &cx.reader()?, place)?.1)?,
-        false => String::new(),
-    };
+    let text = if cx.tty.stdin { document(cx, place)? } else { String::new() };
     edit(cx, EDIT_HELP, &text, &mut |text| {
+        if Word::parse(&place.volume).snapshot.is_some() {
+            let put: VolumeSnapshotPut = document_of(text)?;
+            return update_snapshot(cx, place, &mut |target| {
+                *target = put.clone();
+                Ok(())
+            });
+        }
         let put: VolumePut = document_of(text)?;
         update(cx, place, &mut |target| {
             *target = put.clone();
@@ -383,7 +418,25 @@ fn update(cx: &Context, place: &Place, edit: &mut dyn FnMut(&mut VolumePut) -> R
     change::update(&store, named.get(), edit)
 }
 
+fn update_snapshot(
+    cx: &Context,
+    place: &Place,
+    edit: &mut dyn FnMut(&mut VolumeSnapshotPut) -> Result<()>,
+) -> Result<()> {
+    refuse_target(place.target.as_deref())?;
+    let store = cx.store()?;
+    let (project, pool) = (cx.project(&store)?, pool(&place.pool)?);
+    let Some((name, snapshot)) = Word::parse(&place.volume).of_snapshot()? else {
+        return Err(ops::snapshot::not_found());
+    };
+    ops::snapshot::update(&store, Of { project: &project, pool: &pool, name: &name }, &snapshot, edit)
+}
+
 fn changed(cx: &Context, place: &Place, property: bool, change: &Change) -> Outcome {
+    if property && Word::parse(&place.volume).snapshot.is_some() {
+        update_snapshot(cx, place, &mut |put| change_properties(put, change))?;
+        return Ok(DONE);
+    }
     update(cx, place, &mut |put| match (property, change) {
         (true, change) => change_properties(put, change),
         (false, Change::Set(pairs)) => {
@@ -400,7 +453,19 @@ fn changed(cx: &Context, place: &Place, property: bool, change: &Change) -> Outc
 
 impl Get {
     fn run(self, cx: &Context) -> Outcome {
-        let (_, view) = shown(cx, &cx.reader()?, &self.place)?;
+        let store = cx.reader()?;
+        if let Some(mut found) = shown_snapshot(cx, &store, &self.place)? {
+            let value = match self.property {
+                true => property::get(&mut found.put, &self.key).map_err(|e| {
+                    let (key, name) = (&self.key, &self.place.volume);
+                    e.context(format!("The property {key:?} does not exist on the storage pool volume snapshot {name}"))
+                })?,
+                false => found.config.remove(&self.key).unwrap_or_default(),
+            };
+            cx.line(value)?;
+            return Ok(DONE);
+        }
+        let (_, view) = shown(cx, &store, &self.place)?;
         let mut put = view.put;
         let value = match self.property {
             true => property::get(&mut put, &self.key).map_err(|e| {

@@ -3,6 +3,7 @@
 //! Incus finds the field by the name it has in the object, in any case, and prints it as Go's `%v` does.
 
 use super::{InstancePut, NetworkPut, PoolPut, ProfilePut, ProjectPut};
+use crate::base::time::{self, GoTime};
 use crate::error::{Error, Result};
 use crate::model::instance::{Config, Devices};
 
@@ -19,6 +20,8 @@ pub enum Field<'a> {
     Config(&'a mut Config),
     /// Devices.
     Devices(&'a mut Devices),
+    /// A time, or none.
+    Time(&'a mut GoTime),
 }
 
 /// An object with properties.
@@ -98,6 +101,7 @@ pub fn get(object: &mut dyn Properties, name: &str) -> Result<String> {
     Ok(match find(object, name)? {
         Field::Text(text) => text.clone(),
         Field::Bool(on) => on.to_string(),
+        Field::Time(at) => time::rfc3339(at.0),
         Field::List(names) => format!("[{}]", names.join(" ")),
         Field::Config(config) => map(config),
         Field::Devices(devices) => {
@@ -119,6 +123,7 @@ fn map(config: &Config) -> String {
 pub fn set(object: &mut dyn Properties, name: &str, value: &str) -> Result<()> {
     match find(object, name)? {
         Field::Text(text) => *text = value.to_string(),
+        Field::Time(at) => *at = GoTime(time::parse_rfc3339(value)?),
         Field::Bool(on) => {
             *on = match value.to_ascii_lowercase().as_str() {
                 "1" | "t" | "true" => true,
@@ -139,6 +144,7 @@ pub fn unset(object: &mut dyn Properties, name: &str) -> Result<()> {
     match find(object, name)? {
         Field::Text(text) => text.clear(),
         Field::Bool(on) => *on = false,
+        Field::Time(at) => *at = GoTime(None),
         Field::List(_) | Field::Config(_) | Field::Devices(_) => {}
     }
     Ok(())

@@ -110,6 +110,16 @@ impl VolumeSnapshotView {
     }
 }
 
+impl Properties for VolumeSnapshotPut {
+    fn field(&mut self, name: &str) -> Option<Field<'_>> {
+        Some(match name.to_ascii_lowercase().as_str() {
+            "description" => Field::Text(&mut self.description),
+            "expires_at" => Field::Time(&mut self.expires_at),
+            _ => return None,
+        })
+    }
+}
+
 impl Properties for VolumePut {
     fn field(&mut self, name: &str) -> Option<Field<'_>> {
         Some(match name.to_ascii_lowercase().as_str() {

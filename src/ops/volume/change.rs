@@ -1,6 +1,8 @@
 //! Making, changing and deleting volumes.
 
-use super::{Of, data, named, named_snapshot, need, need_pool, not_found, note, project_of, taken, users};
+use super::{
+    Of, data, named, named_snapshot, need, need_pool, not_found, note, project_of, refuse_running, taken, users,
+};
 use crate::base::time;
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -181,5 +183,45 @@ pub fn delete(store: &Store, of: Of<'_>) -> Result<()> {
     Journal::forward(store, "delete", &[&lock], actions)?.finish()?;
     fault::point("volume.delete.done")?;
     note(store, &key, "storage-volume-deleted");
+    Ok(())
+}
+
+/// Empties a volume: it is as it was when it was made, with the configuration it has now.
+///
+/// # Errors
+/// Not found; Conflict: it has snapshots, something that runs uses it. All is as it was then.
+pub fn rebuild(store: &Store, of: Of<'_>) -> Result<()> {
+    let _pool = store.lock_pool_shared(of.pool)?;
+    let lock = store.lock_volume(of.key(store)?, "rebuild")?;
+    let key = lock.key();
+    let record = need(store, key)?;
+    if record.content_type == ContentType::Iso {
+        return Err(Error::invalid("Custom ISO volumes cannot be rebuilt"));
+    }
+    if !store.volume_snapshots(key)?.is_empty() {
+        return Err(Error::conflict("Cannot rebuild custom volume with snapshots"));
+    }
+    if refuse_running(store, &users(store, key)?).is_err() {
+        return Err(Error::conflict("Cannot rebuild custom volume used by running instances"));
+    }
+    let (driver, volume) = (pool::need(store, of.pool)?, data(key)?);
+    journal::run(store, "rebuild", &[&lock], |journal| {
+        journal.undo(Action::AbortRestore(named(key)))?;
+        fault::point("volume.rebuild.begin")?;
+        quota::plan_volume(driver.as_ref(), &record.config)?;
+        let folder = driver.begin_volume(&volume)?;
+        match record.content_type.is_image() {
+            true => {
+                let size = quota::disk_size(&record.config)?.unwrap_or(keys::DISK_SIZE);
+                drop(block::create(driver.as_ref(), &folder, block::rounded(size)?)?);
+            }
+            false => own(&folder, keys::initial(&record.config)?)?,
+        }
+        fault::point("volume.rebuild.made")?;
+        journal.then(Action::FinishRestore(named(key)))?;
+        journal.then(Action::RenewSize(named(key)))?;
+        journal.keep()
+    })?;
+    note(store, key, "storage-volume-rebuilt");
     Ok(())
 }

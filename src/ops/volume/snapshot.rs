@@ -12,6 +12,7 @@ use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::keys;
 use crate::model::snapshot_name;
+use crate::model::view::VolumeSnapshotPut;
 use crate::model::volume::{ContentType, CustomVolume, VolumeSnapshot};
 use crate::ops::record_copy;
 use crate::ops::snapshot::{Expiry, Request};
@@ -155,6 +156,30 @@ pub fn rename(store: &Store, of: Of<'_>, from: &SnapshotName, to: &SnapshotName)
         fault::point("volume.snapshot.record")
     })?;
     note(store, key, "storage-volume-snapshot-renamed");
+    Ok(())
+}
+
+/// Changes what of a snapshot can be written: `edit` is shown it.
+///
+/// # Errors
+/// Not found; what `edit` says.
+pub fn update(
+    store: &Store,
+    of: Of<'_>,
+    snapshot: &SnapshotName,
+    edit: &mut dyn FnMut(&mut VolumeSnapshotPut) -> Result<()>,
+) -> Result<()> {
+    let lock = store.lock_volume(of.key(store)?, "snapshot")?;
+    let key = lock.key();
+    need(store, key)?;
+    let mut record = store.volume_snapshot(key, snapshot)?.ok_or_else(not_found)?;
+    let mut put = VolumeSnapshotPut { description: record.description.clone(), expires_at: record.expires_at.into() };
+    edit(&mut put)?;
+    (record.description, record.expires_at) = (put.description, put.expires_at.0);
+    fault::point("volume.snapshot.update")?;
+    store.save_volume_snapshot(&lock, snapshot, &record)?;
+    record_copy::volume(store, key);
+    note(store, key, "storage-volume-snapshot-updated");
     Ok(())
 }
 
