@@ -2,15 +2,18 @@
 
 use super::config::{self, Change};
 use super::network::{self, change};
-use super::{profile, storage};
-use crate::base::names::{NetworkName, PoolName, ProfileName, ProjectName};
+use super::volume::{self, Of};
+use super::{profile, project_change, storage};
+use crate::base::names::{NetworkName, PoolName, ProfileName, ProjectName, VolumeName};
 use crate::error::{Context, Error, Kind, Result};
 use crate::fault;
 use crate::model::keys::{self as registry, pool as keys};
 use crate::model::network::NetworkType;
 use crate::model::view::{
-    NetworkPut, PoolPut, Preseed, PreseedNetwork, PreseedPool, PreseedProfile, ProfilePut, ServerPut,
+    NetworkPut, PoolPut, Preseed, PreseedNetwork, PreseedPool, PreseedProfile, PreseedProject, PreseedVolume,
+    ProfilePut, ProjectPut, ServerPut, VolumePut,
 };
+use crate::model::volume::ContentType;
 use crate::store::Store;
 
 /// How a step is taken back.
@@ -40,6 +43,10 @@ fn all<'a>(store: &'a Store, wanted: &Preseed, undo: &mut Vec<Undo<'a>>) -> Resu
             .context("Failed to update server configuration")?;
         undo.push(Box::new(move || restore(store, &before)));
     }
+    for project in &wanted.projects {
+        let fail = || format!("Failed to set up project \"{}\"", project.name);
+        undo.push(one_project(store, project).with_context(fail)?);
+    }
     for network in &wanted.networks {
         let fail = || format!("Failed to set up network \"{}\"", network.name);
         undo.push(one_network(store, network).with_context(fail)?);
@@ -48,6 +55,10 @@ fn all<'a>(store: &'a Store, wanted: &Preseed, undo: &mut Vec<Undo<'a>>) -> Resu
         let fail = || format!("Failed to set up storage pool \"{}\"", pool.name);
         undo.push(one_pool(store, pool).with_context(fail)?);
         fault::point("init.pool")?;
+    }
+    for volume in &wanted.storage_volumes {
+        let fail = || format!("Failed to set up storage volume \"{}\"", volume.name);
+        undo.push(one_volume(store, volume).with_context(fail)?);
     }
     for profile in &wanted.profiles {
         let fail = || format!("Failed to set up profile \"{}\"", profile.name);
@@ -66,6 +77,58 @@ fn restore(store: &Store, before: &ServerPut) -> Result<()> {
 
 fn project_of(name: &str) -> Result<ProjectName> {
     if name.is_empty() { Ok(ProjectName::default()) } else { ProjectName::parse(name) }
+}
+
+fn one_project<'a>(store: &'a Store, wanted: &PreseedProject) -> Result<Undo<'a>> {
+    let name = ProjectName::parse(&wanted.name)?;
+    let Some(old) = store.project(&name)? else {
+        project_change::create(store, &name, &wanted.put)?;
+        return Ok(Box::new(move || project_change::delete(store, &name, false)));
+    };
+    // What is not named stays.
+    project_change::update(store, &name, &mut |put| {
+        put.description.clone_from(&wanted.put.description);
+        put.config.extend(wanted.put.config.clone());
+        Ok(())
+    })?;
+    let before = ProjectPut { config: old.config, description: old.description };
+    Ok(Box::new(move || {
+        project_change::update(store, &name, &mut |put| {
+            put.clone_from(&before);
+            Ok(())
+        })
+    }))
+}
+
+fn one_volume<'a>(store: &'a Store, wanted: &PreseedVolume) -> Result<Undo<'a>> {
+    let (project, pool) = (project_of(&wanted.project)?, PoolName::parse(&wanted.pool)?);
+    let name = VolumeName::parse(&wanted.name)?;
+    if !matches!(wanted.kind.as_str(), "" | "custom") {
+        return Err(Error::invalid("Only \"custom\" volumes can be created"));
+    }
+    let content = ContentType::parse(&wanted.content_type).filter(|content| *content != ContentType::Iso);
+    let content = content.ok_or_else(|| Error::invalid(format!("Invalid content type {:?}", wanted.content_type)))?;
+    let of = Of { project: &project, pool: &pool, name: &name };
+    let Some(old) = store.volume(&of.key(store)?)? else {
+        volume::change::create(store, of, content, wanted.put.clone())?;
+        return Ok(Box::new(move || volume::change::delete(store, Of { project: &project, pool: &pool, name: &name })));
+    };
+    if old.content_type != content {
+        return Err(Error::conflict(format!("The volume is of content type {:?}", old.content_type.as_str())));
+    }
+    // What is not named stays.
+    volume::change::update(store, of, &mut |put| {
+        put.description.clone_from(&wanted.put.description);
+        put.config.extend(wanted.put.config.clone());
+        Ok(())
+    })?;
+    let before = VolumePut { config: old.config, description: old.description };
+    Ok(Box::new(move || {
+        volume::change::update(store, Of { project: &project, pool: &pool, name: &name }, &mut |put| {
+            put.clone_from(&before);
+            Ok(())
+        })
+    }))
 }
 
 fn one_network<'a>(store: &'a Store, wanted: &PreseedNetwork) -> Result<Undo<'a>> {
@@ -163,7 +226,10 @@ fn one_profile<'a>(store: &'a Store, wanted: &PreseedProfile) -> Result<Undo<'a>
 /// The state folder cannot be read; a record is damaged.
 pub fn dump(store: &Store) -> Result<Preseed> {
     let mut all = Preseed { config: config::server(store)?.config, ..Preseed::default() };
-    for (project, _) in store.projects()? {
+    for (project, found) in store.projects()? {
+        let found = found?;
+        let put = ProjectPut { config: found.config, description: found.description };
+        all.projects.push(PreseedProject { put, name: project.to_string() });
         for (name, network) in store.networks(&project)? {
             let network = network?;
             all.networks.push(PreseedNetwork {
@@ -178,6 +244,23 @@ pub fn dump(store: &Store) -> Result<Preseed> {
             let (config, description, devices) = (profile.config, profile.description, profile.devices);
             let put = ProfilePut { config, description, devices };
             all.profiles.push(PreseedProfile { put, name: name.to_string(), project: project.to_string() });
+        }
+    }
+    for (project, pool) in store.volume_places()? {
+        for (name, volume) in store.volumes(&project, &pool)? {
+            let volume = volume?;
+            // What is in a disc cannot be said here.
+            if volume.content_type == ContentType::Iso {
+                continue;
+            }
+            all.storage_volumes.push(PreseedVolume {
+                put: VolumePut { config: volume.config, description: volume.description },
+                name: name.to_string(),
+                kind: "custom".to_string(),
+                content_type: volume.content_type.as_str().to_string(),
+                pool: pool.to_string(),
+                project: project.to_string(),
+            });
         }
     }
     for (name, pool) in store.pools()? {

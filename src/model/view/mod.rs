@@ -20,7 +20,7 @@ pub use network::{
     ZoneRecordView, ZoneView,
 };
 pub use other::{PoolPut, PoolView, ProfilePut, ProfileView, ProjectPut, ProjectView};
-pub use preseed::{Preseed, PreseedNetwork, PreseedPool, PreseedProfile};
+pub use preseed::{Preseed, PreseedNetwork, PreseedPool, PreseedProfile, PreseedProject, PreseedVolume};
 pub use server::{Amount, Environment, PoolResources, ServerPut, ServerView, StorageDriver};
 pub use state::{
     CpuState, DiskState, InstanceState, MemoryState, NetworkAddress, NetworkCounters, NetworkState, OsInfo,

@@ -1,6 +1,7 @@
-//! What `admin init --preseed` reads and `--dump` prints: the server's configuration, networks, pools and profiles.
+//! What `admin init --preseed` reads and `--dump` prints: the server's configuration, projects, networks, pools, volumes and
+//! profiles.
 
-use super::{NetworkPut, PoolPut, ProfilePut};
+use super::{NetworkPut, PoolPut, ProfilePut, ProjectPut, VolumePut};
 use crate::base::yaml;
 use crate::model::instance::Config;
 use serde::{Deserialize, Serialize};
@@ -20,13 +21,13 @@ pub struct Preseed {
     pub storage_pools: Vec<PreseedPool>,
     /// Custom volumes.
     #[serde(default)]
-    pub storage_volumes: Vec<serde_json::Value>,
+    pub storage_volumes: Vec<PreseedVolume>,
     /// Profiles.
     #[serde(default)]
     pub profiles: Vec<PreseedProfile>,
     /// Projects.
     #[serde(default)]
-    pub projects: Vec<serde_json::Value>,
+    pub projects: Vec<PreseedProject>,
     /// Certificates.
     #[serde(default)]
     pub certificates: Vec<serde_json::Value>,
@@ -67,6 +68,37 @@ pub struct PreseedPool {
     pub driver: String,
 }
 
+/// A custom volume.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PreseedVolume {
+    /// What can be written.
+    #[serde(flatten)]
+    pub put: VolumePut,
+    /// Its name.
+    pub name: String,
+    /// `custom`, or nothing.
+    #[serde(rename = "type", default)]
+    pub kind: String,
+    /// `filesystem` if nothing is said.
+    #[serde(default)]
+    pub content_type: String,
+    /// The pool it is in.
+    pub pool: String,
+    /// Its project.
+    #[serde(default)]
+    pub project: String,
+}
+
+/// A project.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PreseedProject {
+    /// What can be written.
+    #[serde(flatten)]
+    pub put: ProjectPut,
+    /// Its name.
+    pub name: String,
+}
+
 /// A profile.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PreseedProfile {
@@ -83,12 +115,7 @@ pub struct PreseedProfile {
 impl Preseed {
     /// The first section that says something this version cannot do.
     pub fn unsupported(&self) -> Option<&'static str> {
-        let lists = [
-            ("storage_volumes", &self.storage_volumes),
-            ("projects", &self.projects),
-            ("certificates", &self.certificates),
-            ("cluster_groups", &self.cluster_groups),
-        ];
+        let lists = [("certificates", &self.certificates), ("cluster_groups", &self.cluster_groups)];
         let list = lists.iter().find(|(_, list)| !list.is_empty()).map(|(name, _)| *name);
         list.or(self.cluster.as_ref().filter(|c| !c.is_null()).map(|_| "cluster"))
     }
