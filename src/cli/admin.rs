@@ -107,9 +107,7 @@ impl Admin {
     pub fn run(self, cx: &Context) -> Outcome {
         match self {
             Self::Boot(_) => {
-                let store = cx.store()?;
-                let started = conclude(cx, "start", power::boot(&store, RETRY)?);
-                started.and(told(cx, maintain::startup(&store)?))?;
+                conclude(cx, "start", power::boot(&cx.store()?, RETRY)?)?;
             }
             Self::Init(options) => options.run(cx)?,
             Self::Maintain(_) => {

@@ -7,7 +7,7 @@ use super::network::{
 };
 use super::restrict::{self, Wanted};
 use super::spawn::Waiting;
-use super::{application, idmap, image, lifecycle, load, nics, pool, quota, start};
+use super::{application, idmap, image, lifecycle, load, nics, pool, quota, snapshot, start};
 use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName};
 use crate::base::{petname, time};
 use crate::error::{Context, Error, Result};
@@ -69,10 +69,15 @@ pub fn launch(store: &Store, request: &Request) -> Result<InstanceName> {
     // The monitor comes to itself while the instance is made.
     let begin = |held: &_, new: &mut New| {
         new.sync = Durability::Whole;
-        Waiting::new(store, held, &new.expanded.config)
+        let snapshot = snapshot::due_at_start(store, &request.project, &new.expanded)?;
+        Ok((Waiting::new(store, held, &new.expanded.config)?, snapshot))
     };
-    with_lock(store, request, "launch", begin, |held, monitor| {
+    with_lock(store, request, "launch", begin, |held, (monitor, snapshot)| {
         let InstanceKey { project, name } = held.key();
+        if let Some(pool) = snapshot {
+            store.sync_instance(held)?;
+            snapshot::at_start(store, held, &pool)?;
+        }
         // Until we say that it is there, and no longer, a power cut may take the instance away.
         let (synced, started) = std::thread::scope(|scope| {
             let synced = scope.spawn(|| store.sync_instance(held));

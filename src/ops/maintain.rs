@@ -140,34 +140,9 @@ fn is_due(trigger: &Trigger, minute: u8, at: Minute) -> bool {
             "@weekly" => midnight && at.weekday == 0,
             "@monthly" => midnight && at.day == 1,
             "@annually" | "@yearly" => midnight && at.day == 1 && at.month == 1,
-            // With the host's start, which is no matter of the clock; or never.
+            // With the instance's start, which is no matter of the clock; or never.
             _ => false,
         }
-}
-
-/// Takes snapshots of the instances that want one when the host has come up.
-///
-/// # Errors
-/// The projects cannot be listed; what fails of single instances is in the outcome.
-pub fn startup(store: &Store) -> Result<Outcome> {
-    let mut outcome = Outcome::default();
-    for (project, _) in store.projects()? {
-        for name in store.instance_names(&project)? {
-            let wanted = load::load(store, &project, &name).is_ok_and(|loaded| {
-                let schedule = keys::SNAPSHOTS_SCHEDULE.text(&loaded.expanded.config);
-                !schedule.is_empty() && cron::parse(schedule).is_ok_and(|all| all.contains(&Trigger::Alias("@startup")))
-            });
-            if !wanted {
-                continue;
-            }
-            let request = Request { scheduled: Some(crate::base::time::now()), ..Request::default() };
-            match snapshot::create(store, (&project, &name), &request) {
-                Ok(snapshot) => outcome.done.push(format!("Snapshot \"{name}/{snapshot}\" taken")),
-                Err(e) => outcome.failed.push((name.to_string(), e)),
-            }
-        }
-    }
-    Ok(outcome)
 }
 
 /// Deletes the snapshots of an instance that have expired.

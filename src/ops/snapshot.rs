@@ -5,11 +5,13 @@
 //! is there. Both are on disk before anybody is told so.
 
 use super::{lifecycle, load, pool, restrict};
+use crate::base::cron::{self, Trigger};
 use crate::base::names::{InstanceName, PoolName, ProjectName, SnapshotName};
 use crate::base::time;
 use crate::error::{Context, Error, Kind, Result};
 use crate::fault;
 use crate::host::cgroup::Group;
+use crate::model::expand::Expanded;
 use crate::model::keys;
 use crate::model::snapshot_name;
 use crate::ops::record_copy;
@@ -80,13 +82,46 @@ pub fn create(store: &Store, who: (&ProjectName, &InstanceName), request: &Reque
     let _pool = store.lock_pool_shared(&pool)?;
     let held = store.lock_instance(project, name, "snapshot")?;
     lifecycle::settle(store, &held)?;
+    create_locked(store, &held, &pool, request)
+}
+
+/// The pool of an instance of which a snapshot is to be taken when it starts; none: its schedule does not say so, or its project
+/// forbids it.
+///
+/// # Errors
+/// The schedule cannot be read.
+pub(super) fn due_at_start(store: &Store, project: &ProjectName, expanded: &Expanded) -> Result<Option<PoolName>> {
+    let schedule = keys::SNAPSHOTS_SCHEDULE.text(&expanded.config);
+    let due = !schedule.is_empty() && cron::parse(schedule)?.contains(&Trigger::Alias("@startup"));
+    match due && restrict::snapshots(store, project).is_ok() {
+        true => pool::of_root(&expanded.devices).map(|(_, name)| Some(name)),
+        false => Ok(None),
+    }
+}
+
+/// Takes the snapshot of an instance at rest that is about to start. Locks: its pool, which `pool` is, shared; the instance.
+///
+/// # Errors
+/// As [`create`].
+pub(super) fn at_start(store: &Store, held: &Held<InstanceKey, Exclusive>, pool: &PoolName) -> Result<()> {
+    let request = Request { scheduled: Some(time::now()), ..Request::default() };
+    create_locked(store, held, pool, &request).map(drop).context("Failed taking startup snapshot")
+}
+
+fn create_locked(
+    store: &Store,
+    held: &Held<InstanceKey, Exclusive>,
+    pool: &PoolName,
+    request: &Request,
+) -> Result<SnapshotName> {
+    let InstanceKey { project, name } = held.key();
     let loaded = load::load(store, project, name)?;
-    if loaded.pool()? != pool {
+    if loaded.pool()? != *pool {
         return Err(Error::conflict("The instance was moved meanwhile"));
     }
     let snapshot = named(store, &loaded, request)?;
     if request.reuse && store.snapshot(project, name, &snapshot)?.is_some() {
-        delete_locked(store, &held, &pool, &snapshot)?;
+        delete_locked(store, held, pool, &snapshot)?;
     }
     let record = Snapshot {
         format: 1,
@@ -97,8 +132,8 @@ pub fn create(store: &Store, who: (&ProjectName, &InstanceName), request: &Reque
         volatile: loaded.volatile.config.clone(),
         instance: loaded.instance.clone(),
     };
-    take(store, &held, (&loaded, &pool), &snapshot, &record)?;
-    note(store, who, &snapshot, "instance-snapshot-created");
+    take(store, held, (&loaded, pool), &snapshot, &record)?;
+    note(store, (project, name), &snapshot, "instance-snapshot-created");
     Ok(snapshot)
 }
 

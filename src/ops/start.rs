@@ -3,7 +3,8 @@
 use super::load::{self, Loaded, group_name};
 use super::spawn::Waiting;
 use super::{
-    application, confine, cpus, idmap, lifecycle, network, nics, pool, run_network, settings, templates, volume, wiring,
+    application, confine, cpus, idmap, lifecycle, network, nics, pool, run_network, settings, snapshot, templates,
+    volume, wiring,
 };
 use crate::base::idmap::IdMap;
 use crate::base::names::{InstanceName, ProjectName};
@@ -48,11 +49,30 @@ pub fn start(store: &Store, project: &ProjectName, name: &InstanceName) -> Resul
         if group.frozen() {
             return group.freeze(false, Duration::from_secs(10));
         }
-        return Err(Error::conflict("The instance is already running"));
+        return Err(already());
     }
-    locked(store, &held, &Options::default())?;
+    let loaded = load::load(store, project, name)?;
+    match snapshot::due_at_start(store, project, &loaded.expanded)? {
+        None => ready(store, &held, loaded, &Options::default())?,
+        Some(pool) => {
+            // A snapshot takes the lock of the pool before the instance's.
+            drop(held);
+            let _pool = store.lock_pool_shared(&pool)?;
+            let held = store.lock_instance(project, name, "start")?;
+            lifecycle::settle(store, &held)?;
+            if load::running(store, project, name)?.is_some() {
+                return Err(already());
+            }
+            snapshot::at_start(store, &held, &pool)?;
+            locked(store, &held, &Options::default())?;
+        }
+    }
     lifecycle::note(store, project, name, "instance-started");
     Ok(())
+}
+
+fn already() -> Error {
+    Error::conflict("The instance is already running")
 }
 
 /// Who carries a start out.
@@ -71,6 +91,10 @@ pub(super) struct Starter<'a, F> {
 /// As [`start`].
 pub fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, options: &Options) -> Result<()> {
     let loaded = load::load(store, &held.key().project, &held.key().name)?;
+    ready(store, held, loaded, options)
+}
+
+fn ready(store: &Store, held: &Held<InstanceKey, Exclusive>, loaded: Loaded, options: &Options) -> Result<()> {
     let monitor = Waiting::new(store, held, &loaded.expanded.config)?;
     loaded_with(store, held, loaded, options, monitored(monitor, &load::cgroups(store.layout())?))
 }
