@@ -10,6 +10,7 @@ use super::{
 };
 use super::{
     backup, copy, project, publish_image, query, rebuild, remote, rename, run, snapshot, storage, version, wait,
+    warning,
 };
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use std::ffi::OsString;
@@ -109,6 +110,7 @@ const VERBS: &[Verb] = &[
     verb!(group "storage", storage::Storage),
     verb!(command "version", version::Version),
     verb!(command "wait", wait::Wait),
+    verb!(group "warning", warning::Warning),
 ];
 
 impl Verb {

@@ -83,6 +83,7 @@ mod storage_volume_snapshot;
 mod storage_volume_use;
 pub mod version;
 pub mod wait;
+pub mod warning;
 
 pub use context::Context;
 #[cfg(feature = "faults")]

@@ -242,9 +242,13 @@ const GRAMMAR: &[(&str, &str)] = &[
     ("storage volume snapshot rename", "[<remote>:]<pool> <volume> <snapshot> <new snapshot name>"),
     ("storage volume snapshot restore", "[<remote>:]<pool> <volume> <snapshot>"),
     ("storage volume snapshot show", "[<remote>:]<pool> <volume> [<snapshot>]"),
-    ("storage volume unset", "[<remote>:]<pool> [<type>/]<volume> <key>"),
+    ("storage volume unset", "[<remote>:]<pool> [<type>/]<volume>[/<snapshot>] <key>"),
     ("version", "[<remote>:]"),
     ("wait", "[<remote>:]<instance> <condition>"),
+    ("warning acknowledge", "[<remote>:]<warning UUID>"),
+    ("warning delete", "(--all|[<remote>:]<warning UUID>...)"),
+    ("warning list", "[<remote>:]"),
+    ("warning show", "[<remote>:]<warning UUID>"),
 ];
 
 /// The grammar of the command at `path`; none for a group of commands.
