@@ -10,8 +10,8 @@ use crate::fault;
 use crate::model::keys::{self as registry, pool as keys};
 use crate::model::network::NetworkType;
 use crate::model::view::{
-    NetworkPut, PoolPut, Preseed, PreseedNetwork, PreseedPool, PreseedProfile, PreseedProject, PreseedVolume,
-    ProfilePut, ProjectPut, ServerPut, VolumePut,
+    NetworkPut, Preseed, PreseedNetwork, PreseedPool, PreseedProfile, PreseedProject, PreseedVolume, ProfilePut,
+    ProjectPut, ServerPut, VolumePut,
 };
 use crate::model::volume::ContentType;
 use crate::store::Store;
@@ -82,13 +82,14 @@ fn project_of(name: &str) -> Result<ProjectName> {
 fn one_project<'a>(store: &'a Store, wanted: &PreseedProject) -> Result<Undo<'a>> {
     let name = ProjectName::parse(&wanted.name)?;
     let Some(old) = store.project(&name)? else {
-        project_change::create(store, &name, &wanted.put)?;
+        let put = ProjectPut { config: wanted.config.clone(), description: wanted.description.clone() };
+        project_change::create(store, &name, &put)?;
         return Ok(Box::new(move || project_change::delete(store, &name, false)));
     };
     // What is not named stays.
     project_change::update(store, &name, &mut |put| {
-        put.description.clone_from(&wanted.put.description);
-        put.config.extend(wanted.put.config.clone());
+        put.description.clone_from(&wanted.description);
+        put.config.extend(wanted.config.clone());
         Ok(())
     })?;
     let before = ProjectPut { config: old.config, description: old.description };
@@ -110,7 +111,8 @@ fn one_volume<'a>(store: &'a Store, wanted: &PreseedVolume) -> Result<Undo<'a>> 
     let content = content.ok_or_else(|| Error::invalid(format!("Invalid content type {:?}", wanted.content_type)))?;
     let of = Of { project: &project, pool: &pool, name: &name };
     let Some(old) = store.volume(&of.key(store)?)? else {
-        volume::change::create(store, of, content, wanted.put.clone())?;
+        let put = VolumePut { config: wanted.config.clone(), description: wanted.description.clone() };
+        volume::change::create(store, of, content, put)?;
         return Ok(Box::new(move || volume::change::delete(store, Of { project: &project, pool: &pool, name: &name })));
     };
     if old.content_type != content {
@@ -118,8 +120,8 @@ fn one_volume<'a>(store: &'a Store, wanted: &PreseedVolume) -> Result<Undo<'a>> 
     }
     // What is not named stays.
     volume::change::update(store, of, &mut |put| {
-        put.description.clone_from(&wanted.put.description);
-        put.config.extend(wanted.put.config.clone());
+        put.description.clone_from(&wanted.description);
+        put.config.extend(wanted.config.clone());
         Ok(())
     })?;
     let before = VolumePut { config: old.config, description: old.description };
@@ -135,7 +137,7 @@ fn one_network<'a>(store: &'a Store, wanted: &PreseedNetwork) -> Result<Undo<'a>
     let (project, name) = (project_of(&wanted.project)?, NetworkName::parse(&wanted.name)?);
     let kind = NetworkType::parse(&wanted.kind)?;
     let Some(old) = store.network(&network::project_of(store, &project)?, &name)? else {
-        let NetworkPut { config, description } = wanted.put.clone();
+        let (config, description) = (wanted.config.clone(), wanted.description.clone());
         let request = change::Request { project: project.clone(), name: name.clone(), kind, description, config };
         change::create(store, &request)?;
         return Ok(Box::new(move || change::delete(store, &project, &name)));
@@ -145,8 +147,8 @@ fn one_network<'a>(store: &'a Store, wanted: &PreseedNetwork) -> Result<Undo<'a>
     }
     // What is not named stays.
     change::update(store, &project, &name, &mut |put| {
-        put.description.clone_from(&wanted.put.description);
-        put.config.extend(wanted.put.config.clone());
+        put.description.clone_from(&wanted.description);
+        put.config.extend(wanted.config.clone());
         Ok(())
     })?;
     let before = NetworkPut { config: old.config, description: old.description };
@@ -160,7 +162,7 @@ fn one_network<'a>(store: &'a Store, wanted: &PreseedNetwork) -> Result<Undo<'a>
 
 fn one_pool<'a>(store: &'a Store, wanted: &PreseedPool) -> Result<Undo<'a>> {
     let name = PoolName::parse(&wanted.name)?;
-    let PoolPut { config, description } = wanted.put.clone();
+    let (config, description) = (wanted.config.clone(), wanted.description.clone());
     let Some(old) = store.pool(&name)? else {
         let request = storage::Request { name: name.clone(), driver: wanted.driver.clone(), description, config };
         storage::create(store, &request)?;
@@ -173,10 +175,10 @@ fn one_pool<'a>(store: &'a Store, wanted: &PreseedPool) -> Result<Undo<'a>> {
     // What is not named stays.
     storage::update(store, &name, &mut |put| {
         before = Some(put.clone());
-        if !wanted.put.description.is_empty() {
-            put.description.clone_from(&wanted.put.description);
+        if !wanted.description.is_empty() {
+            put.description.clone_from(&wanted.description);
         }
-        put.config.extend(wanted.put.config.clone());
+        put.config.extend(wanted.config.clone());
         Ok(())
     })?;
     let before = before.unwrap_or_default();
@@ -196,17 +198,19 @@ fn one_profile<'a>(store: &'a Store, wanted: &PreseedProfile) -> Result<Undo<'a>
     let mut before = None;
     let update = |put: &mut ProfilePut| {
         before = Some(put.clone());
-        if !wanted.put.description.is_empty() {
-            put.description.clone_from(&wanted.put.description);
+        if !wanted.description.is_empty() {
+            put.description.clone_from(&wanted.description);
         }
-        put.config.extend(wanted.put.config.clone());
-        put.devices.extend(wanted.put.devices.clone());
+        put.config.extend(wanted.config.clone());
+        put.devices.extend(wanted.devices.clone());
         Ok(())
     };
     match profile::update(store, &project, &name, &mut { update }) {
         Ok(()) => {}
         Err(e) if e.kind() == Kind::NotFound && store.profile(&project, &name)?.is_none() => {
-            profile::create(store, &project, &name, &wanted.put)?;
+            let (config, description) = (wanted.config.clone(), wanted.description.clone());
+            let put = ProfilePut { config, description, devices: wanted.devices.clone() };
+            profile::create(store, &project, &name, &put)?;
             return Ok(Box::new(move || profile::delete(store, &project, &name)));
         }
         Err(e) => return Err(e),
@@ -228,12 +232,13 @@ pub fn dump(store: &Store) -> Result<Preseed> {
     let mut all = Preseed { config: config::server(store)?.config, ..Preseed::default() };
     for (project, found) in store.projects()? {
         let found = found?;
-        let put = ProjectPut { config: found.config, description: found.description };
-        all.projects.push(PreseedProject { put, name: project.to_string() });
+        let name = project.to_string();
+        all.projects.push(PreseedProject { config: found.config, description: found.description, name });
         for (name, network) in store.networks(&project)? {
             let network = network?;
             all.networks.push(PreseedNetwork {
-                put: NetworkPut { config: network.config, description: network.description },
+                config: network.config,
+                description: network.description,
                 name: name.to_string(),
                 kind: network.kind.as_str().to_string(),
                 project: project.to_string(),
@@ -242,8 +247,8 @@ pub fn dump(store: &Store) -> Result<Preseed> {
         for (name, profile) in store.profiles(&project)? {
             let profile = profile?;
             let (config, description, devices) = (profile.config, profile.description, profile.devices);
-            let put = ProfilePut { config, description, devices };
-            all.profiles.push(PreseedProfile { put, name: name.to_string(), project: project.to_string() });
+            let (name, project) = (name.to_string(), project.to_string());
+            all.profiles.push(PreseedProfile { config, description, devices, name, project });
         }
     }
     for (project, pool) in store.volume_places()? {
@@ -254,7 +259,8 @@ pub fn dump(store: &Store) -> Result<Preseed> {
                 continue;
             }
             all.storage_volumes.push(PreseedVolume {
-                put: VolumePut { config: volume.config, description: volume.description },
+                config: volume.config,
+                description: volume.description,
                 name: name.to_string(),
                 kind: "custom".to_string(),
                 content_type: volume.content_type.as_str().to_string(),
@@ -266,8 +272,8 @@ pub fn dump(store: &Store) -> Result<Preseed> {
     for (name, pool) in store.pools()? {
         let pool = pool?;
         let config = pool.config.into_iter().filter(|(key, _)| !registry::is_volatile(key)).collect();
-        let put = PoolPut { config, description: pool.description };
-        all.storage_pools.push(PreseedPool { put, name: name.to_string(), driver: pool.driver });
+        let (name, driver) = (name.to_string(), pool.driver);
+        all.storage_pools.push(PreseedPool { config, description: pool.description, name, driver });
     }
     Ok(all)
 }

@@ -55,39 +55,8 @@ pub fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Err
 /// For `deserialize_with`: a map of strings whose values may be written as numbers, booleans or null; they are kept as
 /// written. (JSON text is YAML too: read it with [`from_str`] where such values must pass.)
 pub fn config<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
-    let map = Option::<BTreeMap<String, Option<Scalar>>>::deserialize(deserializer)?.unwrap_or_default();
-    Ok(map.into_iter().map(|(k, v)| (k, v.map(|text| text.0).unwrap_or_default())).collect())
-}
-
-/// Text, or what was read as something else before it was known that text is wanted, as in a flattened structure.
-struct Scalar(String);
-
-impl<'de> Deserialize<'de> for Scalar {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl serde::de::Visitor<'_> for Any {
-            type Value = Scalar;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a string")
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
-                Ok(Scalar(text.to_string()))
-            }
-            fn visit_bool<E>(self, on: bool) -> Result<Scalar, E> {
-                Ok(Scalar(on.to_string()))
-            }
-            fn visit_i64<E>(self, number: i64) -> Result<Scalar, E> {
-                Ok(Scalar(number.to_string()))
-            }
-            fn visit_u64<E>(self, number: u64) -> Result<Scalar, E> {
-                Ok(Scalar(number.to_string()))
-            }
-            fn visit_f64<E>(self, number: f64) -> Result<Scalar, E> {
-                Ok(Scalar(number.to_string()))
-            }
-        }
-        deserializer.deserialize_string(Any)
-    }
+    let map = Option::<BTreeMap<String, Option<String>>>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(map.into_iter().map(|(k, v)| (k, v.unwrap_or_default())).collect())
 }
 
 /// For `deserialize_with`: [`config`] one level deeper.

@@ -1,10 +1,11 @@
 //! What `admin init --preseed` reads and `--dump` prints: the server's configuration, projects, networks, pools, volumes and
 //! profiles.
 
-use super::{NetworkPut, PoolPut, ProfilePut, ProjectPut, VolumePut};
 use crate::base::yaml;
-use crate::model::instance::Config;
+use crate::model::instance::{Config, Devices};
 use serde::{Deserialize, Serialize};
+
+// What can be written of an object is not flattened into it: serde would guess what a value without quotes is.
 
 /// The document. Sections of Incus's that mean nothing here may be empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -42,9 +43,12 @@ pub struct Preseed {
 /// A network.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PreseedNetwork {
-    /// What can be written.
-    #[serde(flatten)]
-    pub put: NetworkPut,
+    /// Configuration.
+    #[serde(default, deserialize_with = "yaml::config")]
+    pub config: Config,
+    /// Free text.
+    #[serde(default, deserialize_with = "yaml::text")]
+    pub description: String,
     /// Its name.
     pub name: String,
     /// `bridge` if nothing is said.
@@ -58,9 +62,12 @@ pub struct PreseedNetwork {
 /// A storage pool.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PreseedPool {
-    /// What can be written.
-    #[serde(flatten)]
-    pub put: PoolPut,
+    /// Configuration.
+    #[serde(default, deserialize_with = "yaml::config")]
+    pub config: Config,
+    /// Free text.
+    #[serde(default, deserialize_with = "yaml::text")]
+    pub description: String,
     /// Its name.
     pub name: String,
     /// The one that suits the file system best if nothing is said.
@@ -71,9 +78,12 @@ pub struct PreseedPool {
 /// A custom volume.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PreseedVolume {
-    /// What can be written.
-    #[serde(flatten)]
-    pub put: VolumePut,
+    /// Configuration.
+    #[serde(default, deserialize_with = "yaml::config")]
+    pub config: Config,
+    /// Free text.
+    #[serde(default, deserialize_with = "yaml::text")]
+    pub description: String,
     /// Its name.
     pub name: String,
     /// `custom`, or nothing.
@@ -92,9 +102,12 @@ pub struct PreseedVolume {
 /// A project.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PreseedProject {
-    /// What can be written.
-    #[serde(flatten)]
-    pub put: ProjectPut,
+    /// Configuration.
+    #[serde(default, deserialize_with = "yaml::config")]
+    pub config: Config,
+    /// Free text.
+    #[serde(default, deserialize_with = "yaml::text")]
+    pub description: String,
     /// Its name.
     pub name: String,
 }
@@ -102,9 +115,15 @@ pub struct PreseedProject {
 /// A profile.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PreseedProfile {
-    /// What can be written.
-    #[serde(flatten)]
-    pub put: ProfilePut,
+    /// Configuration.
+    #[serde(default, deserialize_with = "yaml::config")]
+    pub config: Config,
+    /// Free text.
+    #[serde(default, deserialize_with = "yaml::text")]
+    pub description: String,
+    /// Devices by name.
+    #[serde(default, deserialize_with = "yaml::devices")]
+    pub devices: Devices,
     /// Its name.
     pub name: String,
     /// Its project.
