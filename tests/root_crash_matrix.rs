@@ -61,6 +61,7 @@ fn crash_matrix() {
         matrix.run(volumes::ALL),
         matrix.run(pools::ALL),
         matrix.run(projects::ALL),
+        matrix.run(nics::ALL),
         matrix.run(layers::ALL),
         matrix.run(metadata::ALL),
     ]

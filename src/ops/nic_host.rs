@@ -4,7 +4,7 @@
 //! after the instance has ended, whatever its configuration says by then.
 
 use super::network::dns::Port;
-use super::network::{beside, firewall};
+use super::network::{beside, filter, firewall};
 use super::nic_function;
 use super::nic_vlan::{self, Outcome};
 use crate::base::inet::IpNet;
@@ -69,6 +69,23 @@ pub(super) fn begin(store: &Store, port: Port<'_>, options: &Device, identity: &
     fault::point("nic.rules")
 }
 
+/// Sets what an interface on a bridge that is no network of ours may send, in the place of what it has; nothing for most.
+///
+/// # Errors
+/// nft is missing or refuses.
+pub(super) fn filter(store: &Store, port: Port<'_>, options: &Device, identity: &Identity) -> Result<()> {
+    if !filter::is_wanted(options)? {
+        let old = has_rules(&store.nic_notes(port.project, port.instance)?, port);
+        return if old { firewall::unset(store, &rules::down(&label(port)?)) } else { Ok(()) };
+    }
+    set_rules(&mut Notes { store, port }, &filter::unmanaged(port, identity, options)?)?;
+    fault::point("nic.filtered")
+}
+
+fn has_rules(notes: &NicNotes, port: Port<'_>) -> bool {
+    notes.devices.get(port.device).is_some_and(|parts| parts.contains(&HostPart::Rules))
+}
+
 /// Whoever tidies up holds the same lock. Those of others that somebody took away meanwhile are set again.
 fn set_rules(notes: &mut Notes<'_>, rules: &Script) -> Result<()> {
     beside::renew(notes.store)?;
@@ -84,21 +101,31 @@ fn set_rules(notes: &mut Notes<'_>, rules: &Script) -> Result<()> {
 /// nft is missing or refuses.
 pub(super) fn started(store: &Store, port: Port<'_>, options: &Device, identity: &Identity) -> Result<()> {
     let Some(priority) = keys::LIMITS_PRIORITY.u32(options)? else {
-        let notes = store.nic_notes(port.project, port.instance)?;
-        let has_rules = notes.devices.get(port.device).is_some_and(|parts| parts.contains(&HostPart::Rules));
-        return if has_rules { firewall::unset(store, &rules::priority_down(&label(port)?)) } else { Ok(()) };
+        let old = has_rules(&store.nic_notes(port.project, port.instance)?, port);
+        return if old { firewall::unset(store, &rules::priority_down(&label(port)?)) } else { Ok(()) };
     };
     set_rules(&mut Notes { store, port }, &rules::priority_up(&label(port)?, &identity.host_name, priority))?;
     fault::point("nic.priority")
 }
 
-/// The rules that are noted of it; none for most.
+/// The rules of [`filter`] that are noted of it; `options` as the device says them.
+///
+/// # Errors
+/// What is noted cannot be read; an option is wrong.
+pub(super) fn noted_filter(store: &Store, port: Port<'_>, options: &Device, identity: &Identity) -> Result<Script> {
+    let noted = has_rules(&store.nic_notes(port.project, port.instance)?, port);
+    match noted && keys::NETWORK.get(options).is_none() && filter::is_wanted(options)? {
+        true => filter::unmanaged(port, identity, options),
+        false => Ok(Script::default()),
+    }
+}
+
+/// The other rules that are noted of it; none for most.
 ///
 /// # Errors
 /// What is noted cannot be read; an option is wrong.
 pub(super) fn noted_rules(store: &Store, port: Port<'_>, options: &Device, identity: &Identity) -> Result<Script> {
-    let notes = store.nic_notes(port.project, port.instance)?;
-    if !notes.devices.get(port.device).is_some_and(|parts| parts.contains(&HostPart::Rules)) {
+    if !has_rules(&store.nic_notes(port.project, port.instance)?, port) {
         return Ok(Script::default());
     }
     let (label, mut script) = (label(port)?, Script::default());
@@ -145,7 +172,8 @@ fn remove(store: &Store, host: &mut Links, port: Port<'_>, part: &HostPart) -> R
         HostPart::Rules => {
             let label = label(port)?;
             firewall::unset(store, &rules::reverse_path_down(&label))?;
-            firewall::unset(store, &rules::priority_down(&label))
+            firewall::unset(store, &rules::priority_down(&label))?;
+            firewall::unset(store, &rules::down(&label))
         }
         HostPart::Address { address, parent: Some(parent) } => match host.find(parent)? {
             Some(link) => host.run(route::remove_proxy(&link.target(), *address)),

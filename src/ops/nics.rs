@@ -247,10 +247,8 @@ pub(super) fn below(store: &Store, loaded: &Loaded, (name, options): (&str, &Dev
 /// Not found: the network. As [`network::up::ensure`], [`network::dns::add`].
 pub(super) fn connect(store: &Store, loaded: &Loaded, (name, options): (&str, &Device)) -> Result<()> {
     let Some(network) = keys::NETWORK.get(options) else {
-        return match network::filter::is_wanted(options)? {
-            true => Err(Error::unsupported("Filtering is not supported by this version but on managed networks")),
-            false => Ok(()),
-        };
+        let port = Port { project: &loaded.project, instance: &loaded.name, device: name };
+        return nic_host::filter(store, port, options, &identity(loaded, name)?);
     };
     let (found, record) = network::need(store, &loaded.project, network)?;
     if record.kind != NetworkType::Bridge {
@@ -309,9 +307,12 @@ pub(super) fn noted_rules(store: &Store, loaded: &Loaded) -> Result<Script> {
         return Ok(script);
     }
     let devices = resolved(store, loaded)?;
-    for (name, options) in interfaces(loaded).filter_map(|(name, _)| devices.get_key_value(name)) {
+    for (name, said) in interfaces(loaded) {
+        let Some(options) = devices.get(name) else { continue };
         let port = Port { project: &loaded.project, instance: &loaded.name, device: name };
-        script.append(nic_host::noted_rules(store, port, options, &identity(loaded, name)?)?);
+        let identity = identity(loaded, name)?;
+        script.append(nic_host::noted_rules(store, port, options, &identity)?);
+        script.append(nic_host::noted_filter(store, port, said, &identity)?);
     }
     Ok(script)
 }

@@ -61,7 +61,7 @@ pub enum HostPart {
     },
     /// A virtual function of a network card, and what it was like before.
     Function(Function),
-    /// Rules of nft named after the device, of the families inet and netdev.
+    /// Rules of nft named after the device; those on a managed bridge are noted with it.
     Rules,
 }
 

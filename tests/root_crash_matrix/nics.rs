@@ -1,9 +1,27 @@
 //! What must hold for the interfaces of a running instance after a crash: the kernel and the networks have what the record
 //! says.
 
-use super::checks::kept;
+use super::checks::{self, kept};
 use super::common_root::State;
+use super::scenarios::{Scenario, scenario};
 use std::process::Command;
+
+/// One on a bridge that is there, whoever made it.
+const FILTERED: &[&str] = &[
+    "network create matrixbr0 ipv4.address=none ipv6.address=none",
+    "create img c1",
+    "config device add c1 eth0 nic nictype=bridged parent=matrixbr0 security.mac_filtering=true",
+];
+
+/// Rows that are about nothing else.
+pub const ALL: &[Scenario] =
+    &[Scenario { before: FILTERED, ..scenario("start, filtered on a bridge", "start c1", filtered) }];
+
+fn filtered(state: &State, done: bool) -> Result<(), String> {
+    checks::runs(state, done)?;
+    want(!output(&["nft", "list", "ruleset"])?.contains("c1.eth0"), "its rules are left")?;
+    state.run(&["network", "delete", "matrixbr0"]).good().map(drop)
+}
 
 fn output(words: &[&str]) -> Result<String, String> {
     let out = Command::new(words[0]).args(&words[1..]).output().map_err(|e| format!("{words:?}: {e}"))?;

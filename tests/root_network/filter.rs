@@ -118,3 +118,48 @@ fn filters_follow_their_network() {
     state.good(&["network", "delete", "testbr0"]);
     state.finish();
 }
+
+/// On a bridge of the host it may have what it was given.
+#[test]
+fn on_a_bridge_of_the_host() {
+    let Some(state) = state("on_a_bridge_of_the_host") else { return };
+    host("ip link add hostbr0 type bridge");
+    host("ip addr add 10.79.0.1/24 dev hostbr0");
+    host("ip link set hostbr0 up");
+    let nic = ["eth0", "nic", "nictype=bridged", "parent=hostbr0"];
+    state.good(&["create", "test", "c1"]);
+    let add = |options: &[&str]| state.run(&[&["config", "device", "add", "c1"], &nic[..], options].concat());
+    add(&["security.ipv4_filtering=true"]).clean_failure().unwrap();
+    add(&["ipv4.address=10.79.0.5", "security.ipv4_filtering=true", "limits.priority=3"]).good().unwrap();
+    state.good(&["start", "c1"]);
+    state.sh("c1", "ip addr add 10.79.0.5/24 dev eth0; ip addr add 10.79.0.6/24 dev eth0");
+    assert!(reaches(&state, "c1", "10.79.0.5", "10.79.0.1"));
+    assert!(!reaches(&state, "c1", "10.79.0.6", "10.79.0.1"), "a forged address gets through");
+    state.doctor().unwrap();
+    // Rules that somebody takes away are seen and set again.
+    host("nft flush ruleset");
+    assert!(state.doctor().is_err() && reaches(&state, "c1", "10.79.0.6", "10.79.0.1"));
+    state.good(&["doctor", "--fix"]);
+    assert!(!reaches(&state, "c1", "10.79.0.6", "10.79.0.1"));
+    // While it runs.
+    let set = |option: &str| state.good(&["config", "device", "set", "c1", "eth0", option]);
+    set("ipv4.address=10.79.0.6");
+    assert!(reaches(&state, "c1", "10.79.0.6", "10.79.0.1") && !reaches(&state, "c1", "10.79.0.5", "10.79.0.1"));
+    state.good(&["config", "device", "set", "c1", "eth0", "ipv4.address=", "security.ipv4_filtering=false"]);
+    assert!(reaches(&state, "c1", "10.79.0.5", "10.79.0.1"));
+    assert!(!host("nft list ruleset").contains("chain in.c1.eth0"));
+    set("security.mac_filtering=true");
+    assert!(reaches(&state, "c1", "10.79.0.5", "10.79.0.1"));
+    state.sh("c1", "ip link set eth0 down; ip link set eth0 address 10:66:6a:99:99:99; ip link set eth0 up");
+    assert!(!reaches(&state, "c1", "10.79.0.5", "10.79.0.1"), "a forged MAC address gets through");
+    state.doctor().unwrap();
+    state.good(&["config", "device", "remove", "c1", "eth0"]);
+    assert!(!host("nft list ruleset").contains("c1.eth0"));
+    add(&["security.mac_filtering=true"]).good().unwrap();
+    assert!(host("nft list ruleset").contains("chain in.c1.eth0"));
+    state.good(&["stop", "-f", "c1"]);
+    assert_eq!(host("nft list tables"), "");
+    state.good(&["delete", "c1"]);
+    host("ip link delete hostbr0");
+    state.finish();
+}

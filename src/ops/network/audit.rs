@@ -1,15 +1,16 @@
 //! Do the rules in the kernel agree with what is noted of them? For `doctor`.
 
 use super::{dns::Port, filter, firewall, rules, up};
-use crate::base::names::{AddressSetName, InstanceName, NetworkName, ProjectName};
+use crate::base::names::{AddressSetName, DeviceName, InstanceName, NetworkName, ProjectName};
 use crate::error::{Kind, Result};
-use crate::network::nft::Script;
 use crate::network::nft::acl::set_names;
 use crate::network::nft::listing::Expected;
+use crate::network::nft::{self, Script};
 use crate::ops::load;
 use crate::store::Store;
 use crate::store::acls::{Filter, FilteredNic};
 use crate::store::lock::{Allocator, Exclusive, Held, InstanceKey};
+use crate::store::nic_notes::HostPart;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -65,6 +66,13 @@ pub fn look(store: &Store) -> Result<Audit> {
             }
         };
         audit.lost.extend(lost.map(|what| (what, project)));
+    }
+    for (folder, notes) in store.nic_notes_of_all()? {
+        let Some((project, instance)) = folder.split_once('_') else { continue };
+        let who = (ProjectName::parse(project)?, InstanceName::parse(instance)?);
+        for (device, _) in notes.devices.iter().filter(|(_, parts)| parts.contains(&HostPart::Rules)) {
+            expected.ports.push(nft::label(&who.0, &who.1, &DeviceName::parse(device)?));
+        }
     }
     (audit.strays, audit.removal) = there.strays(&expected);
     Ok(audit)

@@ -1,4 +1,4 @@
-//! What an interface on a managed bridge may send: its own MAC address, its own addresses (`security.mac_filtering`,
+//! What an interface on a bridge may send: its own MAC address, its own addresses (`security.mac_filtering`,
 //! `security.ipv4_filtering`, `security.ipv6_filtering`), and what its ACLs say (`security.acls`). Rules of nft at the bridge,
 //! set before the interface is there and taken away after it has gone.
 
@@ -7,10 +7,11 @@ use crate::base::inet::IpNet;
 use crate::base::mac;
 use crate::base::names::{DeviceName, InstanceName, NetworkName, ProjectName};
 use crate::error::{Error, Result};
-use crate::model::instance::Device;
+use crate::model::instance::{Config, Device};
 use crate::model::keys::Key;
 use crate::model::keys::device::nic as keys;
 use crate::model::network::bridge::{Bridge, Family, eui64};
+use crate::model::network::nic;
 use crate::model::nic::Identity;
 use crate::network::nft::acl::Policy;
 use crate::network::nft::nic::{self as nft_nic, Allowed, Kernel};
@@ -46,17 +47,39 @@ pub fn begin(
     identity: &Identity,
     (options, addresses): (&Device, &[IpAddr]),
 ) -> Result<()> {
-    let hwaddr = identity.hwaddr.ok_or_else(|| Error::internal("An interface on a bridge has no MAC address"))?;
-    let nic = FilteredNic {
+    let hwaddr = hwaddr_of(identity)?;
+    let nic = filtered(port, identity, hwaddr, addresses);
+    let filter = Filter { format: 1, project: project.to_string(), options: options.clone(), nic: Some(nic) };
+    force::set(store, project, &(on.clone(), port.file_name()?), &filter)
+}
+
+fn hwaddr_of(identity: &Identity) -> Result<[u8; 6]> {
+    identity.hwaddr.ok_or_else(|| Error::internal("An interface on a bridge has no MAC address"))
+}
+
+fn filtered(port: dns::Port<'_>, identity: &Identity, hwaddr: [u8; 6], addresses: &[IpAddr]) -> FilteredNic {
+    FilteredNic {
         project: port.project.to_string(),
         instance: port.instance.to_string(),
         device: port.device.to_string(),
         host_name: identity.host_name.clone(),
         hwaddr: mac::format(hwaddr),
         addresses: addresses.to_vec(),
-    };
-    let filter = Filter { format: 1, project: project.to_string(), options: options.clone(), nic: Some(nic) };
-    force::set(store, project, &(on.clone(), port.file_name()?), &filter)
+    }
+}
+
+/// The rules of an interface on a bridge that is no network of ours: it may have the addresses it was given.
+///
+/// # Errors
+/// Unsupported: it has ACLs.
+pub fn unmanaged(port: dns::Port<'_>, identity: &Identity, options: &Device) -> Result<Script> {
+    if force::has_acls(options) {
+        return Err(Error::unsupported("ACLs are not supported by this version but on managed networks"));
+    }
+    let nic = filtered(port, identity, hwaddr_of(identity)?, &nic::static_addresses(options));
+    let bridge = Bridge::read(&Config::new(), None)?;
+    let on = keys::PARENT.text(options);
+    rules((on, &bridge), (&nic, options), None, Kernel { conntrack: false, reject: false })
 }
 
 /// The rules of an interface on `bridge`.
@@ -64,7 +87,7 @@ pub fn begin(
 /// # Errors
 /// Unsupported: the kernel cannot hold them.
 pub(super) fn rules(
-    (on, bridge): (&NetworkName, &Bridge),
+    (on, bridge): (&str, &Bridge),
     (nic, options): (&FilteredNic, &Device),
     policy: Option<&Policy>,
     kernel: Kernel,
@@ -88,7 +111,7 @@ pub(super) fn rules(
         v6: allowed(&keys::SECURITY_IPV6_FILTERING, false)?,
         acls: policy,
         dns: bridge.nameservers.iter().copied().chain(gateways).collect(),
-        bridge: on.as_str(),
+        bridge: on,
         own: [nets(true)?, nets(false)?].concat(),
     };
     nft_nic::up(&port, kernel)

@@ -128,7 +128,7 @@ impl<'a> Change<'a> {
                 let record = self.store.network(self.project, network)?.ok_or_else(super::not_found)?;
                 let bridge = Bridge::read(&record.config, None)?;
                 let kernel = self.kernel(policy.is_some())?;
-                filter::rules((network, &bridge), (nic, &filter.options), policy.as_ref(), kernel)?
+                filter::rules((network.as_str(), &bridge), (nic, &filter.options), policy.as_ref(), kernel)?
             }
         };
         self.script.append(rules);
