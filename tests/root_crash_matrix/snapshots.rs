@@ -42,6 +42,11 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario { before: &["create img c1", "file create c1/mark"], ..scenario("rebuild", "rebuild img c1", rebuilt) },
     Scenario { prepare: backed_up, ..scenario("import of backup", "import backup.tar", imported) },
+    Scenario {
+        before: &["create img c1 -c snapshots.schedule=@startup"],
+        ..scenario("start, snapshot", "start c1", checks::runs)
+    },
+    scenario("launch, snapshot", "launch img c1 -c snapshots.schedule=@startup", checks::created),
     Scenario { before: CHANGED_RUNNING, ..scenario("export, running", "export c1 out.tar", exported) },
 ];
 

@@ -72,6 +72,11 @@ pub const ALL: &[Scenario] = &[
         ..scenario("volume snapshot delete", "storage volume snapshot delete default v1 s1", snapshot_gone)
     },
     Scenario { before: SNAPSHOT, ..scenario("volume restore", "storage volume snapshot restore default v1 s1", taken) },
+    Scenario {
+        before: SNAPSHOT,
+        ..scenario("volume snapshot set", "storage volume set -p default v1/s1 description=x", taken)
+    },
+    Scenario { before: VOLUME, ..scenario("volume rebuild", "storage volume rebuild default v1", there) },
     Scenario { before: SNAPSHOT, ..scenario("volume copy", "storage volume copy default/v1 default/v2", copied) },
     Scenario {
         before: REFRESHED,

@@ -240,6 +240,7 @@ fn refusals(state: &State) {
     refused("zone set lab.example peers.a.key=c2VjcmV0", "TSIG keys of peers (\"peers.a.key\") are not supported");
     refused("zone create key.example peers.a.key=c2VjcmV0", "TSIG keys of peers (\"peers.a.key\") are not supported");
     refused("set testbr0 dns.zone.forward=other.example", "Network zone not found");
+    refused("set testbr0 dns.zone.forward=lab.example,lab.example", "contains multiple zones from the same project");
     refused("set testbr0 dns.zone.forward=77.10.in-addr.arpa", "is not one for what the network names it for");
     refused("peer create testbr0 x y", "Network peers need OVN");
     refused("load-balancer list testbr0", "Network load balancers need OVN");

@@ -129,3 +129,28 @@ fn what_is_restricted_stays_out() {
     state.good(&["project", "delete", "-f", "p1"]);
     state.finish();
 }
+
+#[test]
+fn ids_zones_and_addresses_are_bounded() {
+    let Some(state) = state("ids_zones_and_addresses_are_bounded") else { return };
+    let zones = ["features.networks.zones=true", "restricted.networks.zones=a.example"];
+    make(&state, "p1", &[&["restricted=true", "restricted.devices.nic=allow"][..], &zones].concat());
+    let p1 = |words: &[&'static str]| [&["--project", "p1"], words].concat();
+    let forbidden = "Use of low-level \"raw.idmap\" element 0 on container \"c1\" of project \"p1\" is forbidden";
+    refused(&state, &p1(&["create", "test", "c1", "-c", "raw.idmap=uid 1000 0"]), forbidden);
+    state.good(&["project", "set", "p1", "restricted.idmap.uid=1000,3000-3009"]);
+    refused(&state, &p1(&["create", "test", "c1", "-c", "raw.idmap=both 1000 0"]), forbidden);
+    good(&state, "p1", &["create", "test", "c1", "-c", "raw.idmap=uid 1000 0"]);
+    refused(&state, &["project", "unset", "p1", "restricted.idmap.uid"], forbidden);
+    refused(&state, &["project", "set", "p1", "restricted.idmap.gid=9-1"], "Invalid uint32 range \"9-1\"");
+    refused(&state, &p1(&["network", "zone", "create", "b.example"]), "Project isn't allowed to use this DNS zone");
+    good(&state, "p1", &["network", "zone", "create", "x.a.example"]);
+    good(&state, "p1", &["network", "zone", "delete", "x.a.example"]);
+    state.good(&["project", "set", "p1", "network.hwaddr_pattern=00:33:44:xx:xx:xx", "limits.networks=2"]);
+    good(&state, "p1", &["config", "device", "add", "c1", "eth0", "nic", "nictype=p2p"]);
+    let hwaddr = good(&state, "p1", &["config", "get", "c1", "volatile.eth0.hwaddr"]);
+    assert!(hwaddr.starts_with("00:33:44:"), "{hwaddr}");
+    assert!(state.good(&["project", "info", "p1", "-f", "csv"]).contains("NETWORKS,2,0"));
+    state.good(&["project", "delete", "-f", "p1"]);
+    state.finish();
+}

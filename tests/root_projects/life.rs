@@ -99,3 +99,32 @@ fn with_force_all_of_it_goes() {
     state.good(&["delete", "c1"]);
     state.finish();
 }
+
+#[test]
+fn a_preseed_makes_projects_and_volumes() {
+    let Some(state) = state("a_preseed_makes_projects_and_volumes") else { return };
+    let preseed = |text: &str| with_input(&state, &["admin", "init", "--preseed"], text);
+    let text = "projects:\n- name: p1\n  config: {features.storage.volumes: true, user.n: 5}\n  description: one\n\
+                storage_volumes:\n- {name: v1, pool: default, project: p1, config: {user.a: b}, description: two}\n\
+                - {name: d1, pool: default, content_type: block, config: {size: 1MiB}}\n";
+    preseed(text).good().unwrap();
+    assert_eq!(state.good(&["project", "get", "p1", "user.n"]), "5\n");
+    assert_eq!(good(&state, "p1", &["storage", "volume", "get", "default", "v1", "user.a"]), "b\n");
+    // Once more; and back by what it gives.
+    preseed(&text.replace("user.a: b", "user.c: d")).good().unwrap();
+    assert_eq!(good(&state, "p1", &["storage", "volume", "get", "default", "v1", "user.a"]), "b\n");
+    let dump = state.good(&["admin", "init", "--dump"]);
+    state.good(&["project", "delete", "-f", "p1"]);
+    state.good(&["storage", "volume", "delete", "default", "d1"]);
+    preseed(&dump).good().unwrap();
+    assert_eq!(state.good(&["admin", "init", "--dump"]), dump);
+    assert_eq!(good(&state, "p1", &["storage", "volume", "get", "default", "v1", "user.c"]), "d\n");
+    // The last of them is wrong: nothing is left of the others.
+    let wrong = "projects: [{name: p2}]\nstorage_volumes: [{name: v2, pool: default, project: p2},\
+                 {name: v3, pool: none}]\n";
+    preseed(wrong).clean_failure().unwrap();
+    assert_eq!(state.good(&["project", "list", "-f", "csv", "-c", "n"]).lines().count(), 2);
+    state.good(&["project", "delete", "-f", "p1"]);
+    state.good(&["storage", "volume", "delete", "default", "d1"]);
+    state.finish();
+}

@@ -79,3 +79,29 @@ fn one_that_fails_holds_up_no_other() {
     drop(store);
     state.finish();
 }
+
+/// Of what is at rest, before it starts; by a start, a launch, and a start with the host.
+#[test]
+fn a_start_takes_one() {
+    let Some(state) = state("a_start_takes_one") else { return };
+    let schedule = ["-c", "snapshots.schedule=@daily, @startup", "-c", "snapshots.expiry=1d"];
+    state.good(&[&["create", "test", "c1"], &schedule[..]].concat());
+    state.good(&["start", "c1"]);
+    state.sh("c1", "touch /root/mark");
+    assert_eq!(names(&state, "c1"), ["snap0"]);
+    assert!(!state.good(&["snapshot", "list", "c1", "-f", "csv", "-c", "E"]).trim().is_empty(), "it has no end");
+    state.run(&["start", "c1"]).clean_failure().unwrap();
+    assert_eq!(names(&state, "c1"), ["snap0"], "it ran");
+    state.good(&["config", "set", "c1", "boot.autostart=true"]);
+    state.good(&["stop", "-f", "c1"]);
+    state.good(&["admin", "boot"]);
+    assert_eq!(names(&state, "c1"), ["snap0", "snap1"]);
+    state.good(&["snapshot", "restore", "c1", "snap0"]);
+    assert_eq!(state.sh("c1", "ls /root"), "");
+    state.launch("c2", &schedule).good().unwrap();
+    assert_eq!(names(&state, "c2"), ["snap0"]);
+    state.launch("c3", &["-c", "snapshots.schedule=@daily"]).good().unwrap();
+    assert!(names(&state, "c3").is_empty());
+    state.good(&["delete", "-f", "c1", "c2", "c3"]);
+    state.finish();
+}

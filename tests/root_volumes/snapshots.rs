@@ -53,6 +53,77 @@ fn taken_and_restored() {
 }
 
 #[test]
+fn what_of_a_snapshot_is_changed() {
+    let Some(state) = state("what_of_a_snapshot_is_changed") else { return };
+    good(&state, &["create", "default", "v1", "user.a=b"]);
+    good(&state, &["snapshot", "create", "default", "v1", "s1"]);
+    good(&state, &["set", "-p", "default", "v1/s1", "description=two words", "expires_at=2040-01-31T12:00:00Z"]);
+    assert_eq!(good(&state, &["get", "-p", "default", "v1/s1", "description"]), "two words\n");
+    assert_eq!(good(&state, &["get", "-p", "default", "custom/v1/s1", "expires_at"]), "2040-01-31T12:00:00Z\n");
+    assert_eq!(good(&state, &["get", "default", "v1/s1", "user.a"]), "b\n");
+    let shown = good(&state, &["show", "default", "v1/s1"]);
+    assert!(shown.starts_with("description: two words\nexpires_at: 2040-01-31T12:00:00Z\n"), "{shown}");
+    let edit = state.command(&["storage", "volume", "edit", "default", "v1/s1"]);
+    let text = shown.replace("two words", "three");
+    crate::common_root::run(edit, Some(&text), crate::common_root::PATIENCE).good().unwrap();
+    good(&state, &["unset", "-p", "default", "v1/s1", "expires_at"]);
+    let shown = good(&state, &["snapshot", "show", "default", "v1/s1"]);
+    assert!(shown.starts_with("description: three\nexpires_at: 0001-01-01T00:00:00Z\n"), "{shown}");
+    refused(&state, &["set", "default", "v1/s1", "user.a=c"], "Snapshots are read-only");
+    refused(&state, &["set", "-p", "default", "v1/s1", "name=x"], "does not exist");
+    refused(&state, &["set", "-p", "default", "v1/s1", "expires_at=soon"], "");
+    refused(&state, &["set", "-p", "default", "v1/s9", "description=x"], "Storage volume snapshot not found");
+    refused(&state, &["set", "-p", "default", "v9/s1", "description=x"], "Storage volume not found");
+    assert_eq!(good(&state, &["get", "-p", "default", "v1", "description"]), "\n", "the volume has its own");
+    good(&state, &["delete", "default", "v1"]);
+    state.finish();
+}
+
+#[test]
+fn rebuilt_volumes_are_empty() {
+    let Some(state) = state("rebuilt_volumes_are_empty") else { return };
+    good(&state, &["create", "default", "v1", "user.a=b", "initial.uid=9", "initial.mode=0750"]);
+    let root = data(&state, "v1");
+    let fill = || {
+        std::fs::write(root.join("f"), "x").unwrap();
+        std::os::unix::fs::chown(&root, Some(1), Some(1)).unwrap();
+    };
+    let is_new = || {
+        let meta = std::fs::metadata(&root).unwrap();
+        let empty = std::fs::read_dir(&root).unwrap().next().is_none();
+        empty && (meta.uid(), meta.mode() & 0o7777) == (9, 0o750)
+    };
+    fill();
+    assert_eq!(good(&state, &["rebuild", "default", "custom/v1"]), "Storage volume v1 rebuilt\n");
+    assert!(is_new());
+    assert_eq!(good(&state, &["get", "default", "v1", "user.a"]), "b\n");
+    good(&state, &["snapshot", "create", "default", "v1", "s1"]);
+    fill();
+    refused(&state, &["rebuild", "default", "v1"], "Cannot rebuild custom volume with snapshots");
+    good(&state, &["snapshot", "delete", "default", "v1", "s1"]);
+    state.launch("c1", &[]).good().unwrap();
+    good(&state, &["attach", "default", "v1", "c1", "d", "/data"]);
+    refused(&state, &["rebuild", "default", "v1"], "Cannot rebuild custom volume used by running instances");
+    refused(&state, &["rebuild", "default", "container/c1"], "Only \"custom\" volumes can be rebuilt");
+    assert!(!is_new());
+    state.good(&["stop", "-f", "c1"]);
+    good(&state, &["rebuild", "default", "v1"]);
+    assert!(is_new());
+    state.good(&["start", "c1"]);
+    assert_eq!(state.sh("c1", "ls /data"), "");
+    good(&state, &["create", "default", "d1", "--type=block", "size=1MiB"]);
+    let disk = std::fs::read_dir(data(&state, "d1")).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(&disk, "x").unwrap();
+    good(&state, &["rebuild", "default", "d1"]);
+    let now = std::fs::read(&disk).unwrap();
+    assert!(now.len() == 1 << 20 && now.iter().all(|byte| *byte == 0));
+    state.good(&["delete", "-f", "c1"]);
+    good(&state, &["delete", "default", "v1"]);
+    good(&state, &["delete", "default", "d1"]);
+    state.finish();
+}
+
+#[test]
 fn copied_and_moved() {
     let Some(state) = state("volume_copies") else { return };
     let pool = "storage_pools: [{name: second, driver: dir}]\n";
