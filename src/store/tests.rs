@@ -219,6 +219,8 @@ fn projects_profiles_pools_images_aliases() {
         store.delete_pool(&held).expect("delete");
         assert!(store.pools().expect("list").is_empty() && !f.layout.pool_dir(&pool).exists());
     }
+    let other = ProjectName::parse("p1").expect("name");
+    store.save_project(&store.lock_project_exclusive(&other, "create").expect("lock"), &first_project()).expect("save");
     let fp = Fingerprint::parse(&"ab".repeat(32)).expect("fingerprint");
     let held = store.lock_image(&fp, "import").expect("lock");
     store.save_image(&held, &image()).expect("save");
@@ -233,7 +235,6 @@ fn projects_profiles_pools_images_aliases() {
         store.images_by_prefix("aa").expect("prefix").is_empty()
             && store.images_by_prefix("al").expect("prefix").is_empty()
     );
-    let other = ProjectName::parse("p1").expect("name");
     assert_eq!(store.use_images_of(other.clone()), ProjectName::default());
     assert!(store.image(&fp).expect("read").is_none() && store.images().expect("list").is_empty());
     assert!(store.image_elsewhere(&fp).expect("read").is_some());
