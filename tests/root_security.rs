@@ -22,7 +22,7 @@
 //! | CVE-2024-3154 | `absent::cve_2024_3154_no_units`; `src/cli/unit.rs`; `tests/root_systemd.rs`; `src/model/keys/tests.rs` |
 //! | CVE-2022-47952, CVE-2018-6556 | `absent::cve_2022_47952_no_helper_with_rights` |
 //! | CVE-2022-0185, CVE-2022-0847 | `limits::cve_2022_0185_seccomp_table` |
-//! | CVE-2018-15664, CVE-2019-10152, CVE-2021-41089 | `tests/root_files.rs`; `src/guest/files_tests.rs`; `tests/image_security.rs` |
+//! | CVE-2018-15664, CVE-2019-10152, CVE-2021-41089 | `tests/root_files.rs`; `mounts::cve_2018_15664_…`; `src/guest/files_tests.rs`; `tests/image_security.rs` |
 //! | CVE-2025-9566, CVE-2026-55686 | `images::cve_2025_9566_templates_stay_inside`; `src/guest/templates/tests.rs` |
 //! | RUSTSEC-2018-0002, -2021-0080, -2026-0067 | `tests/image_security.rs`; `tests/image_differential.rs` |
 //! | CVE-2025-62518, RUSTSEC-2025-0110, -0111, -2026-0066, -0068, -0112, -0145 | `src/image/tarread_tests.rs`; `tests/image_differential.rs` |

@@ -4,14 +4,15 @@
 //! read or written is a regular file and nothing else, so a FIFO or device in its place cannot stop us or act on the host.
 //! Never uses a path of the host, never resolves one twice for check and use.
 
-use super::Root;
+use super::{MAKE, OWN, READ, REMOVE, Root, WRITE};
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
+use crate::store::trash;
 use crate::sys::path::{self, Kind, Links, Owner};
 use rustix::fs::OFlags;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -125,14 +126,14 @@ pub fn pull(root: &Root<'_>, path: &Path, follow: bool) -> Result<Pulled> {
 pub fn delete(root: &Root<'_>, path: &Path, recursive: bool) -> Result<()> {
     let remove = || -> Result<()> {
         let (parent, name) = path::open_parent(root.fd, path, Links::InRoot)?;
-        let name = Path::new(name);
-        if path::stat(parent.as_fd(), name, Links::Refuse)?.kind != Kind::Dir {
-            return path::unlink(parent.as_fd(), name, Links::Refuse);
+        root.allow(parent.as_fd(), REMOVE)?;
+        let bare = Path::new(name);
+        match path::stat(parent.as_fd(), bare, Links::Refuse)?.kind {
+            // What is mounted in there is not the instance's alone: never entered.
+            Kind::Dir if recursive => Ok(trash::remove_at(parent.as_fd(), name).map(drop)?),
+            Kind::Dir => path::remove_dir(parent.as_fd(), bare, Links::Refuse),
+            _ => path::unlink(parent.as_fd(), bare, Links::Refuse),
         }
-        if recursive {
-            path::remove_contents(path::open_dir(parent.as_fd(), name, Links::Refuse)?.as_fd())?;
-        }
-        path::remove_dir(parent.as_fd(), name, Links::Refuse)
     };
     remove().map_err(found_out).with_context(|| format!("Failed deleting \"{}\"", path.display()))
 }
@@ -140,6 +141,7 @@ pub fn delete(root: &Root<'_>, path: &Path, recursive: bool) -> Result<()> {
 /// ENOENT gets its kind, so that fronts can tell.
 fn found_out(e: Error) -> Error {
     match e.errno() {
+        Some(libc::EXDEV | libc::EBUSY) => Error::conflict("Something is mounted there"),
         Some(libc::ENOENT | libc::ENOTDIR) if e.kind() == ErrorKind::Failed => {
             Error::not_found("Not found").with_errno(libc::ENOENT)
         }
@@ -153,9 +155,15 @@ fn is_missing(e: &Error) -> bool {
 
 /// Makes the missing folders above `path`: 0755 and the instance's root's.
 pub(super) fn make_parents(root: &Root<'_>, path: &Path) -> Result<()> {
-    let Some(parent) = path.parent() else { return Ok(()) };
-    let owner = root.host(Owner { uid: 0, gid: 0, mode: 0o755 })?;
-    root.creating(|| path::create_dir_all(root.fd, parent, owner.uid, owner.gid, owner.mode, Links::InRoot)).map(drop)
+    let parents: Vec<&Path> = path.ancestors().skip(1).filter(|p| p.file_name().is_some()).collect();
+    parents.into_iter().rev().try_for_each(|p| push_directory(root, p, &Attributes::default()))
+}
+
+/// The folder that `path` is to be made in, open, and the bare name there.
+fn place<'p>(root: &Root<'_>, path: &'p Path) -> Result<(OwnedFd, &'p Path)> {
+    let (parent, name) = path::open_parent(root.fd, path, Links::InRoot)?;
+    root.allow(parent.as_fd(), MAKE)?;
+    Ok((parent, Path::new(name)))
 }
 
 /// A file open for writing.
@@ -167,29 +175,41 @@ pub(super) struct Target {
 }
 
 /// Opens the regular file at `path` empty, or makes it (0600 until its attributes are set). A link that leads nowhere is
-/// followed to where the instance would make the file.
-pub(super) fn open_target(root: &Root<'_>, path: &Path) -> Result<Target> {
+/// followed to where the instance would make the file. `own`: an existing one is to get other attributes.
+pub(super) fn open_target(root: &Root<'_>, path: &Path, own: bool) -> Result<Target> {
     let mut at = path.to_path_buf();
     for _ in 0..MAX_LINKS {
-        match path::open_regular(root.fd, &at, OFlags::WRONLY | OFlags::TRUNC, Links::InRoot) {
-            Ok(file) => return Ok(Target { file, fresh: false }),
+        match path::open(root.fd, &at, OFlags::PATH, 0, Links::InRoot) {
+            Ok(pin) => {
+                let file = empty(root, &pin, &at, own)?;
+                return Ok(Target { file, fresh: false });
+            }
             Err(e) if is_missing(&e) => {}
             Err(e) => return Err(e),
         }
         let private = root.host(Owner { uid: 0, gid: 0, mode: 0o600 })?;
-        match root.creating(|| path::create_file(root.fd, &at, private, Links::InRoot)) {
+        let (parent, name) = place(root, &at).map_err(found_out)?;
+        match root.creating(|| path::create_file(parent.as_fd(), name, private, Links::Refuse)) {
             Ok(file) => return Ok(Target { file, fresh: true }),
             Err(e) if e.errno() == Some(libc::EEXIST) => {}
             Err(e) => return Err(found_out(e)),
         }
         // A dangling link, or something that came in between: then the next round sees it.
-        let (parent, name) = path::open_parent(root.fd, &at, Links::InRoot)?;
-        if let Ok(text) = path::read_link(parent.as_fd(), name) {
+        if let Ok(text) = path::read_link(parent.as_fd(), name.as_os_str()) {
             // Lexical, but resolved anew from the root: `..` after a link is the kernel's business.
             at = at.parent().unwrap_or(Path::new("/")).join(text);
         }
     }
     Err(Error::invalid("Too many levels of symbolic links"))
+}
+
+/// Opens the pinned regular file for writing, and empties it.
+fn empty(root: &Root<'_>, pin: &OwnedFd, path: &Path, own: bool) -> Result<File> {
+    if path::fstat(pin.as_fd())?.kind != Kind::File {
+        return Err(Error::invalid(format!("Not a regular file: \"{}\"", path.display())));
+    }
+    root.allow(pin.as_fd(), if own { WRITE | OWN } else { WRITE })?;
+    path::reopen(pin.as_fd(), OFlags::WRONLY | OFlags::TRUNC)
 }
 
 fn push_file(root: &Root<'_>, path: &Path, reader: &mut dyn Read, attributes: &Attributes) -> Result<()> {
@@ -199,7 +219,7 @@ fn push_file(root: &Root<'_>, path: &Path, reader: &mut dyn Read, attributes: &A
     // Refused before the file is made.
     let wanted = Attributes { mode: attributes.mode.or(Some(0o644)), ..*attributes };
     let fresh_owner = owner(root, &wanted, Owner { uid: 0, gid: 0, mode: 0o644 })?;
-    let mut target = open_target(root, path)?;
+    let mut target = open_target(root, path, *attributes != Attributes::default())?;
     std::io::copy(reader, &mut target.file).context("write")?;
     match target.fresh {
         true => set(target.file.as_fd(), fresh_owner),
@@ -219,6 +239,7 @@ fn push_directory(root: &Root<'_>, path: &Path, attributes: &Attributes) -> Resu
         Err(e) if is_missing(&e) => {}
         Err(e) => return Err(e),
     }
+    root.allow(parent.as_fd(), MAKE)?;
     let make =
         || path::create_dir_all(parent.as_fd(), Path::new(name), owner.uid, owner.gid, owner.mode, Links::Refuse);
     root.creating(make).map(drop)
@@ -226,10 +247,11 @@ fn push_directory(root: &Root<'_>, path: &Path, attributes: &Attributes) -> Resu
 
 fn push_symlink(root: &Root<'_>, path: &Path, text: &OsStr, attributes: &Attributes) -> Result<()> {
     let owner = owner(root, attributes, Owner { uid: 0, gid: 0, mode: 0o777 })?;
-    let (parent, name) = path::open_parent(root.fd, path, Links::InRoot).map_err(found_out)?;
-    let name = Path::new(name);
+    let (parent, name) = place(root, path).map_err(found_out)?;
     match path::stat(parent.as_fd(), name, Links::Refuse) {
-        Ok(stat) if stat.kind == Kind::Symlink => path::unlink(parent.as_fd(), name, Links::Refuse)?,
+        Ok(stat) if stat.kind == Kind::Symlink => {
+            root.allow(parent.as_fd(), REMOVE).and_then(|_| path::unlink(parent.as_fd(), name, Links::Refuse))?
+        }
         Ok(_) => return Err(Error::exists("Something other than a symbolic link is there")),
         Err(e) if is_missing(&e) => {}
         Err(e) => return Err(e),
@@ -276,7 +298,10 @@ fn take(root: &Root<'_>, path: &Path, follow: bool) -> Result<Pulled> {
     }
     // Everything after this is about the very inode found here.
     let pin = path::open(root.fd, path, flags, 0, Links::InRoot).map_err(found_out)?;
-    let stat = path::fstat(pin.as_fd())?;
+    let stat = match path::fstat(pin.as_fd())? {
+        link if link.kind == Kind::Symlink => link,
+        _ => root.allow(pin.as_fd(), READ)?,
+    };
     let found = match stat.kind {
         Kind::File => Found::File(path::reopen(pin.as_fd(), OFlags::RDONLY)?),
         Kind::Dir => Found::Directory(path::read_dir(pin.as_fd())?.into_iter().map(|e| e.name).collect()),

@@ -139,6 +139,42 @@ fn ids_outside_the_map() {
     std::fs::write(place.path("b"), "x").expect("write");
     let pulled = pull(&place.root(), Path::new("b"), true).expect("pull");
     assert_eq!((pulled.owner.uid, pulled.owner.gid), (super::super::NOBODY, super::super::NOBODY));
+    // With what is nobody's in there, only what everybody may.
+    std::fs::set_permissions(place.path("b"), PermissionsExt::from_mode(0o600)).expect("chmod");
+    let none = Attributes::default();
+    for refused in [
+        pull(&place.root(), Path::new("b"), true).map(drop),
+        place.write("/b", "y", &none),
+        place.write("/new", "y", &none),
+        delete(&place.root(), Path::new("/b"), true),
+        push(&place.root(), Path::new("/d"), Content::Directory, &none, true),
+        push(&place.root(), Path::new("/l"), Content::Symlink(OsStr::new("x")), &none, false),
+    ] {
+        assert_eq!(refused.expect_err("not its own").kind(), ErrorKind::Denied);
+    }
+    assert_eq!(std::fs::read(place.path("b")).expect("read"), b"x");
+    std::fs::set_permissions(place.path("b"), PermissionsExt::from_mode(0o606)).expect("chmod");
+    let mode = Attributes { mode: Some(0o777), ..none };
+    assert_eq!(place.write("/b", "y", &mode).expect_err("a mode").kind(), ErrorKind::Denied);
+    place.write("/b", "y", &none).expect("everybody's");
+    assert_eq!(place.read("/b").expect("read"), "y");
+    std::fs::set_permissions(place.dir.path().join("root"), PermissionsExt::from_mode(0o1777)).expect("chmod");
+    assert_eq!(delete(&place.root(), Path::new("/b"), true).expect_err("sticky").kind(), ErrorKind::Denied);
+    std::fs::set_permissions(place.dir.path().join("root"), PermissionsExt::from_mode(0o777)).expect("chmod");
+    delete(&place.root(), Path::new("/b"), true).expect("everybody's folder");
+}
+
+/// A guest can nest folders deeper than we may have descriptors open.
+#[test]
+fn deep_folders_are_deleted() {
+    let place = Place::new();
+    let mut at = path::open_dir(place.fd.as_fd(), Path::new("."), Links::Refuse).expect("open");
+    for _ in 0..3000 {
+        rustix::fs::mkdirat(&at, "d", rustix::fs::Mode::RWXU).expect("mkdir");
+        at = path::open_dir(at.as_fd(), Path::new("d"), Links::Refuse).expect("open");
+    }
+    delete(&place.root(), Path::new("/d"), true).expect("delete");
+    assert!(!place.path("d").exists());
 }
 
 /// Rows CVE-2018-15664, CVE-2019-10152, CVE-2021-41089: a component becomes a link to the host while files are copied.

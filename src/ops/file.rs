@@ -12,6 +12,7 @@ use crate::container::rootfs;
 use crate::error::{Context, Error, Result};
 use crate::guest::Root;
 use crate::guest::files::{self, Attributes, Content, Found, Pulled};
+use crate::host::proc;
 use crate::store::Store;
 use crate::store::lock::{Exclusive, Held, InstanceKey, Shared, VolumeKey};
 use crate::sys::path::{self, Links};
@@ -57,10 +58,11 @@ impl Files {
     }
 
     fn of_running(store: &Store, project: &ProjectName, name: &InstanceName) -> Result<Option<Self>> {
-        let loaded = load::load(store, project, name)?;
+        load::load(store, project, name)?;
         let Some(running) = load::running(store, project, name)? else { return Ok(None) };
         let Some(init) = running.file.open_init()? else { return Ok(None) };
-        let map = start::map_of(&loaded)?;
+        // What it was started with, whatever the configuration says by now.
+        let map = proc::id_map(running.file.init_pid).map_err(|_| Error::conflict("Instance is not running"))?;
         let target = Target {
             init: init.as_fd(),
             init_pid: running.file.init_pid,

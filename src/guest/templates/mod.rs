@@ -107,7 +107,7 @@ pub fn write(root: &Root<'_>, file: &Rendered<'_>) -> Result<bool> {
     let write = || -> Result<()> {
         let owner = root.host(file.owner)?;
         make_parents(root, path)?;
-        let mut target = open_target(root, path)?;
+        let mut target = open_target(root, path, false)?;
         target.file.write_all(file.text.as_bytes()).context("write")?;
         if target.fresh {
             set(target.file.as_fd(), owner)?;
