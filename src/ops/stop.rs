@@ -1,7 +1,7 @@
 //! `stop`, `restart`, `pause`, `resume`: a wish is left for the monitor and a signal sent; the monitor does the rest.
 
 use super::wait::Watch;
-use super::{confine, halt, lifecycle, load};
+use super::{confine, halt, lifecycle, load, logs};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -46,14 +46,21 @@ pub fn restart(store: &Store, project: &ProjectName, name: &InstanceName, option
     let held = store.lock_instance(project, name, "restart")?;
     if store.instance_exists(project, name)? && load::running(store, project, name)?.is_none() {
         lifecycle::settle(store, &held)?;
-        return Err(Error::conflict("The instance is not running").hint("start it: stapes start <instance>"));
+        return Err(Error::conflict("The instance is not running").hint(format!("start it: stapes start {name}")));
     }
+    let log = || logs::monitor(store, project, name).unwrap_or_default();
+    let before = log().len();
     end(store, held, options, Wish::Restart)?;
     // The old monitor has started the new one, under the lock; what went wrong is in its log.
     let _again = store.lock_instance(project, name, "restart")?;
     match load::running(store, project, name)? {
         Some(_) => Ok(()),
-        None => Err(Error::failed("The instance did not start again").hint("see: stapes info --show-log <instance>")),
+        None => {
+            let log = log();
+            let said = String::from_utf8_lossy(log.get(before..).unwrap_or_default());
+            let why = said.lines().rev().find_map(|line| line.strip_prefix("Error"));
+            Err(Error::failed(format!("The instance did not start again{}", why.unwrap_or_default())))
+        }
     }
 }
 
