@@ -26,6 +26,9 @@ const MEMORY: i64 = 400 * 24 * 60;
 /// How often images are compared with their servers unless it is set, hours.
 const IMAGES_EVERY: i64 = 6;
 
+/// How long another run is waited for: also a process that was forked off the last one, and has not got to its exec, has the lock.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Compares an image with its server; the one that takes its place, if there is one. Given by the front, which knows servers.
 pub type Refresh<'a> = &'a mut dyn FnMut(&Store, &Fingerprint) -> Result<Option<Fingerprint>>;
 
@@ -43,7 +46,7 @@ pub struct Outcome {
 /// # Errors
 /// Busy: another run goes on; the records cannot be read or written. What fails of single objects is in the outcome.
 pub fn maintain(store: &Store, now: Timestamp, refresh: Refresh<'_>) -> Result<Outcome> {
-    let held: Held<MaintenanceKey, Exclusive> = store.lock_within(MaintenanceKey, "maintain", Duration::ZERO)?;
+    let held: Held<MaintenanceKey, Exclusive> = store.lock_within(MaintenanceKey, "maintain", PATIENCE)?;
     let mut record = store.maintenance()?;
     // The first run has missed nothing.
     let since = record.last_run.unwrap_or(now - 1.minutes()).min(now);

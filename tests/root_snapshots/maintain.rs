@@ -105,3 +105,20 @@ fn a_start_takes_one() {
     state.good(&["delete", "-f", "c1", "c2", "c3"]);
     state.finish();
 }
+
+/// A process that was forked off the last run has its lock for a moment.
+#[test]
+fn a_lock_that_is_let_go_is_waited_for() {
+    let Some(state) = state("a_lock_that_is_let_go_is_waited_for") else { return };
+    state.good(&["admin", "maintain"]);
+    let file = std::fs::File::open(state.path("state/locks/1-maintenance")).unwrap();
+    let locked = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            drop(locked);
+        });
+        state.good(&["admin", "maintain"]);
+    });
+    state.finish();
+}
