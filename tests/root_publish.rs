@@ -11,7 +11,7 @@ mod common_root;
 mod support;
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 use support::{State, program, sha256};
@@ -267,6 +267,48 @@ fn what_runs_is_stopped_and_started_again() {
     assert!(taken.starts_with("Only split images"), "{taken}");
     assert!(state.good(&["list", "-f", "csv", "-c", "ns"]).contains("c1,RUNNING"));
     state.good(&["delete", "-f", "c1"]);
+    state.assert_clean();
+}
+
+/// `mksquashfs` reads what a guest has written: it runs without rights and with limits.
+#[test]
+fn the_packer_has_no_rights() {
+    const NAME: &str = "the_packer_has_no_rights";
+    if !common_root::can_run(NAME) || !program(NAME, "mksquashfs") {
+        return;
+    }
+    let state = State::new();
+    rich(&state);
+    state.good(&["create", "rich", "c1"]);
+    // The packer cannot write where only root may.
+    let open = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(open.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let said = open.path().join("said");
+    let script = format!(
+        "#!/bin/sh\n{{ id -u; id -G; ulimit -v; ulimit -n; grep ^CapEff /proc/self/status; }} >{}\nexec {} \"$@\"\n",
+        said.display(),
+        open.path().join("real").display()
+    );
+    let installed = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+        .map(|dir| dir.join("mksquashfs"))
+        .find(|path| path.is_file())
+        .unwrap();
+    std::fs::copy(&installed, open.path().join("real")).unwrap();
+    std::fs::write(open.path().join("mksquashfs"), script).unwrap();
+    std::fs::set_permissions(open.path().join("mksquashfs"), PermissionsExt::from_mode(0o755)).unwrap();
+    // In its place, where nobody else sees it.
+    let ours = state.command(&["publish", "c1", "--alias", "made", "--format=split", "--compression=squashfs"]);
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", "mount --bind \"$1\" \"$2\" && shift 2 && exec \"$@\"", "sh"]);
+    command.arg(open.path().join("mksquashfs")).arg(installed).arg(ours.get_program()).args(ours.get_args());
+    command.envs(ours.get_envs().filter_map(|(k, v)| Some((k, v?))));
+    assert!(command.status().unwrap().success());
+    let said = std::fs::read_to_string(said).unwrap();
+    assert_eq!(said, "65534\n65534\n16777216\n64\nCapEff:\t0000000000000000\n");
+    for entry in std::fs::read_dir(state.images()).unwrap() {
+        assert_eq!(entry.unwrap().metadata().unwrap().uid(), 0);
+    }
+    state.good(&["delete", "c1"]);
     state.assert_clean();
 }
 

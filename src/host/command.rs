@@ -8,7 +8,7 @@
 use crate::error::{Context, Error, Result};
 use crate::sys::inherit;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal};
 use std::ffi::{OsStr, OsString};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -97,8 +97,12 @@ pub struct Cmd {
     pub timeout: Option<Duration>,
     /// Bytes of standard output that are kept; more is an error.
     pub max_output: usize,
-    /// Its mounts and all its processes end with it ([`inherit::contain`]); for root. Resource limits are not for these.
+    /// Its mounts and all its processes end with it ([`inherit::contain`]); for root.
     pub contained: bool,
+    /// Run as this user and group, without rights of ours; not together with `contained`.
+    pub user: Option<u32>,
+    /// An open file of ours that it finds as `/proc/self/fd/` and our number for it, whoever may reach its path.
+    pub kept: Option<OwnedFd>,
 }
 
 impl Cmd {
@@ -114,6 +118,8 @@ impl Cmd {
             timeout: None,
             max_output: 16 << 20,
             contained: false,
+            user: None,
+            kept: None,
         }
     }
 
@@ -279,39 +285,35 @@ impl Runner for Host {
         });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         inherit::close_on_exec_from(3)?;
+        if let Some(kept) = &cmd.kept {
+            rustix::io::fcntl_setfd(kept, rustix::io::FdFlags::empty()).map_err(std::io::Error::from)?;
+        }
+        if let Some(id) = cmd.user {
+            command.uid(id).gid(id);
+        }
         inherit::take_signals(&mut command);
+        set_limits(&mut command, cmd.limits);
         match cmd.contained {
             true => inherit::contain(&mut command),
             false => inherit::end_with_us(&mut command),
         }
         let child = command.spawn().with_context(|| format!("Failed starting \"{name}\""))?;
         let guard = Guard { child, reaped: false };
-        set_limits(&guard, cmd.limits).with_context(|| format!("Failed limiting \"{name}\""))?;
         let deadline = cmd.timeout.map(|t| Instant::now() + t);
         let mut pump = Pump { input, written: 0, deadline, max_output: cmd.max_output, on_line };
         pump.run(guard).with_context(|| format!("Failed running \"{name}\""))
     }
 }
 
-/// Limits take hold right after the exec: they bound what accumulates, so the first instants do not count.
-fn set_limits(guard: &Guard, limits: Limits) -> Result<()> {
+fn set_limits(command: &mut Command, limits: Limits) {
     let wanted = [
-        (Resource::As, limits.address_space),
-        (Resource::Cpu, limits.cpu_seconds),
-        (Resource::Fsize, limits.file_size),
-        (Resource::Nofile, limits.open_files),
-        (Resource::Core, Some(0)),
+        (libc::RLIMIT_AS, limits.address_space),
+        (libc::RLIMIT_CPU, limits.cpu_seconds),
+        (libc::RLIMIT_FSIZE, limits.file_size),
+        (libc::RLIMIT_NOFILE, limits.open_files),
+        (libc::RLIMIT_CORE, Some(0)),
     ];
-    for (resource, value) in wanted {
-        let Some(value) = value else { continue };
-        let limit = Rlimit { current: Some(value), maximum: Some(value) };
-        match rustix::process::prlimit(Some(guard.pid()), resource, limit) {
-            // It has ended already.
-            Err(rustix::io::Errno::SRCH) => return Ok(()),
-            other => other.map_err(|e| Error::from(std::io::Error::from(e)).context("prlimit"))?,
-        };
-    }
-    Ok(())
+    inherit::limit(command, wanted.into_iter().filter_map(|(resource, value)| Some((resource as _, value?))).collect());
 }
 
 /// A child that is killed, with its process group, and reaped when this goes away.

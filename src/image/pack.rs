@@ -10,15 +10,23 @@ use super::import::{Dest, extension};
 use super::tarread::{Entry, EntryKind};
 use crate::error::{Context, Error, Result};
 use crate::fault;
-use crate::host::command::{Cmd, Program, Runner, Stdin};
+use crate::host::command::{Cmd, Limits, Program, Runner, Stdin};
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::fchown;
 use std::str::FromStr;
 use std::time::Duration;
 
 const MKSQUASHFS: Program = Program { name: "mksquashfs", package: "squashfs-tools" };
 /// The longest `mksquashfs` may run.
 const DEADLINE: Duration = Duration::from_secs(6 * 3600);
+
+/// What it may use: it reads what a guest has written.
+const LIMITS: Limits =
+    Limits { address_space: Some(16 << 30), cpu_seconds: None, file_size: None, open_files: Some(64) };
+/// Who it runs as.
+const NOBODY: u32 = 65_534;
 
 /// How the root file system is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +93,8 @@ fn to_file(file: File, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -
     sink.get_ref().sync_all().context("Failed writing the image")
 }
 
-/// The tree goes to `mksquashfs` as an archive through a pipe: it sees no folder of the guest's.
+/// The tree goes to `mksquashfs` as an archive through a pipe: it sees no folder of the guest's. What it reads is the guest's all the
+/// same, so it has no rights: it is nobody, to whom the file it writes belongs meanwhile.
 fn squashfs(dest: Dest<'_>, parts: &Unified<'_>, runner: &dyn Runner) -> Result<()> {
     runner.find(MKSQUASHFS)?;
     let (output, input) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(std::io::Error::from)?;
@@ -100,17 +109,25 @@ fn squashfs(dest: Dest<'_>, parts: &Unified<'_>, runner: &dyn Runner) -> Result<
     let parts = &Unified { change: Some(&plain), ..*parts };
     // It does not take these from the archive; 4.5.1 heeds only the mode.
     let root = parts.root()?;
-    let command = Cmd::new(MKSQUASHFS)
+    // Its file keeps the mode we give it.
+    let file = create_blob(dest.blob_rootfs)?;
+    let kept = file.try_clone()?;
+    let mut command = Cmd::new(MKSQUASHFS)
         .arg("-")
-        .arg(dest.blob_rootfs)
-        .args(["-tar", "-noappend", "-quiet", "-no-progress", "-root-mode"])
+        .arg(format!("/proc/self/fd/{}", kept.as_raw_fd()))
+        .args(["-tar", "-noappend", "-quiet", "-no-progress", "-mem", "512M", "-root-mode"])
         .arg(format!("{:o}", root.mode))
         .args(["-root-uid".to_string(), root.uid.to_string(), "-root-gid".to_string(), root.gid.to_string()])
         .args(["-root-time".to_string(), root.mtime.0.max(0).to_string()])
         .stdin(Stdin::File(output))
+        .limits(LIMITS)
         .timeout(DEADLINE);
-    // Its file keeps the mode we give it.
-    create_blob(dest.blob_rootfs)?;
+    command.kept = Some(kept.into());
+    let us = rustix::process::geteuid().as_raw();
+    if us == 0 {
+        fchown(&file, Some(NOBODY), Some(NOBODY)).context("Failed writing the image")?;
+        command.user = Some(NOBODY);
+    }
     let (written, made) = std::thread::scope(|scope| {
         let writer = scope.spawn(move || {
             let sink = BufWriter::with_capacity(1 << 20, File::from(input));
@@ -125,6 +142,6 @@ fn squashfs(dest: Dest<'_>, parts: &Unified<'_>, runner: &dyn Runner) -> Result<
         (_, Err(e)) => return Err(e),
         (written, Ok(_)) => written?,
     }
-    let file = File::open(dest.blob_rootfs).context("Failed reading the image")?;
+    fchown(&file, Some(us), Some(rustix::process::getegid().as_raw())).context("Failed writing the image")?;
     file.sync_all().context("Failed writing the image")
 }

@@ -36,6 +36,20 @@ pub fn take_signals(command: &mut Command) {
     unsafe { command.pre_exec(unblock) };
 }
 
+/// Has the program of `command` run with these resource limits (setrlimit(2)), of which it cannot get rid.
+pub fn limit(command: &mut Command, limits: Vec<(u32, u64)>) {
+    let set = move || {
+        for (resource, value) in &limits {
+            let limit = libc::rlimit { rlim_cur: *value, rlim_max: *value };
+            // SAFETY: a number and a live structure, as is fit between fork and exec.
+            done(unsafe { libc::setrlimit(*resource as _, &raw const limit) })?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure allocates nothing and takes no lock.
+    unsafe { command.pre_exec(set) };
+}
+
 /// Has the program of `command` asked to end (SIGTERM) when the thread that starts it ends, however that comes about: nobody
 /// would take its result (prctl(2), PR_SET_PDEATHSIG). TERM and not KILL, so that it can clear away what it made.
 pub fn end_with_us(command: &mut Command) {
