@@ -153,7 +153,7 @@ fn change(store: &Store, who: Who<'_>, event: &str, then: impl FnOnce(BorrowedFd
 }
 
 /// Removes what killed commands were writing. Nobody else writes: the instance is locked.
-fn tidy(home: BorrowedFd<'_>) -> Result<()> {
+pub(super) fn tidy(home: BorrowedFd<'_>) -> Result<()> {
     path::remove_temporaries(home)?;
     folder(home)?.map_or(Ok(()), |folder| path::remove_temporaries(folder.as_fd()))
 }

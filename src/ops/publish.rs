@@ -6,7 +6,7 @@
 
 use super::image::{check_property, superseded};
 use super::image_import::{self, Arrival, Wanted, arrive, delete_others, home};
-use super::{halted, lifecycle, load, pool, restrict, snapshot};
+use super::{halted, instance_metadata, lifecycle, load, pool, restrict, snapshot};
 use crate::base::idmap::IdMap;
 use crate::base::names::{AliasName, Fingerprint, InstanceName, ProjectName, SnapshotName};
 use crate::base::time;
@@ -150,6 +150,9 @@ fn packed(
     let scratch = tempfile::tempdir_in(&store.layout().run).context("Failed creating a folder for mounting")?;
     let rootfs = rootfs::view(&driver.rootfs(&volume)?, scratch.path())?;
     let beside = path::open_root(&driver.metadata(&volume)?)?;
+    if request.snapshot.is_none() {
+        instance_metadata::tidy(beside.as_fd())?;
+    }
     let metadata = new_metadata(beside.as_fd(), &loaded.instance.architecture, request)?;
     let (text, oci) = (metadata.to_yaml()?, small(beside.as_fd(), "config.json", METADATA_MAX)?);
     let files: Vec<(&str, &[u8])> = oci.iter().map(|data| ("config.json", &data[..])).collect();

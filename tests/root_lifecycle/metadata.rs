@@ -111,3 +111,26 @@ fn refusals(state: &State, good: &str) {
     refused(&["config", "metadata", "show", "nobody"], "", "Instance not found");
     refused(&["config", "template", "list", "c6/before"], "", "Invalid instance name");
 }
+
+/// What a command that was killed was writing goes with the next look at the instance, and never into an image of it.
+#[test]
+fn half_written_files_go() {
+    let Some(state) = state_with("half_written_files_go", with_templates) else { return };
+    state.good(&["create", "test", "c1"]);
+    input(&state, &["config", "template", "create", "c1", "my.tpl"], "some content\n").good().unwrap();
+    let folder = state.path("state/pools/default/data/containers/c1");
+    let plant = || {
+        let files = [folder.join(".stapes-1"), folder.join("templates/.stapes-2")];
+        files.iter().for_each(|file| std::fs::write(file, "half").unwrap());
+        files
+    };
+    let files = plant();
+    state.doctor().unwrap();
+    assert!(files.iter().all(|file| !file.exists()), "{files:?}");
+    let files = plant();
+    state.good(&["publish", "c1", "--alias", "of-c1"]);
+    assert!(files.iter().all(|file| !file.exists()), "{files:?}");
+    assert!(folder.join("templates/my.tpl").exists());
+    state.good(&["delete", "c1"]);
+    state.finish();
+}

@@ -6,12 +6,14 @@ use super::pools::waits;
 use crate::base::names::{InstanceName, ProjectName};
 use crate::error::{Context, Result};
 use crate::host::cgroup::Tree;
-use crate::ops::{confine, cpus, lifecycle, load, pool};
+use crate::ops::{confine, cpus, instance_metadata, lifecycle, load, pool};
 use crate::storage::{Volume, VolumeKind};
 use crate::store::Store;
 use crate::store::lock::{Exclusive, Held, InstanceKey};
 use crate::store::runfile::Liveness;
+use crate::sys::path;
 use std::collections::BTreeSet;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -139,7 +141,13 @@ impl One<'_> {
         let InstanceKey { project, name } = self.held.key();
         let found = load::load(self.store, project, name).and_then(|loaded| {
             let pool_name = loaded.pool()?;
-            Ok((pool::need(self.store, &pool_name)?.exists(&loaded.volume()?)?, pool_name))
+            let (driver, volume) = (pool::need(self.store, &pool_name)?, loaded.volume()?);
+            let there = driver.exists(&volume)?;
+            if there {
+                // As every change of its templates does.
+                instance_metadata::tidy(path::open_root(&driver.own_metadata(&volume)?)?.as_fd())?;
+            }
+            Ok((there, pool_name))
         });
         match found {
             Err(e) => report.broken(label, &e),
