@@ -29,16 +29,19 @@ pub enum Fd {
     Slot(usize),
 }
 
-/// A C string array as execve(2) wants it.
+/// A C string array as execve(2) wants it: whole before the clone, as nothing may be allocated after it.
 #[derive(Debug)]
 pub struct CArray {
     strings: Vec<CString>,
+    /// Where they are, which moving the list does not change, and 0.
+    addresses: Vec<usize>,
 }
 
 impl CArray {
     /// From owned strings.
     pub fn new(strings: Vec<CString>) -> Self {
-        Self { strings }
+        let addresses = strings.iter().map(|s| s.as_ptr().expose_provenance()).chain([0]).collect();
+        Self { strings, addresses }
     }
 
     /// The strings.

@@ -21,6 +21,11 @@ fn exec_statuses() {
     let refused = state.run(&["exec", "c1", "--", "/etc/passwd"]);
     assert_eq!((refused.code(), refused.stderr.as_str()), (Some(126), "Error: Command not executable\n"));
     assert_eq!(state.run(&["exec", "c1", "--", "/etc"]).code(), Some(126));
+    // As many words as the kernel takes (xargs gives some 20,000).
+    let many: Vec<String> = (0..50_000).map(|n| n.to_string()).collect();
+    let mut words = vec!["exec", "c1", "--", "sh", "-c", "echo $#", "sh"];
+    words.extend(many.iter().map(String::as_str));
+    assert_eq!(state.good(&words), "50000\n");
     state.run(&["exec", "nobody", "--", "true"]).clean_failure().unwrap();
     state.run(&["exec", "c1", "--cwd", "/no/such", "--", "true"]).clean_failure().unwrap();
     state.good(&["stop", "-f", "c1"]);

@@ -1,7 +1,7 @@
 //! The last operations of the interpreter between clone and exec; the same rules hold as in its parent module.
 
 use super::{Bad, CArray, errno, ok};
-use libc::{c_char, c_long};
+use libc::c_long;
 use std::ffi::CString;
 
 /// A place outside the root would give an "(unreachable)" path (getcwd(2)); CVE-2024-21626.
@@ -20,48 +20,27 @@ pub(super) fn work_dir(path: &CString, or_root: bool) -> Result<c_long, Bad> {
     }
 }
 
-/// The pointers execve(2) wants are collected on the stack: nothing may be allocated here.
-fn with_pointers<R>(strings: &CArray, f: impl FnOnce(*const *const c_char) -> R) -> Result<R, Bad> {
-    const MOST: usize = 4096;
-    let mut pointers = [std::ptr::null::<c_char>(); MOST + 1];
-    if strings.strings.len() > MOST {
-        return Err(Bad(9, libc::E2BIG));
-    }
+pub(super) fn exec(paths: &[CString], argv: &CArray, envp: &CArray) -> Result<c_long, Bad> {
+    let (argv, envp) = (argv.addresses.as_ptr(), envp.addresses.as_ptr());
+    let mut worst = libc::ENOENT;
     let mut i = 0;
-    while i < strings.strings.len() {
-        pointers[i] = strings.strings[i].as_ptr();
+    while i < paths.len() {
+        // SAFETY: terminated arrays of pointers to live C strings.
+        unsafe { libc::syscall(libc::SYS_execve, paths[i].as_ptr(), argv, envp) };
+        let e = errno();
+        if e != libc::ENOENT && e != libc::ENOTDIR && worst != libc::EACCES {
+            worst = e;
+        }
+        if e != libc::ENOENT && e != libc::ENOTDIR && e != libc::EACCES {
+            break;
+        }
         i += 1;
     }
-    Ok(f(pointers.as_ptr()))
-}
-
-pub(super) fn exec(paths: &[CString], argv: &CArray, envp: &CArray) -> Result<c_long, Bad> {
-    with_pointers(argv, |argv| {
-        with_pointers(envp, |envp| {
-            let mut worst = libc::ENOENT;
-            let mut i = 0;
-            while i < paths.len() {
-                // SAFETY: terminated arrays of pointers to live C strings.
-                unsafe { libc::syscall(libc::SYS_execve, paths[i].as_ptr(), argv, envp) };
-                let e = errno();
-                if e != libc::ENOENT && e != libc::ENOTDIR && worst != libc::EACCES {
-                    worst = e;
-                }
-                if e != libc::ENOENT && e != libc::ENOTDIR && e != libc::EACCES {
-                    break;
-                }
-                i += 1;
-            }
-            Err(Bad(0, worst))
-        })?
-    })?
+    Err(Bad(0, worst))
 }
 
 pub(super) fn exec_fd(fd: i32, argv: &CArray, envp: &CArray) -> Result<c_long, Bad> {
-    with_pointers(argv, |argv| {
-        with_pointers(envp, |envp| {
-            // SAFETY: an empty path, terminated arrays of pointers to live C strings.
-            ok(0, unsafe { libc::syscall(libc::SYS_execveat, fd, c"".as_ptr(), argv, envp, libc::AT_EMPTY_PATH) })
-        })?
-    })?
+    let (argv, envp) = (argv.addresses.as_ptr(), envp.addresses.as_ptr());
+    // SAFETY: an empty path, terminated arrays of pointers to live C strings.
+    ok(0, unsafe { libc::syscall(libc::SYS_execveat, fd, c"".as_ptr(), argv, envp, libc::AT_EMPTY_PATH) })
 }
