@@ -63,12 +63,24 @@ impl Drop for Group {
     }
 }
 
-/// A mount that ends with this.
-struct Attached(PathBuf);
+/// A mount in a folder of its own; both end with this. Older kernels take layers of overlays from such alone.
+pub struct Attached(tempfile::TempDir);
+
+impl Attached {
+    pub fn new(mount: &Mounted) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        stapes::sys::mount::attach(mount.fd.as_fd(), dir.path()).unwrap();
+        Self(dir)
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+        let _ = rustix::mount::unmount(self.path(), rustix::mount::UnmountFlags::DETACH);
     }
 }
 
@@ -90,11 +102,9 @@ impl Pool {
         }
         let disk = Loop::new("btrfs")?;
         // Attached, for other users are to look for a way in.
-        let dir = tempfile::tempdir().unwrap();
-        stapes::sys::mount::attach(disk.mount.fd.as_fd(), dir.path()).unwrap();
-        let place = Attached(dir.path().to_path_buf());
-        let mut pool = Self::at(&dir.path().join("data"), driver);
-        (pool._place, pool._dir, pool._disk) = (Some(place), Some(dir), Some(disk));
+        let place = Attached::new(&disk.mount);
+        let mut pool = Self::at(&place.path().join("data"), driver);
+        (pool._place, pool._disk) = (Some(place), Some(disk));
         Some(pool)
     }
 

@@ -77,7 +77,8 @@ impl Kind {
 /// The program is missing or refuses.
 pub(super) fn format(kind: Kind, device: &Path) -> Result<()> {
     let cmd = match kind {
-        Kind::Ext4 => Cmd::new(MKFS_EXT4).args(["-q", "-F", "-E", "nodiscard"]),
+        // The attributes of a file have to fit in a block, which is smaller as a rule on what is smaller than 512 MiB.
+        Kind::Ext4 => Cmd::new(MKFS_EXT4).args(["-q", "-F", "-b", "4096", "-E", "nodiscard"]),
         Kind::Xfs => Cmd::new(MKFS_XFS).args(["-q", "-f", "-K"]),
     };
     let done = Host::default().run(cmd.arg("--").arg(device));
