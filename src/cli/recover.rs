@@ -7,7 +7,7 @@ use crate::model::instance::Config;
 use crate::model::keys::pool as keys;
 use crate::ops::recover::{self as ops, LostPool};
 use crate::ops::storage_info;
-use crate::storage::DRIVERS;
+use crate::storage::{DRIVERS, lvm};
 use crate::store::Store;
 use clap::Args;
 
@@ -98,7 +98,10 @@ fn ask_pools(cx: &Context) -> Result<Vec<LostPool>> {
         let mut config = Config::new();
         let source =
             answer(cx, "Source of the storage pool (path or block device, empty if it is in the state folder): ")?;
-        if !source.is_empty() {
+        if driver == lvm::DRIVER && !source.contains('/') {
+            // A volume group's name.
+            config.extend((!source.is_empty()).then(|| (keys::SOURCE.name.to_string(), source)));
+        } else if !source.is_empty() {
             keys::SOURCE.set(&mut config, std::path::absolute(source)?.to_string_lossy());
         }
         loop {

@@ -58,6 +58,24 @@ pub(super) fn make(data: &Path, (group, disk): (&Group, Option<&Disk>), config: 
     let wipe = keys::SOURCE_WIPE.bool(config)?;
     group.make(disk, &Settings::of(config)?, wipe)?;
     keys::SOURCE_WIPE.remove(config);
+    make_folder(data)
+}
+
+/// See [`Group::recall`].
+///
+/// # Errors
+/// As that.
+pub(super) fn recall(layout: &Layout, name: &PoolName, config: &mut Config) -> Result<()> {
+    Group::recall(disk(layout, name, config).as_ref(), &layout.pool_data(name), config)
+}
+
+/// See [`super::pool_place::attach`].
+pub(super) fn attach(data: &Path, (group, disk): (&Group, Option<&Disk>), config: &Config) -> Result<()> {
+    make_folder(data)?;
+    if group.is_ready() { Ok(()) } else { group.activate(disk, &Settings::of(config)?) }
+}
+
+fn make_folder(data: &Path) -> Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     let made = builder.recursive(true).mode(0o711).create(data);
     made.with_context(|| format!("Failed creating \"{}\"", data.display()))

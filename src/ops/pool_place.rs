@@ -262,7 +262,8 @@ pub fn attach(store: &Store, name: &PoolName, place: &Place, config: &Config) ->
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o711);
     match place {
-        Place::Own | Place::Group(..) => Ok(data),
+        Place::Own => Ok(data),
+        Place::Group(group, disk) => pool_lvm::attach(&data, (group, disk.as_ref()), config).map(|()| data),
         Place::Folder(path) => {
             builder.create(layout.pool_dir(name)).with_context(fail)?;
             // A folder there may hold what no record is left of.

@@ -6,7 +6,7 @@
 use super::network::project_of as network_project;
 use super::pool_place::{self as place, Place};
 use super::restrict::{self, Wanted};
-use super::{features, lifecycle, load, network, pool, record_copy, storage, volume};
+use super::{features, lifecycle, load, network, pool, pool_lvm, record_copy, storage, volume};
 use crate::base::names::{InstanceName, NetworkName, PoolName, ProfileName, ProjectName, SnapshotName, VolumeName};
 use crate::base::time;
 use crate::error::{Context, Error, Result};
@@ -17,6 +17,7 @@ use crate::model::keys::{self, device, pool as pool_keys, volume as volume_keys}
 use crate::model::pool::Pool;
 use crate::model::project::Feature;
 use crate::model::volume::{ContentType, CustomVolume, VolumeSnapshot};
+use crate::storage::lvm::DRIVER;
 use crate::storage::source::{self, Mark};
 use crate::storage::{Driver, ImageFate, VolumeKind, disk};
 use crate::store::atomic::Durability;
@@ -52,6 +53,9 @@ pub fn adopt(store: &Store, lost: &LostPool) -> Result<()> {
     let layout = store.layout();
     let (data, record) = (layout.pool_data(name), layout.pool_record(name));
     let fail = || format!("Failed recovering storage pool \"{name}\"");
+    if lost.driver == DRIVER {
+        pool_lvm::recall(layout, name, &mut config).with_context(fail)?;
+    }
     let chosen = Place::of(layout, name, &lost.driver, &config);
     let id = identity(&chosen, &data, &record).with_context(fail)?;
     // Until all is recovered, nothing without a record is thrown away.
@@ -89,8 +93,7 @@ fn identity(chosen: &Place, data: &Path, record: &Path) -> Result<Option<String>
                 false => Ok(Some(found.id)),
             }
         }
-        Place::Group(..) => Err(Error::unsupported("A storage pool of the driver \"lvm\" cannot be recovered yet")
-            .hint("its volumes can be mounted by hand: lvs shows them")),
+        Place::Group(group, _) => Ok(Some(group.id.clone())),
         Place::Disk(on) => {
             let none = || Error::invalid(format!("\"{}\" holds no storage pool", on.path().display()));
             disk::identity(on.path())?.ok_or_else(none).map(Some)

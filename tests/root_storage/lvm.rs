@@ -2,6 +2,7 @@
 //! For the guest (`tests/guest/root-tier root_storage -- lvm`), where the machine's kernel has no device mapper.
 
 use super::common_root::{self, State};
+use super::recover::lost_and_found;
 use super::support::{Device, More, state as any_state};
 use std::path::Path;
 use std::process::Command;
@@ -192,6 +193,47 @@ fn lvm_in_a_group_that_is_there() {
     state.ok("storage delete p");
     assert_eq!(volumes(&group), ["theirs"]);
     assert_eq!(lvm(&format!("vgs --noheadings -o vg_tags {group}")).trim(), "");
+    lvm(&format!("vgremove -f -y {group}"));
+    lvm(&format!("pvremove -y {}", device.shown()));
+    state.finish(&[]);
+}
+
+/// Neither the names of volumes nor the copies of records are in the state folder.
+#[test]
+fn lvm_is_recovered_from_a_device() {
+    let Some(state) = state("lvm_is_recovered_from_a_device") else { return };
+    let device = Device::new(&state, "disk");
+    lost_and_found(state, "lvm", &device.shown(), "volume.size=48MiB");
+}
+
+#[test]
+fn lvm_is_recovered_from_a_group() {
+    let Some(state) = state("lvm_is_recovered_from_a_group") else { return };
+    let group = group(&state, "lost");
+    let device = Device::new(&state, "disk");
+    lvm(&format!("vgcreate {group} {}", device.shown()));
+    // Nobody's thin pool, by the name that ours has as a rule.
+    lvm(&format!("lvcreate -y --type thin-pool -L 8m -n IncusThinPool {group}"));
+    let own = "lvm.vg.force_reuse=true lvm.use_thinpool=false volume.size=24MiB";
+    state.refuses(&format!("storage create p lvm source={group} lvm.vg.force_reuse=true"), "IncusThinPool\" already");
+    state.ok(&format!("storage create p lvm source={group} {own}"));
+    state.ok("storage volume create p v user.a=1");
+    state.ok("create img c1 -s p");
+    state.ok("admin shutdown");
+    std::fs::remove_dir_all(state.path("state")).unwrap();
+    state.preseed();
+    let answers = |source: &str| format!("yes\np\nlvm\n{source}\n\nno\nyes\nyes\n");
+    let wrong = state.given("admin recover", &answers("nosuchgroup"));
+    assert!(wrong.stderr.contains("\"nosuchgroup\" holds no storage pool"), "{wrong}");
+    state.given("admin recover", &answers(&group)).good().unwrap();
+    assert_eq!(state.ok("storage volume get p v user.a"), "1\n");
+    assert_eq!(state.ok("storage get p lvm.use_thinpool"), "false\n");
+    state.ok("start c1");
+    state.doctor().unwrap();
+    state.ok("delete -f c1");
+    state.ok("storage volume delete p v");
+    state.ok("storage delete p");
+    assert_eq!(volumes(&group), ["IncusThinPool"]);
     lvm(&format!("vgremove -f -y {group}"));
     lvm(&format!("pvremove -y {}", device.shown()));
     state.finish(&[]);

@@ -72,7 +72,12 @@ fn all_is_lost(test: &str, driver: &str) {
     let folder = state.path("elsewhere");
     fs::create_dir(&folder).unwrap();
     let shown = &device.as_ref().map_or_else(|| folder.display().to_string(), Device::shown);
-    state.ok(&format!("storage create p2 {driver} source={shown}"));
+    lost_and_found(state, driver, shown, "");
+}
+
+/// The pool lies in `shown`; `option` is one that it had, and is to have again.
+pub(super) fn lost_and_found(state: State, driver: &str, shown: &str, option: &str) {
+    state.ok(format!("storage create p2 {driver} source={shown} {option}").trim_end());
     fill(&state, "p2");
     let before = told(&state, "p2");
     // Nothing is mounted any more: it was another system that went.
@@ -93,7 +98,8 @@ fn all_is_lost(test: &str, driver: &str) {
     let mut command = state.command(&["admin", "recover"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
-    writeln!(input, "yes\np2\n{driver}\n{shown}\n\nno\nyes").unwrap();
+    let options = if option.is_empty() { String::new() } else { format!("{option}\n") };
+    writeln!(input, "yes\np2\n{driver}\n{shown}\n{options}\nno\nyes").unwrap();
     // It lists what is missing before it reads on; the project is made while it waits.
     let (mut said, mut byte) = (Vec::new(), [0]);
     while !String::from_utf8_lossy(&said).contains("Please create those missing entries") {

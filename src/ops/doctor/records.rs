@@ -56,8 +56,9 @@ fn mounts(store: &Store, report: &mut Report) -> Result<()> {
         else {
             continue;
         };
-        let of_volume = groups.iter().any(|name| name.as_str() == pool) && below.matches('/').count() == 1;
-        if !of_volume {
+        // That of the copies of records is in the pool's folder itself.
+        let of_driver = groups.iter().any(|name| name.as_str() == pool) && below.matches('/').count() <= 1;
+        if !of_driver {
             report.add("mounts", Level::Error, format!("unexpected mount on {at}"), format!("umount {at}"));
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Called by `ops`, which holds the pool or its mount. A group that is a pool's bears a tag with the pool's identity; one that bears
 //! none is never changed. A small logical volume, the mark, is active as long as the pool is in use: the kernel is asked for it
-//! in no time, where LVM's program takes tens of milliseconds. It also keeps the loop device of a pool in a file.
+//! in no time, where LVM's program takes tens of milliseconds. It also keeps the loop device of a pool in a file. On it are the
+//! copies of the volumes' records, which are lost only with the group then; it is not thin, for a thin pool may be full.
 
 use super::names;
 use super::settings::Settings;
@@ -20,8 +21,10 @@ use std::path::{Path, PathBuf};
 /// The driver whose pools have one.
 pub const DRIVER: &str = "lvm";
 /// What stands before the identity in the tag and in the mark's name.
-const TAG: &str = "stapes.";
+pub(super) const TAG: &str = "stapes.";
 const MARK: &str = "stapes_";
+/// Its size, for records of some thousand volumes.
+const MARK_SIZE: &str = "16m";
 /// PV label: its magic is in one of the first four sectors (pvcreate(8)).
 const LABEL: &[u8; 8] = b"LABELONE";
 
@@ -35,26 +38,26 @@ pub struct Group {
 }
 
 /// What LVM says of a group.
-struct Found {
-    tags: Vec<String>,
+pub(super) struct Found {
+    pub tags: Vec<String>,
     volumes: u64,
 }
 
 /// The disk of a group, as LVM sees it. A loop device is there as long as this is, or a volume on it is active.
-enum Device {
+pub(super) enum Device {
     Loop(LoopDevice),
     Block(PathBuf),
 }
 
 impl Device {
-    fn of(disk: &Disk) -> Result<Self> {
+    pub(super) fn of(disk: &Disk) -> Result<Self> {
         match disk {
             Disk::Image(path) => Ok(Self::Loop(disk::loop_of(path)?)),
             Disk::Device(path) => Ok(Self::Block(path.clone())),
         }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         match self {
             Self::Loop(device) => PathBuf::from(device.path()),
             Self::Block(path) => path.clone(),
@@ -91,11 +94,11 @@ impl Group {
         (driver == DRIVER).then(|| Self { name: text(&keys::LVM_VG_NAME), id: text(&keys::ID) })
     }
 
-    fn tag(&self) -> String {
+    pub(super) fn tag(&self) -> String {
         format!("{TAG}{}", self.id)
     }
 
-    fn mark(&self) -> String {
+    pub(super) fn mark(&self) -> String {
         format!("{MARK}{}", self.id.replace('-', ""))
     }
 
@@ -109,7 +112,7 @@ impl Group {
         is_active(&self.name, &self.mark())
     }
 
-    fn find(&self) -> Result<Option<Found>> {
+    pub(super) fn find(&self) -> Result<Option<Found>> {
         let all = tool::report("vgs", "vg_name,vg_tags,lv_count", &[])?;
         let line = all.into_iter().find(|line| line.first() == Some(&self.name));
         Ok(line.map(|line| Found {
@@ -186,16 +189,19 @@ impl Group {
             }
         }
         fault::point("pool.group")?;
-        let small = ["-an", "-Zn", "-Wn", "-l", "1", "-n"];
+        let small = ["-an", "-Zn", "-Wn", "-L", MARK_SIZE, "-n"];
         tool::lvm("lvcreate", small.into_iter().chain([self.mark().as_str(), &self.name]))?;
         if let Some(pool) = &how.thin {
-            let mut words: Vec<&str> = vec!["-y", "--type", "thin-pool", "-l", "100%FREE"];
+            let tag = self.tag();
+            let mut words: Vec<&str> = vec!["-y", "--type", "thin-pool", "-l", "100%FREE", "--addtag", &tag];
             let size = how.pool_metadata.map(|size| format!("{size}b"));
             words.extend(size.iter().flat_map(|size| ["--poolmetadatasize", size]));
             tool::lvm("lvcreate", words.into_iter().chain(["-n", pool, &self.name]))?;
             fault::point("pool.thin")?;
         }
-        self.activate_mark(how)
+        self.activate_mark(how)?;
+        tool::format(tool::Kind::Ext4, &names::device_path(&self.name, &self.mark()))?;
+        fault::point("pool.marked")
     }
 
     fn create(&self, device: &Path, how: &Settings) -> Result<()> {
@@ -336,15 +342,20 @@ fn is_unused(path: &Path) -> Result<()> {
         rustix::io::Errno::BUSY => Error::conflict(format!("Block device \"{}\" is in use", path.display())),
         other => Error::from(other).context(format!("Failed opening \"{}\"", path.display())),
     })?;
-    let all = tool::report("pvs", "pv_name,vg_name", &[])?;
-    let real = |name: &String| Path::new(name).canonicalize().is_ok_and(|real| real == path);
-    let in_group = all.iter().find(|line| line.first().is_some_and(real)).and_then(|line| line.get(1));
-    match in_group.filter(|group| !group.is_empty()) {
+    match group_on(path)? {
         Some(group) => {
             Err(Error::conflict(format!("Block device \"{}\" is in the volume group \"{group}\"", path.display())))
         }
         None => Ok(()),
     }
+}
+
+/// The volume group that a device is in.
+pub(super) fn group_on(path: &Path) -> Result<Option<String>> {
+    let all = tool::report("pvs", "pv_name,vg_name", &[])?;
+    let real = |name: &String| Path::new(name).canonicalize().is_ok_and(|real| real == path);
+    let line = all.into_iter().find(|line| line.first().is_some_and(real));
+    Ok(line.and_then(|line| line.into_iter().nth(1)).filter(|group| !group.is_empty()))
 }
 
 /// What LVM says of a device that holds something.

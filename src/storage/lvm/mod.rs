@@ -12,6 +12,7 @@
 mod group;
 mod images;
 mod names;
+mod recall;
 mod settings;
 mod tool;
 mod volumes;
@@ -161,14 +162,17 @@ impl Quotas for Lvm {
 
 impl Records for Lvm {
     fn keep_record(&self, volume: &Volume, text: &str) -> Result<()> {
+        self.records()?;
         self.pool.keep_record(volume, text)
     }
 
     fn kept_record(&self, volume: &Volume) -> Result<Option<String>> {
+        self.records()?;
         self.pool.kept_record(volume)
     }
 
     fn stray_records(&self) -> Result<Vec<Volume>> {
+        self.records()?;
         let mut all = self.pool.recorded()?;
         if !all.is_empty() {
             let there = self.group.volumes()?;
@@ -178,6 +182,7 @@ impl Records for Lvm {
     }
 
     fn drop_record(&self, volume: &Volume) -> Result<()> {
+        self.records()?;
         self.pool.drop_record(volume)
     }
 }
@@ -293,6 +298,7 @@ impl Driver for Lvm {
                 fault::point("storage.volume.renamed")?;
             }
         }
+        self.records()?;
         self.pool.rename_record(from, to)
     }
 
@@ -308,7 +314,7 @@ impl Driver for Lvm {
             }
         };
         fault::point("storage.volume.trashed")?;
-        self.pool.drop_record(volume)?;
+        self.drop_record(volume)?;
         Ok(trash)
     }
 

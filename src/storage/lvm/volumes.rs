@@ -9,9 +9,9 @@ use super::{Lvm, group, names, tool};
 use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Result};
 use crate::fault;
-use crate::storage::disk;
 use crate::storage::pool::Pool;
 use crate::storage::volume::{Staging, Trash, Volume};
+use crate::storage::{disk, kept};
 use crate::sys::mount;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
@@ -108,6 +108,16 @@ impl Lvm {
         fault::point("storage.lvm.mount")?;
         disk::mount_source(kind, &device, &options, &self.pool.path(&place.rel))
             .with_context(|| format!("Failed mounting \"{}\"", device.display()))
+    }
+
+    /// Has the copies of records be at their place in the pool's folder. In a pool of an older version they are in the folder itself.
+    pub(super) fn records(&self) -> Result<()> {
+        let place = Place { rel: kept::FOLDER.to_string(), lv: self.group.mark() };
+        if is_mount(&self.pool, &place.rel)? || self.kind(&place.lv).is_err() {
+            return Ok(());
+        }
+        self.show_locked(&self.alone()?, &place)?;
+        Ok(rustix::fs::fchmod(self.pool.open_dir(&place.rel)?, Mode::RWXU)?)
     }
 
     /// Unmounts what is at `rel`, whoever looks at it, and removes the folder with what a kill left in it.
@@ -269,6 +279,11 @@ impl Lvm {
     }
 }
 
+/// The copies of records are mounted in the folder of a pool.
+pub(super) fn shows_records(data: &Path) -> bool {
+    Pool::open(data).and_then(|pool| is_mount(&pool, kept::FOLDER)).unwrap_or(false)
+}
+
 /// Unmounts all that is mounted in the folder of a pool. Repeated: nothing happens.
 ///
 /// # Errors
@@ -279,6 +294,7 @@ pub fn unmount_all(data: &Path) -> Result<()> {
     }
     let pool = Pool::open(data)?;
     let mut errors = Vec::new();
+    errors.extend(disk::unmount(&pool.path(kept::FOLDER)).err());
     for folder in crate::storage::POOL_FOLDERS {
         for name in pool.entries(folder)? {
             let rel = format!("{folder}/{name}");
