@@ -79,13 +79,13 @@ pub(super) fn plan_root(store: &Store, driver: &dyn Driver, devices: &Devices) -
     Ok(())
 }
 
-/// The same for a custom volume.
+/// The same for a custom volume, and with which options.
 ///
 /// # Errors
 /// A value is wrong.
 pub(super) fn plan_volume(driver: &dyn Driver, config: &Config) -> Result<()> {
     driver.plan(wanted(volume_keys::SIZE.size(config)?, &Config::new())?.map(|wanted| wanted.bytes));
-    Ok(())
+    driver.plan_options(config)
 }
 
 /// Gives the new root volume of an instance with these (expanded) devices its size. The caller's journal removes the volume

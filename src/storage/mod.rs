@@ -161,6 +161,14 @@ pub trait Quotas {
     /// spares another step. [`Quotas::set_size`] is called all the same.
     fn plan(&self, _size: Option<u64>) {}
 
+    /// Says which options the custom volumes made next are to have.
+    ///
+    /// # Errors
+    /// A value is wrong.
+    fn plan_options(&self, _config: &Config) -> Result<()> {
+        Ok(())
+    }
+
     /// Gives a volume another size, or none, whatever it holds and whether it is in use. What takes its place by
     /// [`Driver::finish_restore`] has the same; a copy has none. Repeated: nothing happens. Lock: as for [`Driver::delete`].
     ///

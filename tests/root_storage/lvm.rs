@@ -198,6 +198,49 @@ fn lvm_in_a_group_that_is_there() {
     state.finish(&[]);
 }
 
+#[test]
+fn lvm_volumes_have_options_of_their_own() {
+    let Some(state) = state("lvm_volumes_have_options_of_their_own") else { return };
+    let group = group(&state, "opt");
+    state.ok(&format!("storage create p lvm size=512MiB volume.size=48MiB lvm.vg_name={group}"));
+    state.refuses("storage volume create default v block.filesystem=xfs", "option \"block.filesystem\"");
+    state.refuses("storage volume create p v block.filesystem=vfat", "block.filesystem");
+    state.ok("storage volume create p v block.filesystem=xfs size=320MiB");
+    state.ok("storage volume create p w");
+    state.refuses("storage volume set p v block.filesystem=ext4", "cannot be changed after creation");
+    state.ok("launch img c1 -s p");
+    for name in ["v", "w"] {
+        state.ok(&format!("storage volume attach p {name} c1 {name} /{name}"));
+    }
+    let mounts = state.sh("c1", "grep -E ' /[vw]? ' /proc/mounts; echo kept >/v/f").good().unwrap();
+    let kind = |at: &str| mounts.lines().find_map(|l| l.split_once(&format!(" {at} "))?.1.split(' ').next());
+    assert_eq!([kind("/"), kind("/v"), kind("/w")], [Some("ext4"), Some("xfs"), Some("ext4")], "{mounts}");
+    // Elsewhere it is of no meaning.
+    state.ok("storage volume copy p/v default/v");
+    assert_eq!(state.ok("storage volume get default v block.filesystem"), "\n");
+    assert!(state.ok("storage volume file pull default v/f -").contains("kept"));
+    state.ok("storage volume delete default v");
+    state.ok("delete -f c1");
+    state.ok("storage volume delete p v");
+    state.ok("storage volume delete p w");
+    // Stripes need as many disks.
+    let plain = self::group(&state, "str");
+    let devices = ["one", "two"].map(|name| Device::new(&state, name));
+    lvm(&format!("vgcreate {plain} {} {}", devices[0].shown(), devices[1].shown()));
+    state.ok(&format!("storage create q lvm source={plain} lvm.use_thinpool=false volume.size=48MiB"));
+    state.ok("storage volume create q v lvm.stripes=2 lvm.stripes.size=64KiB");
+    state.ok("storage volume create q w");
+    let shown = lvm(&format!("lvs --noheadings --units k -o lv_name,stripes,stripe_size {plain}"));
+    let line = |name: &str| shown.lines().find(|l| l.contains(name)).unwrap_or_default().split_whitespace().nth(1);
+    assert_eq!([line("custom_default_v"), line("custom_default_w")], [Some("2"), Some("1")], "{shown}");
+    assert!(shown.contains("64.00k"), "{shown}");
+    state.ok("storage volume delete q v");
+    state.ok("storage volume delete q w");
+    state.ok("storage delete q");
+    lvm(&format!("vgremove {plain}"));
+    state.finish(&["p"]);
+}
+
 /// Neither the names of volumes nor the copies of records are in the state folder.
 #[test]
 fn lvm_is_recovered_from_a_device() {

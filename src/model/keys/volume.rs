@@ -2,7 +2,7 @@
 
 use super::device::disk::{INITIAL_GID, INITIAL_MODE, INITIAL_UID};
 use super::{
-    Key, SNAPSHOTS_EXPIRY, SNAPSHOTS_EXPIRY_MANUAL, SNAPSHOTS_PATTERN, SNAPSHOTS_SCHEDULE, Scope, Suffix, Value,
+    Key, SNAPSHOTS_EXPIRY, SNAPSHOTS_EXPIRY_MANUAL, SNAPSHOTS_PATTERN, SNAPSHOTS_SCHEDULE, Scope, Suffix, Value, pool,
 };
 use crate::error::{Context, Error, Result};
 use crate::model::instance::Config;
@@ -16,6 +16,10 @@ keys! {
         => default("false"), long("Volumes are mounted with the ID map of each instance, so they can always.");
     UNMAPPED: "security.unmapped", Both, Value::Bool, "Mount the volume with the IDs on disk" => default("false");
     SHARED: "security.shared", Both, Value::Bool, "Let several instances have the disk" => default("false");
+    BLOCK_FILESYSTEM: "block.filesystem", Both, Value::OneOf(&["ext4", "xfs"]), "File system of the volume"
+        => default("ext4"), long("On pools of the driver lvm. It counts when the volume is made.");
+    LVM_STRIPES: "lvm.stripes", Both, Value::Uint32, "Number of stripes, without a thin pool";
+    LVM_STRIPES_SIZE: "lvm.stripes.size", Both, Value::Size, "Size of a stripe";
     USER: "user.", Both, Value::Text, "Anything, without effect" => prefix(Suffix::Any);
 }
 
@@ -35,11 +39,15 @@ pub static TABLE: &[&Key] = &[
     &INITIAL_UID,
     &INITIAL_GID,
     &INITIAL_MODE,
+    &BLOCK_FILESYSTEM,
+    &LVM_STRIPES,
+    &LVM_STRIPES_SIZE,
     &USER,
 ];
 
 /// What only counts when the volume is made.
-static INITIAL: [&Key; 3] = [&INITIAL_UID, &INITIAL_GID, &INITIAL_MODE];
+static INITIAL: [&Key; 6] =
+    [&INITIAL_UID, &INITIAL_GID, &INITIAL_MODE, &BLOCK_FILESYSTEM, &LVM_STRIPES, &LVM_STRIPES_SIZE];
 
 /// Size of a disk for which none is given, bytes.
 pub const DISK_SIZE: u64 = 10 << 30;
@@ -49,7 +57,12 @@ pub fn all(content: ContentType) -> impl Iterator<Item = &'static Key> {
     let fits = move |key: &Key| match key.name {
         name if name == SHARED.name => content == ContentType::Block,
         name if content == ContentType::Iso => name == SIZE.name || name == USER.name,
-        name if name == SHIFTED.name || name == UNMAPPED.name => content == ContentType::Filesystem,
+        name if [&SHIFTED, &UNMAPPED, &BLOCK_FILESYSTEM, &LVM_STRIPES, &LVM_STRIPES_SIZE]
+            .iter()
+            .any(|k| k.name == name) =>
+        {
+            content == ContentType::Filesystem
+        }
         _ => true,
     };
     TABLE.iter().copied().filter(move |key| fits(key))
@@ -72,6 +85,27 @@ pub fn check(volume: &str, content: ContentType, config: &Config) -> Result<()> 
         return Err(Error::invalid("security.shifted and security.unmapped are mutually exclusive"));
     }
     Ok(())
+}
+
+/// Volumes of a driver's pools have the option: their pools have the default of it.
+fn fits(driver: &str, name: &str) -> bool {
+    USER.matches(name) || pool::all(driver).any(|key| key.name.strip_prefix(POOL_PREFIX) == Some(name))
+}
+
+/// Checks that volumes of a driver's pools have these options, which [`check`] passed.
+///
+/// # Errors
+/// [`crate::error::Kind::Invalid`].
+pub fn check_driver(driver: &str, volume: &str, config: &Config) -> Result<()> {
+    match config.keys().find(|name| !fits(driver, name)) {
+        Some(name) => Err(Error::invalid(format!("Invalid option for volume {volume:?} option {name:?}"))),
+        None => Ok(()),
+    }
+}
+
+/// Leaves the options that volumes of a driver's pools have.
+pub fn keep_of(driver: &str, config: &mut Config) {
+    config.retain(|name, _| fits(driver, name));
 }
 
 /// Leaves the options that a volume can have: what comes from elsewhere has those of another driver, too.
@@ -129,6 +163,18 @@ mod tests {
         assert_eq!([Files, Block, Iso].map(|c| fits(c, "security.shifted")), [true, false, false]);
         assert!(check_change(&config(&[]), &config(&[("initial.uid", "1")])).is_err());
         assert!(check_change(&config(&[("size", "1")]), &config(&[])).is_ok());
+        let all = config(&[("size", "1"), ("snapshots.pattern", "x"), ("initial.uid", "1"), ("user.a", "b")]);
+        let disk = config(&[("security.shared", "true"), ("snapshots.expiry.manual", "1d")]);
+        for driver in ["dir", "btrfs", "lvm"] {
+            assert!(check_driver(driver, "v", &all).is_ok() && check_driver(driver, "v", &disk).is_ok(), "{driver}");
+        }
+        let xfs = config(&[("block.filesystem", "xfs")]);
+        assert!(check("v", Files, &xfs).is_ok() && check_driver("lvm", "v", &xfs).is_ok());
+        let says = check_driver("dir", "v", &xfs).expect_err("wrong").to_string();
+        assert_eq!(says, "Invalid option for volume \"v\" option \"block.filesystem\"");
+        let mut moved = xfs.clone();
+        keep_of("dir", &mut moved);
+        assert_eq!(moved, config(&[]));
     }
 
     #[test]

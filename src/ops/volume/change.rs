@@ -41,6 +41,7 @@ pub fn create(store: &Store, of: Of<'_>, content: ContentType, put: VolumePut) -
     let mut config = given.clone();
     keys::apply_defaults(&store.pool(of.pool)?.map(|p| p.config).unwrap_or_default(), content, &mut config);
     keys::check(&key.name, content, &config).context("Invalid defaults of the storage pool")?;
+    keys::check_driver(driver.name(), &key.name, &config)?;
     if keys::SIZE.get(&given).is_none() && !content.is_image() {
         quota::drop_unkept(driver.as_ref(), &mut config)?;
     }
@@ -112,6 +113,7 @@ pub fn update(store: &Store, of: Of<'_>, edit: &mut dyn FnMut(&mut VolumePut) ->
         return Err(Error::invalid("Custom ISO volume config cannot be changed"));
     }
     keys::check(&key.name, old.content_type, &put.config)?;
+    keys::check_driver(&store.pool(of.pool)?.map(|p| p.driver).unwrap_or_default(), &key.name, &put.config)?;
     keys::check_change(&old.config, &put.config)?;
     restrict::check_volume(store, &key, Some(&old.config), &put.config)?;
     let new = CustomVolume { description: put.description, config: put.config, ..old.clone() };

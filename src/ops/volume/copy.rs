@@ -9,6 +9,7 @@ use crate::base::names::SnapshotName;
 use crate::base::time;
 use crate::error::{Context, Error, Result};
 use crate::fault;
+use crate::model::keys::volume as keys;
 use crate::model::volume::{ContentType, CustomVolume};
 use crate::ops::record_copy;
 use crate::ops::{pool, quota, restrict};
@@ -57,7 +58,8 @@ pub fn copy(store: &Store, source: Source<'_>, to: Of<'_>) -> Result<()> {
         }
         None => volume,
     };
-    let record = CustomVolume { created_at: time::now(), ..record };
+    let mut record = CustomVolume { created_at: time::now(), ..record };
+    keys::keep_of(pool::need(store, &new.pool)?.name(), &mut record.config);
     restrict::check_volume(store, &new, None, &record.config)?;
     let snapshots: Vec<SnapshotName> = match source.snapshot.is_some() || source.volume_only {
         true => Vec::new(),
@@ -98,7 +100,8 @@ fn steps(store: &Store, journal: &mut Journal<'_>, ends: &Ends<'_>, record: &Cus
     quota::plan_volume(drivers.1.as_ref(), &record.config)?;
     for snapshot in ends.snapshots {
         one(&a.snapshot(snapshot)?, &b.snapshot(snapshot)?)?;
-        if let Some(found) = store.volume_snapshot(old, snapshot)? {
+        if let Some(mut found) = store.volume_snapshot(old, snapshot)? {
+            keys::keep_of(drivers.1.name(), &mut found.config);
             store.save_volume_snapshot(ends.to, snapshot, &found)?;
         }
         fault::point("volume.copy.snapshot")?;

@@ -99,6 +99,7 @@ fn prepare(store: &Store, key: &VolumeKey, found: &Found) -> Result<New> {
         config: volume.config.clone(),
     };
     keys::keep_known(content_type, &mut record.config);
+    keys::keep_of(pool::need(store, &key.pool)?.name(), &mut record.config);
     keys::check(&key.name, content_type, &record.config)?;
     // A disk has the size it had.
     let own_size = keys::SIZE.get(&record.config).is_some();

@@ -30,10 +30,12 @@ use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::attach::Rootfs;
+use crate::model::instance::Config;
 use rustix::fd::AsFd;
 use rustix::fs::Mode;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use volumes::Place;
 
 /// See the module.
@@ -44,11 +46,13 @@ pub(super) struct Lvm {
     how: Settings,
     /// Size of the next volume to be made, bytes; 0: the usual one.
     planned: AtomicU64,
+    /// What the custom volumes to be made next have of their own.
+    of_volume: Mutex<Option<Settings>>,
 }
 
 impl Lvm {
     pub fn new(pool: Pool, group: Group, how: Settings) -> Self {
-        Self { pool, group, how, planned: AtomicU64::new(0) }
+        Self { pool, group, how, planned: AtomicU64::new(0), of_volume: Mutex::default() }
     }
 
     fn thin(&self) -> bool {
@@ -141,6 +145,12 @@ impl Quotas for Lvm {
 
     fn plan(&self, size: Option<u64>) {
         self.planned.store(size.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    fn plan_options(&self, config: &Config) -> Result<()> {
+        let planned = self.how.of_volume(config)?;
+        *self.of_volume.lock().unwrap_or_else(PoisonError::into_inner) = Some(planned);
+        Ok(())
     }
 
     /// A logical volume always has a size: without one it keeps its own.

@@ -3,7 +3,7 @@
 use super::tool::Kind;
 use crate::error::Result;
 use crate::model::instance::Config;
-use crate::model::keys::pool as keys;
+use crate::model::keys::{Key, pool as keys, volume};
 
 /// Size of a volume that nobody gave one, as in Incus.
 const DEFAULT_SIZE: u64 = 10 << 30;
@@ -36,13 +36,6 @@ impl Settings {
     /// A value is wrong.
     pub fn of(config: &Config) -> Result<Self> {
         let thin = keys::LVM_USE_THINPOOL.bool(config)?;
-        let mut stripes = Vec::new();
-        if let Some(count) = keys::VOLUME_LVM_STRIPES.get(config) {
-            stripes.extend(["-i".to_string(), count.to_string()]);
-            if let Some(size) = keys::VOLUME_LVM_STRIPES_SIZE.size(config)? {
-                stripes.extend(["-I".to_string(), format!("{size}b")]);
-            }
-        }
         Ok(Self {
             thin: thin.then(|| keys::LVM_THINPOOL_NAME.text(config).to_string()),
             reuse: keys::LVM_FORCE_REUSE.bool(config)?,
@@ -51,7 +44,30 @@ impl Settings {
             kind: Kind::parse(keys::VOLUME_BLOCK_FILESYSTEM.text(config))?,
             options: keys::VOLUME_BLOCK_MOUNT_OPTIONS.text(config).to_string(),
             size: keys::VOLUME_SIZE.size(config)?.filter(|size| *size > 0).unwrap_or(DEFAULT_SIZE),
-            stripes,
+            stripes: stripes(&keys::VOLUME_LVM_STRIPES, &keys::VOLUME_LVM_STRIPES_SIZE, config)?,
         })
     }
+
+    /// The same for custom volumes with this configuration, which has the pool's defaults already.
+    ///
+    /// # Errors
+    /// A value is wrong.
+    pub(super) fn of_volume(&self, config: &Config) -> Result<Self> {
+        Ok(Self {
+            kind: volume::BLOCK_FILESYSTEM.get(config).map_or(Ok(self.kind), Kind::parse)?,
+            stripes: stripes(&volume::LVM_STRIPES, &volume::LVM_STRIPES_SIZE, config)?,
+            ..self.clone()
+        })
+    }
+}
+
+fn stripes(count: &Key, size: &Key, config: &Config) -> Result<Vec<String>> {
+    let mut words = Vec::new();
+    if let Some(count) = count.get(config) {
+        words.extend(["-i".to_string(), count.to_string()]);
+        if let Some(size) = size.size(config)? {
+            words.extend(["-I".to_string(), format!("{size}b")]);
+        }
+    }
+    Ok(words)
 }

@@ -17,6 +17,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 /// Usual size of what LVM gives away (vgcreate(8), --physicalextentsize).
 const EXTENT: u64 = 4 << 20;
@@ -170,19 +171,21 @@ impl Lvm {
     /// Makes a logical volume with an empty file system, and mounts it.
     pub(super) fn make(&self, place: &Place, size: u64) -> Result<PathBuf> {
         self.clear(place)?;
+        let planned = self.of_volume.lock().unwrap_or_else(PoisonError::into_inner);
+        let how = planned.as_ref().unwrap_or(&self.how);
         let size = format!("{size}b");
         let mut words = vec!["-y", "-Wy", "-n", &place.lv];
-        match &self.how.thin {
+        match &how.thin {
             Some(pool) => words.extend(["-V", &size, "--thinpool", pool]),
             None => {
                 words.extend(["-L", &size]);
-                words.extend(self.how.stripes.iter().map(String::as_str));
+                words.extend(how.stripes.iter().map(String::as_str));
             }
         }
         words.push(&self.group.name);
         tool::lvm("lvcreate", words)?;
         fault::point("storage.lvm.made")?;
-        tool::format(self.how.kind, &self.device(&place.lv))?;
+        tool::format(how.kind, &self.device(&place.lv))?;
         fault::point("storage.lvm.formatted")?;
         let path = self.show(place)?;
         let root = self.pool.open_dir(&place.rel)?;
