@@ -281,3 +281,37 @@ fn lvm_is_recovered_from_a_group() {
     lvm(&format!("pvremove -y {}", device.shown()));
     state.finish(&[]);
 }
+
+/// A thin pool without room: what needs some says so at once, what makes room works, and afterwards all does.
+#[test]
+fn lvm_that_is_full() {
+    let Some(state) = state("lvm_that_is_full") else { return };
+    let group = group(&state, "full");
+    state.ok(&format!("storage create p lvm size=256MiB volume.size=512MiB lvm.vg_name={group}"));
+    state.ok("create img c2 -s p");
+    state.ok("launch img c1 -s p");
+    state.ok("storage volume create p v");
+    // What it writes does not fit; that its writes are lost is told by sync, if at all.
+    let _ = state.sh("c1", "dd if=/dev/zero of=/root/big bs=1M count=300; sync");
+    let shown = state.ok("storage info p --bytes");
+    eprintln!("{shown}");
+    let begun = std::time::Instant::now();
+    for words in ["create img c3 -s p", "snapshot create c2 s1", "copy c2 c4", "storage volume create p w"] {
+        let out = state.words(words);
+        eprintln!("{out}");
+        out.clean_failure().unwrap();
+        assert!(out.stderr.contains("is full"), "{words}: {out}");
+    }
+    assert!(begun.elapsed().as_secs() < 120, "{:?}", begun.elapsed());
+    for words in ["list", "info c1", "storage info p", "storage volume list p", "config set c2 user.a=1", "stop -f c1"]
+    {
+        state.ok(words);
+    }
+    state.ok("delete c1");
+    state.ok("launch img c3 -s p");
+    state.ok("start c2");
+    state.ok("snapshot create c2 s1");
+    state.doctor().unwrap();
+    state.ok("storage volume delete p v");
+    state.finish(&["p"]);
+}

@@ -29,12 +29,20 @@ pub(super) fn lvm<A: Into<OsString>>(verb: &str, words: impl IntoIterator<Item =
     let mut cmd = Cmd::new(LVM).arg(verb).arg("--config").arg(CONFIG).args(words);
     cmd.env.push(("LVM_SUPPRESS_FD_WARNINGS".into(), "1".into()));
     let out = Host::default().run(cmd).map_err(|e| {
-        match e.to_string().contains("insufficient free space") || e.to_string().contains("not enough free") {
+        let text = e.to_string();
+        match text.contains("insufficient free space") || text.contains("not enough free") {
             true => e.hint("a volume takes its whole size without a thin pool: see \"size\" and \"volume.size\""),
+            false if text.contains("reached threshold") => full().caused_by(e),
             false => e,
         }
     })?;
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+/// What is said of a thin pool without room.
+fn full() -> Error {
+    Error::conflict("The thin pool is full")
+        .hint("delete instances, snapshots or volumes, or make the storage pool larger: storage set <pool> size=<size>")
 }
 
 /// Lines of a report: its columns, in order.
