@@ -6,8 +6,9 @@
 //! `STAPES_MATRIX=start,restart` runs only the scenarios whose name contains one of the words; `STAPES_MATRIX_POINT=exit.`
 //! only the points that do. `STAPES_TEST_KEEP=1` leaves the state folders behind.
 //!
-//! What needs AppArmor or the controller cpuset runs in the guest: `tests/guest/root-tier` selects the rows with limits of
-//! CPUs, at the points that these two add.
+//! What needs AppArmor, the controller cpuset or the device mapper runs in the guest: `tests/guest/root-tier` selects the rows with
+//! limits of CPUs, at the points that the first two add, and a point of a row of `lvm`. All of those: `STAPES_MATRIX=lvm
+//! STAPES_MATRIX_POINT=pool.,storage. tests/guest/root-tier root_crash_matrix`.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -22,6 +23,8 @@ mod image_common;
 mod image_server;
 #[path = "root_crash_matrix/layers.rs"]
 mod layers;
+#[path = "root_crash_matrix/lvm.rs"]
+mod lvm;
 #[path = "root_crash_matrix/metadata.rs"]
 mod metadata;
 #[path = "root_crash_matrix/nics.rs"]
@@ -60,6 +63,7 @@ fn crash_matrix() {
         matrix.run(snapshots::ALL),
         matrix.run(volumes::ALL),
         matrix.run(pools::ALL),
+        matrix.run(lvm::ALL),
         matrix.run(projects::ALL),
         matrix.run(nics::ALL),
         matrix.run(layers::ALL),

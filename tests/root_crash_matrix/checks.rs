@@ -36,7 +36,7 @@ fn state_of(state: &State, name: &str) -> Result<Option<String>, String> {
 }
 
 /// The instance can be started, entered, stopped and deleted; or its name is free. True: it was there.
-fn whole_or_absent(state: &State, name: &str) -> Result<bool, String> {
+pub fn whole_or_absent(state: &State, name: &str) -> Result<bool, String> {
     let found = state_of(state, name)?;
     match found.as_deref() {
         None => {

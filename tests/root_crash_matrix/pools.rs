@@ -3,6 +3,7 @@
 
 use super::checks::{created, want};
 use super::common_root::{self, State};
+use super::lvm;
 use super::scenarios::{Scenario, scenario};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 const BTRFS: &str = "btrfs";
 const LOOP: &[&str] = &["storage create p2 btrfs size=256MiB"];
 const FOLDER: &[&str] = &["storage create p2 dir source=source"];
+/// In a volume group of the state's own, see [`run`].
+pub const GROUP: &str = "storage create p2 lvm size=256MiB volume.size=48MiB lvm.vg_name=GROUP";
 
 const OPTIMIZED: &str = "export c1 out.tar -f --compression none --optimized-storage";
 const RESIZE: &str = "config device set c1 root size=80MiB";
@@ -86,6 +89,7 @@ pub fn mark(state: &State) {
     if common_root::have("mkfs.btrfs") && Path::new("/dev/loop-control").exists() {
         std::fs::write(state.path(BTRFS), "").unwrap();
     }
+    lvm::mark(state);
 }
 
 fn prepare(state: &State) {
@@ -97,8 +101,9 @@ fn whole_or_absent(state: &State) -> Result<bool, String> {
     let pools = state.run(&["storage", "list", "-f", "csv", "-c", "n"]).good()?;
     let there = pools.lines().any(|l| l == "p2");
     if !there {
-        for (words, needs) in [(FOLDER[0], "source"), (LOOP[0], BTRFS)] {
-            if state.path(needs).exists() {
+        let group = state.path("group").exists();
+        for (words, there) in [(FOLDER[0], "source"), (LOOP[0], BTRFS), (GROUP, "group")] {
+            if state.path(there).exists() && group == (words == GROUP) {
                 run(state, words)?;
                 run(state, "storage delete p2")?;
             }
@@ -112,6 +117,7 @@ fn whole_or_absent(state: &State) -> Result<bool, String> {
 }
 
 fn run(state: &State, words: &str) -> Result<(), String> {
+    let words = words.replace("GROUP", &lvm::group(state));
     state.run(&words.split(' ').collect::<Vec<_>>()).good().map(drop)
 }
 
@@ -120,6 +126,7 @@ fn free(state: &State) -> Result<(), String> {
     let empty = |at: &Path| std::fs::read_dir(at).map_or(0, Iterator::count) == 0;
     want(empty(&state.path("source")), "something is left in the source")?;
     want(empty(&state.path("state/disks")), "a file of a pool is left")?;
+    want(lvm::no_device(state), "a logical volume is left")?;
     let image = state.path("state/disks/p2.img").display().to_string();
     let end = Instant::now() + Duration::from_secs(30);
     loop {
@@ -134,18 +141,18 @@ fn free(state: &State) -> Result<(), String> {
     }
 }
 
-fn made(state: &State, done: bool) -> Result<(), String> {
+pub fn made(state: &State, done: bool) -> Result<(), String> {
     want(whole_or_absent(state)? || !done, "it was reported made and is not there")?;
     free(state)
 }
 
-fn deleted(state: &State, done: bool) -> Result<(), String> {
+pub fn deleted(state: &State, done: bool) -> Result<(), String> {
     want(!whole_or_absent(state)? || !done, "it was reported deleted and is there")?;
     free(state)
 }
 
 /// As long as the record says, or the growth is not done.
-fn grown(state: &State, done: bool) -> Result<(), String> {
+pub fn grown(state: &State, done: bool) -> Result<(), String> {
     let said = state.run(&["storage", "get", "p2", "size"]).good()?;
     let is = std::fs::metadata(state.path("state/disks/p2.img")).map_err(|e| e.to_string())?.len() >> 20;
     want(said.trim() == format!("{is}MiB") || (said.trim() == "256MiB" && is == 384), &format!("{said} {is}"))?;
@@ -154,17 +161,17 @@ fn grown(state: &State, done: bool) -> Result<(), String> {
     free(state)
 }
 
-fn created_there(state: &State, done: bool) -> Result<(), String> {
+pub fn created_there(state: &State, done: bool) -> Result<(), String> {
     created(state, done)?;
     want(whole_or_absent(state)?, "the pool is lost")?;
     free(state)
 }
 
-fn kept_there(state: &State, _done: bool) -> Result<(), String> {
+pub fn kept_there(state: &State, _done: bool) -> Result<(), String> {
     created_there(state, true)
 }
 
-fn deleted_there(state: &State, done: bool) -> Result<(), String> {
+pub fn deleted_there(state: &State, done: bool) -> Result<(), String> {
     super::checks::deleted(state, done)?;
     want(whole_or_absent(state)?, "the pool is lost")?;
     free(state)
@@ -181,14 +188,14 @@ fn sized(state: &State, record: &[&str], volume: &str) -> Result<(), String> {
     want(total.replace(".00", "") == said.trim(), &format!("{volume}: on record {said:?}, kept {total:?}"))
 }
 
-fn sized_instance(state: &State, done: bool) -> Result<(), String> {
+pub fn sized_instance(state: &State, done: bool) -> Result<(), String> {
     let there = state.run(&["list", "-f", "csv", "-c", "n"]).good()?.lines().any(|l| l == "c1");
     want(there || !done, "it was reported made and is not there")?;
     if there {
         sized(state, &["config", "device", "get", "c1", "root", "size"], "container/c1")?;
         created_there(state, done)
     } else {
-        kept_there_not(state)
+        only_the_pool(state)
     }
 }
 
@@ -202,11 +209,11 @@ fn sized_volume(state: &State, done: bool) -> Result<(), String> {
         sized(state, &["storage", "volume", "get", "p2", "v1", "size"], "v1")?;
         run(state, "storage volume delete p2 v1")?;
     }
-    kept_there_not(state)
+    only_the_pool(state)
 }
 
 /// Nothing but the pool is there, whole.
-fn kept_there_not(state: &State) -> Result<(), String> {
+pub fn only_the_pool(state: &State) -> Result<(), String> {
     want(whole_or_absent(state)?, "the pool is lost")?;
     free(state)
 }
