@@ -10,6 +10,7 @@ use super::scope;
 use crate::error::{Context, Error, Result};
 use crate::sys::mount::fs_magic;
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
+use std::ffi::CString;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -326,23 +327,53 @@ impl Group {
             Ok(()) | Err(rustix::io::Errno::NOENT) => return Ok(()),
             Err(_) => {}
         }
-        let mut order = vec![self.path.clone()];
-        let mut at = 0;
-        while at < order.len() {
-            let below = subgroups(&order[at]);
-            order.extend(below);
-            at += 1;
+        let removed = open_folder(CWD, &self.path)
+            .and_then(remove_below)
+            .and_then(|()| rustix::fs::unlinkat(CWD, &self.path, AtFlags::REMOVEDIR));
+        match removed {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(e) => Err(Error::from(e).context(format!("Failed removing cgroup \"{}\"", self.path.display()))),
         }
-        for dir in order.iter().rev() {
-            match std::fs::remove_dir(dir) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(e).with_context(|| format!("Failed removing cgroup \"{}\"", dir.display()));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
     }
+}
+
+fn open_folder(at: impl AsFd, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(at, name, flags, Mode::empty())
+}
+
+/// Removes the groups below `at`. A guest can nest them deeper than a path may be long and than we may have descriptors open: one
+/// folder is open at a time, and the way back is `..`.
+fn remove_below(mut at: OwnedFd) -> rustix::io::Result<()> {
+    use rustix::io::Errno;
+    let mut way: Vec<CString> = Vec::new();
+    loop {
+        if let Some(name) = first_below(&at)? {
+            match rustix::fs::unlinkat(&at, &name, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(Errno::BUSY | Errno::NOTEMPTY) => {
+                    at = open_folder(&at, &name)?;
+                    way.push(name);
+                }
+                Err(e) => return Err(e),
+            }
+            continue;
+        }
+        let Some(name) = way.pop() else { return Ok(()) };
+        at = open_folder(&at, c"..")?;
+        rustix::fs::unlinkat(&at, &name, AtFlags::REMOVEDIR)?;
+    }
+}
+
+fn first_below(at: &OwnedFd) -> rustix::io::Result<Option<CString>> {
+    for entry in rustix::fs::Dir::read_from(at)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if entry.file_type() == rustix::fs::FileType::Directory && name != c"." && name != c".." {
+            return Ok(Some(name.to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 fn subgroups(dir: &Path) -> Vec<PathBuf> {
@@ -365,6 +396,24 @@ fn read_event(file: &mut std::fs::File, name: &str) -> Result<Option<bool>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_nested_deeper_than_a_path_is_long_are_removed() {
+        let d = tempfile::tempdir().expect("tempdir");
+        let top = open_folder(CWD, d.path()).expect("open");
+        for wide in 0..3 {
+            let mut at = top.try_clone().expect("dup");
+            for deep in 0..60 {
+                let name = format!("{wide}{}", "a".repeat(200));
+                rustix::fs::mkdirat(&at, &name, Mode::RWXU).expect("mkdir");
+                rustix::fs::mkdirat(&at, format!("{wide}-{deep}"), Mode::RWXU).expect("mkdir");
+                at = open_folder(&at, name.as_str()).expect("open");
+            }
+        }
+        Group::at(d.path().to_path_buf()).remove().expect("removed");
+        assert!(!d.path().exists());
+        std::fs::create_dir(d.path()).expect("for the end of the test");
+    }
 
     #[test]
     fn finds_cgroup2_in_a_mount_table() {
