@@ -159,7 +159,10 @@ pub(super) fn each(cx: &Context, which: Which, verb: &str, hint: bool, act: Act<
     let project = cx.project(&store)?;
     let names = match which {
         Which::Named(names) => names,
-        Which::All => store.instance_names(&project)?.iter().map(ToString::to_string).collect(),
+        Which::All => {
+            let all = store.instance_names(&project)?.into_iter();
+            all.filter(|name| stop::concerns(&store, &project, name, verb)).map(|name| name.to_string()).collect()
+        }
     };
     let count = names.len();
     let failed = parallel::each(names, AT_ONCE, |name| {

@@ -38,6 +38,17 @@ pub fn stop(store: &Store, project: &ProjectName, name: &InstanceName, options: 
     end(store, held, options, Wish::Stop)
 }
 
+/// Whether `--all` of the command `verb` means this instance: of `start` those that do not run, of `resume` those that are frozen, else
+/// those that run. One of which that cannot be told is meant: its error is for the user.
+pub fn concerns(store: &Store, project: &ProjectName, name: &InstanceName, verb: &str) -> bool {
+    let Ok(running) = load::running(store, project, name) else { return true };
+    match (verb, running) {
+        ("start", running) => running.is_none(),
+        ("resume", Some(running)) => Group::at(running.file.cgroup).frozen(),
+        (_, running) => running.is_some(),
+    }
+}
+
 /// Stops and starts again; the ephemeral flag does not act.
 ///
 /// # Errors

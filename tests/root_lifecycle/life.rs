@@ -227,3 +227,48 @@ fn protected_from_start_and_delete() {
     state.good(&["start", "c1"]);
     state.finish();
 }
+
+/// What the monitor could not do is said where it was asked for.
+#[test]
+fn a_restart_that_fails_says_why() {
+    let Some(state) = state("a_restart_that_fails_says_why") else { return };
+    std::fs::create_dir(state.path("shared")).unwrap();
+    let source = format!("source={}", state.path("shared").display());
+    state.launch("c1", &[]).good().unwrap();
+    state.good(&["config", "device", "add", "c1", "src", "disk", &source, "path=/mnt"]);
+    std::fs::remove_dir(state.path("shared")).unwrap();
+    let out = state.run(&["restart", "-f", "c1"]);
+    out.clean_failure().unwrap();
+    assert!(out.stderr.contains("did not start again: Failed to start device \"src\": Missing source path"), "{out}");
+    assert!(out.stderr.contains("info --show-log c1` for more info"), "{out}");
+    state.good(&["delete", "c1"]);
+    state.finish();
+}
+
+/// `--all` passes over what is there already, as Incus does.
+#[test]
+fn all_means_those_it_can_be_done_to() {
+    let Some(state) = state("all_means_those_it_can_be_done_to") else { return };
+    state.launch("c1", &[]).good().unwrap();
+    for name in ["c2", "c3"] {
+        state.good(&["create", "test", name]);
+    }
+    let shown = || {
+        let text = state.good(&["list", "-f", "csv", "-c", "ns"]);
+        text.lines().map(|line| line[3..].to_string() + " ").collect::<String>()
+    };
+    state.good(&["pause", "--all"]);
+    assert_eq!(shown(), "FROZEN STOPPED STOPPED ");
+    state.good(&["start", "--all"]);
+    assert_eq!(shown(), "FROZEN RUNNING RUNNING ");
+    state.good(&["resume", "--all"]);
+    assert_eq!(shown(), "RUNNING RUNNING RUNNING ");
+    state.good(&["stop", "-f", "c2"]);
+    state.good(&["restart", "-f", "--all"]);
+    assert_eq!(shown(), "RUNNING STOPPED RUNNING ");
+    state.good(&["stop", "-f", "--all"]);
+    state.good(&["stop", "-f", "--all"]);
+    assert_eq!(shown(), "STOPPED STOPPED STOPPED ");
+    state.good(&["delete", "c1", "c2", "c3"]);
+    state.finish();
+}
