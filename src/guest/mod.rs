@@ -83,13 +83,8 @@ impl Root<'_> {
     /// with the rest what everybody may. `fd` pins the object; `want`: [`READ`] and so on.
     fn allow(&self, fd: BorrowedFd<'_>, want: u32) -> Result<Stat> {
         let stat = path::fstat(fd)?;
-        if want != READ {
-            let kind = mount::fs_magic(fd)?;
-            if KERNELS.iter().any(|kernel| kind == *kernel) {
-                return Err(
-                    Error::denied("Permission denied").hint("the instance has a file system of the kernel there")
-                );
-            }
+        if want != READ && KERNELS.contains(&mount::fs_magic(fd)?) {
+            return Err(Error::denied("Permission denied").hint("the instance has a file system of the kernel there"));
         }
         let mapped =
             self.ids.is_empty() || self.ids.to_ns_uid(stat.uid).is_some() && self.ids.to_ns_gid(stat.gid).is_some();

@@ -4,10 +4,12 @@
 //! (CVE-2025-47290, CVE-2026-33542). A fingerprint is checked by form before it is ever part of a path.
 
 use crate::error::{Context, Error, Result};
+use crate::sys::writeback;
 use sha2::digest::Update;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -72,13 +74,19 @@ pub struct Tee<R, H = Sha256> {
     source: R,
     hasher: H,
     copy: Option<File>,
+    /// Bytes of the copy that there are, and that are on their way to the disk.
+    copied: u64,
+    begun: u64,
     count: Arc<AtomicU64>,
 }
+
+/// What is copied goes out to the disk in such pieces, bytes.
+const PIECE: u64 = 8 << 20;
 
 impl<R: Read, H: Update> Tee<R, H> {
     /// `hasher` may have begun with an earlier file. `count` is advanced by what is read.
     pub fn new(source: R, hasher: H, copy: Option<File>, count: Arc<AtomicU64>) -> Self {
-        Self { source, hasher, copy, count }
+        Self { source, hasher, copy, copied: 0, begun: 0, count }
     }
 
     /// Gives the hash back. The copy is synced: a record will name it.
@@ -99,6 +107,11 @@ impl<R: Read, H: Update> Read for Tee<R, H> {
         Update::update(&mut self.hasher, &buffer[..n]);
         if let Some(file) = &mut self.copy {
             file.write_all(&buffer[..n])?;
+            self.copied += n as u64;
+            if self.copied - self.begun >= PIECE {
+                writeback::begin(file.as_fd(), self.begun, self.copied - self.begun);
+                self.begun = self.copied;
+            }
         }
         self.count.fetch_add(n as u64, Ordering::Relaxed);
         Ok(n)

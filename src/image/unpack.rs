@@ -18,6 +18,7 @@ use super::tarread::{Entry, EntryKind, TarReader, printable};
 use super::{Limits, human};
 use crate::error::{Context, Error, Result};
 use crate::sys::path::{self, Kind, Links};
+use crate::sys::writeback;
 use crate::sys::xattr::{self, Attribute, may_unpack};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::collections::{BTreeMap, HashMap};
@@ -36,6 +37,9 @@ pub enum Owners {
     /// The calling user (for tests and users without a user namespace).
     Caller,
 }
+
+/// Files from this size on, bytes, go out to the disk while the next ones are unpacked.
+const EARLY: u64 = 256 << 10;
 
 /// How to unpack.
 #[derive(Debug, Clone)]
@@ -291,6 +295,9 @@ impl Unpacker {
                 tar.data(&mut |piece| writer.write(piece))?;
                 file.set_len(entry.size).context("ftruncate")?;
             }
+        }
+        if entry.size >= EARLY {
+            writeback::begin(file.as_fd(), 0, 0);
         }
         self.finish_fd(&file, entry)
     }

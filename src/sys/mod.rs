@@ -30,6 +30,7 @@ pub mod seccomp;
 pub mod selfexe;
 pub mod socket;
 pub mod syscalls;
+pub mod writeback;
 pub mod xattr;
 
 use crate::error::Error;
