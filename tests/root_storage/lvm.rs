@@ -215,11 +215,13 @@ fn lvm_volumes_have_options_of_their_own() {
     let mounts = state.sh("c1", "grep -E ' /[vw]? ' /proc/mounts; echo kept >/v/f").good().unwrap();
     let kind = |at: &str| mounts.lines().find_map(|l| l.split_once(&format!(" {at} "))?.1.split(' ').next());
     assert_eq!([kind("/"), kind("/v"), kind("/w")], [Some("ext4"), Some("xfs"), Some("ext4")], "{mounts}");
-    // Elsewhere it is of no meaning.
-    state.ok("storage volume copy p/v default/v");
-    assert_eq!(state.ok("storage volume get default v block.filesystem"), "\n");
-    assert!(state.ok("storage volume file pull default v/f -").contains("kept"));
-    state.ok("storage volume delete default v");
+    // Elsewhere it is of no meaning. Its size is kept there.
+    state.ok("storage create b btrfs size=256MiB");
+    state.ok("storage volume copy p/v b/v");
+    assert_eq!(state.ok("storage volume get b v block.filesystem"), "\n");
+    assert!(state.ok("storage volume file pull b v/f -").contains("kept"));
+    state.ok("storage volume delete b v");
+    state.ok("storage delete b");
     state.ok("delete -f c1");
     state.ok("storage volume delete p v");
     state.ok("storage volume delete p w");
