@@ -22,6 +22,7 @@ mod pool;
 pub mod probe;
 mod quota;
 pub mod send_stream;
+mod shown;
 pub mod source;
 pub mod streams;
 mod tree;

@@ -31,8 +31,8 @@ impl Images for Lvm {
         self.show(&staged)?;
         self.pool.check_image(&staged.rel, image)?;
         fault::point("storage.image.unpacked")?;
-        self.sync(&staged.rel)?;
-        self.relabel(&self.alone()?, &staged, &names::image(image))?;
+        self.pool.sync_at(&staged.rel)?;
+        self.relabel(&self.pool.alone()?, &staged, &names::image(image))?;
         fault::point("storage.image.renamed")
     }
 
@@ -42,8 +42,8 @@ impl Images for Lvm {
             return self.pool.abort_image(staging);
         }
         match self.has(&staged.lv)? {
-            true => self.discard(&self.alone()?, &staged).map(Some),
-            false => self.hide(&self.alone()?, &staged.rel).map(|()| None),
+            true => self.discard(&self.pool.alone()?, &staged).map(Some),
+            false => self.pool.hide(&self.pool.alone()?, &staged.rel).map(|()| None),
         }
     }
 
@@ -74,7 +74,7 @@ impl Images for Lvm {
         fault::point("storage.image.delete")?;
         let place = Place::image(image);
         let gone = match self.has(&place.lv)? {
-            true => Some(self.discard(&self.alone()?, &place)?),
+            true => Some(self.discard(&self.pool.alone()?, &place)?),
             false => None,
         };
         Ok(ImageFate::Gone(gone))

@@ -17,9 +17,9 @@ mod settings;
 mod tool;
 mod volumes;
 
+pub use super::shown::unmount_all;
 pub use group::{DRIVER, Group, is_labelled};
 pub use settings::Settings;
-pub use volumes::unmount_all;
 
 use super::pool::Pool;
 use super::tree;
@@ -94,7 +94,7 @@ impl Lvm {
     /// Mounts a volume that is there.
     fn open(&self, volume: &Volume) -> Result<PathBuf> {
         let place = Place::of(volume);
-        if volumes::is_mount(&self.pool, &place.rel)? {
+        if self.pool.is_mount(&place.rel)? {
             return Ok(self.pool.path(&place.rel));
         }
         self.present(volume)?;
@@ -104,11 +104,11 @@ impl Lvm {
     /// What was put together takes the name of the volume; it is on disk.
     fn appear(&self, volume: &Volume) -> Result<()> {
         let staged = Place::staged(volume);
-        if volumes::is_mount(&self.pool, &staged.rel)? {
-            self.sync(&staged.rel)?;
+        if self.pool.is_mount(&staged.rel)? {
+            self.pool.sync_at(&staged.rel)?;
         }
         fault::point("storage.volume.staged")?;
-        self.relabel(&self.alone()?, &staged, &names::volume(volume))?;
+        self.relabel(&self.pool.alone()?, &staged, &names::volume(volume))?;
         fault::point("storage.volume.made")
     }
 
@@ -119,7 +119,7 @@ impl Lvm {
         let (source, target) = (self.pool.open_dir(from)?, self.pool.open_dir(&staged.rel)?);
         tree::copy_tree(source.as_fd(), target.as_fd(), &Ids::none(), &[])?;
         drop(target);
-        self.sync(&staged.rel)
+        self.pool.sync_at(&staged.rel)
     }
 
     /// A copy of the volume `from` at the staging place of `to`; of another size if that is to have one.
@@ -256,10 +256,10 @@ impl Driver for Lvm {
         if !self.has(&staged.lv)? {
             return Ok(None);
         }
-        if volumes::is_mount(&self.pool, &staged.rel)? {
-            self.sync(&staged.rel)?;
+        if self.pool.is_mount(&staged.rel)? {
+            self.pool.sync_at(&staged.rel)?;
         }
-        let alone = self.alone()?;
+        let alone = self.pool.alone()?;
         let old = match self.has(&place.lv)? {
             true => Some(self.discard(&alone, &place)?),
             false => None,
@@ -304,7 +304,7 @@ impl Driver for Lvm {
             (_, false) => {
                 self.present(from)?;
                 self.absent(to)?;
-                self.relabel(&self.alone()?, &Place::of(from), &names::volume(to))?;
+                self.relabel(&self.pool.alone()?, &Place::of(from), &names::volume(to))?;
                 fault::point("storage.volume.renamed")?;
             }
         }
@@ -317,9 +317,9 @@ impl Driver for Lvm {
         self.clear(&Place::staged(volume))?;
         let place = Place::of(volume);
         let trash = match self.has(&place.lv)? {
-            true => Some(self.discard(&self.alone()?, &place)?),
+            true => Some(self.discard(&self.pool.alone()?, &place)?),
             false => {
-                self.hide(&self.alone()?, &place.rel)?;
+                self.pool.hide(&self.pool.alone()?, &place.rel)?;
                 None
             }
         };

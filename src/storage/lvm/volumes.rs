@@ -1,8 +1,6 @@
 //! Logical volumes and their mounts: made, shown in the pool's folder, hidden, resized, renamed.
 //!
-//! Used by the driver. A volume is mounted when its files are first needed and stays so until it is renamed, replaced or
-//! deleted, or the pool is unmounted. The name of what is mounted somewhere never changes while it is: whoever changes one
-//! hides it first, and both under a lock that a mount takes, too ([`Alone`]). So what is mounted at a volume's place is it.
+//! Used by the driver.
 
 use super::tool::Kind;
 use super::{Lvm, group, names, tool};
@@ -10,11 +8,10 @@ use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::storage::pool::Pool;
+use crate::storage::shown::Alone;
 use crate::storage::volume::{Staging, Trash, Volume};
 use crate::storage::{disk, kept};
-use crate::sys::mount;
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
@@ -23,9 +20,6 @@ use std::sync::PoisonError;
 const EXTENT: u64 = 4 << 20;
 /// What mkfs.ext4 puts into the root.
 const LOST_FOUND: &str = "lost+found";
-
-/// Nobody else mounts or renames in the pool as long as this is.
-pub(super) struct Alone(#[expect(dead_code, reason = "the lock goes with it")] OwnedFd);
 
 /// Where something is: its mount in the pool's folder and its logical volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,22 +46,7 @@ impl Place {
     }
 }
 
-/// Is a folder of the pool the root of a mount?
-pub(super) fn is_mount(pool: &Pool, rel: &str) -> Result<bool> {
-    match rustix::fs::openat(pool.as_fd(), rel, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
-        Ok(fd) => Ok(mount::id(fd.as_fd())? != mount::id(pool.as_fd())?),
-        Err(rustix::io::Errno::NOENT) => Ok(false),
-        Err(e) => Err(Error::from(e).context(format!("Failed opening \"{}\"", pool.path(rel).display()))),
-    }
-}
-
 impl Lvm {
-    pub(super) fn alone(&self) -> Result<Alone> {
-        let folder = self.pool.open_dir("trash")?;
-        rustix::fs::flock(&folder, FlockOperation::LockExclusive).map_err(Error::from).context("Failed locking")?;
-        Ok(Alone(folder))
-    }
-
     pub(super) fn device(&self, lv: &str) -> PathBuf {
         names::device_path(&self.group.name, lv)
     }
@@ -87,15 +66,15 @@ impl Lvm {
     /// Mounts what is at `place`, and returns its folder. Repeated: nothing happens.
     pub(super) fn show(&self, place: &Place) -> Result<PathBuf> {
         let path = self.pool.path(&place.rel);
-        if is_mount(&self.pool, &place.rel)? {
+        if self.pool.is_mount(&place.rel)? {
             return Ok(path);
         }
-        let alone = self.alone()?;
+        let alone = self.pool.alone()?;
         self.show_locked(&alone, place).map(|()| path)
     }
 
     fn show_locked(&self, _alone: &Alone, place: &Place) -> Result<()> {
-        if is_mount(&self.pool, &place.rel)? {
+        if self.pool.is_mount(&place.rel)? {
             return Ok(());
         }
         self.activate(&place.lv)?;
@@ -114,34 +93,16 @@ impl Lvm {
     /// Has the copies of records be at their place in the pool's folder. In a pool of an older version they are in the folder itself.
     pub(super) fn records(&self) -> Result<()> {
         let place = Place { rel: kept::FOLDER.to_string(), lv: self.group.mark() };
-        if is_mount(&self.pool, &place.rel)? || self.kind(&place.lv).is_err() {
+        if self.pool.is_mount(&place.rel)? || self.kind(&place.lv).is_err() {
             return Ok(());
         }
-        self.show_locked(&self.alone()?, &place)?;
+        self.show_locked(&self.pool.alone()?, &place)?;
         Ok(rustix::fs::fchmod(self.pool.open_dir(&place.rel)?, Mode::RWXU)?)
-    }
-
-    /// Unmounts what is at `rel`, whoever looks at it, and removes the folder with what a kill left in it.
-    pub(super) fn hide(&self, _alone: &Alone, rel: &str) -> Result<()> {
-        use nix::mount::{MntFlags, umount2};
-        while is_mount(&self.pool, rel)? {
-            let path = self.pool.path(rel);
-            umount2(&path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
-                .map_err(Error::from)
-                .with_context(|| format!("Failed unmounting \"{}\"", path.display()))?;
-        }
-        self.pool.remove(rel)
-    }
-
-    /// What was written to what is mounted at `rel` is on disk.
-    pub(super) fn sync(&self, rel: &str) -> Result<()> {
-        let done = rustix::fs::syncfs(self.pool.open_dir(rel)?).map_err(Error::from);
-        done.with_context(|| format!("Failed syncing \"{}\"", self.pool.path(rel).display()))
     }
 
     /// What is at `from` bears the name of `to` from now on, in one step that is on disk when it is done.
     pub(super) fn relabel(&self, alone: &Alone, from: &Place, to: &str) -> Result<()> {
-        self.hide(alone, &from.rel)?;
+        self.pool.hide(alone, &from.rel)?;
         let (from, to) = (from.lv.as_str(), to);
         tool::lvm("lvrename", [self.group.name.as_str(), from, to]).map(drop)
     }
@@ -154,7 +115,7 @@ impl Lvm {
 
     /// Removes what is at `place`, whole or not; there may be nothing.
     pub(super) fn clear(&self, place: &Place) -> Result<()> {
-        self.hide(&self.alone()?, &place.rel)?;
+        self.pool.hide(&self.pool.alone()?, &place.rel)?;
         match self.has(&place.lv)? {
             true => self.remove(&place.lv),
             false => Ok(()),
@@ -265,7 +226,7 @@ impl Lvm {
     }
 
     fn shrink(&self, place: &Place, size: u64) -> Result<()> {
-        let alone = self.alone()?;
+        let alone = self.pool.alone()?;
         let device = self.device(&place.lv);
         let busy =
             || Error::busy("It is in use: a volume can be made smaller only at rest").hint("stop the instance first");
@@ -284,29 +245,5 @@ impl Lvm {
 
 /// The copies of records are mounted in the folder of a pool.
 pub(super) fn shows_records(data: &Path) -> bool {
-    Pool::open(data).and_then(|pool| is_mount(&pool, kept::FOLDER)).unwrap_or(false)
-}
-
-/// Unmounts all that is mounted in the folder of a pool. Repeated: nothing happens.
-///
-/// # Errors
-/// Busy: somebody uses one; the others are unmounted.
-pub fn unmount_all(data: &Path) -> Result<()> {
-    if !data.is_dir() {
-        return Ok(());
-    }
-    let pool = Pool::open(data)?;
-    let mut errors = Vec::new();
-    errors.extend(disk::unmount(&pool.path(kept::FOLDER)).err());
-    for folder in crate::storage::POOL_FOLDERS {
-        for name in pool.entries(folder)? {
-            let rel = format!("{folder}/{name}");
-            if is_mount(&pool, &rel)? {
-                let gone = disk::unmount(&pool.path(&rel))
-                    .and_then(|()| rustix::fs::unlinkat(pool.as_fd(), &rel, AtFlags::REMOVEDIR).map_err(Error::from));
-                errors.extend(gone.err());
-            }
-        }
-    }
-    Error::join(errors).map_or(Ok(()), Err)
+    Pool::open(data).and_then(|pool| pool.is_mount(kept::FOLDER)).unwrap_or(false)
 }
