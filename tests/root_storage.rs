@@ -27,3 +27,5 @@ mod sources;
 mod support;
 #[path = "root_storage/verbs.rs"]
 mod verbs;
+#[path = "root_storage/zfs.rs"]
+mod zfs;

@@ -12,15 +12,15 @@ use crate::model::view::{PoolPut, PoolView, property};
 use crate::ops::config::{Change, change_properties, document_of};
 use crate::ops::storage::{self as ops, Request};
 use crate::ops::{quota, storage_info};
-use crate::storage::lvm::DRIVER;
+use crate::storage::{lvm, zfs};
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 
 /// Create storage pools
 ///
-/// Drivers are overlay, dir, btrfs and lvm. Without a source, a pool of overlay or dir lies in the state folder, and one of btrfs
-/// or lvm in a loop file. A source is an empty folder, for btrfs also a block device, for lvm a block device or the name of an
-/// empty volume group. It stays when the pool is deleted.
+/// Drivers are overlay, dir, btrfs, lvm and zfs. Without a source, a pool of overlay or dir lies in the state folder, and one of the
+/// others in a loop file. A source is an empty folder, for btrfs also a block device, for lvm a block device or the name of an
+/// empty volume group, for zfs a block device or the name of an empty ZFS pool or dataset. It stays when the pool is deleted.
 #[derive(Debug, Args)]
 #[command(after_help = "stapes storage create s1 dir
     Create a storage pool in the state folder.
@@ -135,8 +135,12 @@ impl Create {
         refuse_target(self.target.as_deref())?;
         let mut put: PoolPut = document_of(&cx.stdin_document()?.unwrap_or_default())?;
         put.config.extend(cx.values(kv::assignments(&self.values)?)?);
-        // Of lvm it may be the name of a volume group.
-        let is_path = |source: &&str| self.driver != DRIVER || source.contains('/');
+        // It may be the name of a volume group, or of a ZFS pool or dataset.
+        let is_path = |source: &&str| match self.driver.as_str() {
+            lvm::DRIVER => source.contains('/'),
+            zfs::DRIVER => source.starts_with(['/', '.']),
+            _ => true,
+        };
         if let Some(source) = SOURCE.get(&put.config).filter(is_path) {
             // The user's working folder is the front's to know.
             let path = std::path::absolute(source)?;

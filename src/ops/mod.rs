@@ -61,6 +61,7 @@ pub mod pool;
 mod pool_free;
 mod pool_lvm;
 pub mod pool_place;
+mod pool_zfs;
 pub mod power;
 pub mod profile;
 mod profile_change;

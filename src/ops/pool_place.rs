@@ -5,7 +5,7 @@
 //! that would mount it at boot: the first command that changes something and opens the pool does, and it stays until the pool
 //! is deleted or `admin shutdown`. A command that only reads says that it is not mounted.
 
-use super::{pool_free, pool_lvm};
+use super::{pool_free, pool_lvm, pool_zfs};
 use crate::base::names::PoolName;
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -15,6 +15,7 @@ use crate::model::pool::Pool;
 use crate::storage::disk::{self, Disk};
 use crate::storage::lvm::{DRIVER, Group};
 use crate::storage::source::{self, Mark};
+use crate::storage::zfs::{self, Root};
 use crate::store::layout::Layout;
 use crate::store::{Access, Store, trash};
 use std::os::unix::fs::DirBuilderExt;
@@ -35,6 +36,8 @@ pub enum Place {
     Disk(Disk),
     /// In a volume group, which lies on a disk of the pool's, or was there.
     Group(Group, Option<Disk>),
+    /// In a ZFS pool, which lies on a disk of the pool's, or was there, or in a dataset of one.
+    Zfs(Root, Option<Disk>),
 }
 
 impl Place {
@@ -42,6 +45,9 @@ impl Place {
     pub fn of(layout: &Layout, name: &PoolName, driver: &str, config: &Config) -> Self {
         if let Some(group) = Group::of(driver, config) {
             return Self::Group(group, pool_lvm::disk(layout, name, config));
+        }
+        if let Some(root) = Root::of(driver, config) {
+            return Self::Zfs(root, pool_lvm::disk(layout, name, config));
         }
         match keys::SOURCE.get(config).map(PathBuf::from) {
             None if driver == BTRFS => Self::Disk(Disk::Image(layout.pool_image(name))),
@@ -56,13 +62,23 @@ impl Place {
         Self::of(layout, name, &pool.driver, &pool.config)
     }
 
+    /// The file of ours that it lies in.
+    pub fn image(&self) -> Option<&Path> {
+        match self {
+            Self::Disk(Disk::Image(path))
+            | Self::Group(_, Some(Disk::Image(path)))
+            | Self::Zfs(_, Some(Disk::Image(path))) => Some(path),
+            _ => None,
+        }
+    }
+
     /// What is shown as its source.
     pub fn source(&self, layout: &Layout, name: &PoolName) -> PathBuf {
         match self {
             Self::Own => layout.pool_data(name),
             Self::Folder(path) => path.clone(),
-            Self::Disk(disk) | Self::Group(_, Some(disk)) => disk.path().to_path_buf(),
-            Self::Group(group, None) => PathBuf::from(&group.name),
+            Self::Disk(disk) | Self::Group(_, Some(disk)) | Self::Zfs(_, Some(disk)) => disk.path().to_path_buf(),
+            Self::Group(Group { name, .. }, None) | Self::Zfs(Root { name, .. }, None) => PathBuf::from(name),
         }
     }
 }
@@ -110,13 +126,14 @@ pub fn ready(store: &Store, name: &PoolName, pool: &Pool) -> Result<PathBuf> {
             }
         }
         Place::Group(group, disk) => pool_lvm::ready(store, name, (&group, disk.as_ref()), &pool.config).map(|()| data),
-        Place::Disk(_) if is_mounted(store, name, id)? => {
+        Place::Disk(_) | Place::Zfs(..) if is_mounted(store, name, id)? => {
             match store.access() == Access::Write && is_read_only(&data) {
                 true => Err(Error::failed("Its filesystem has become read-only: what it lies on is full or damaged")
                     .hint("when there is room again: stapes admin shutdown, which unmounts it")),
                 false => Ok(data),
             }
         }
+        Place::Zfs(root, disk) => pool_zfs::ready(store, name, (&root, disk.as_ref())).map(|()| data),
         Place::Disk(disk) => {
             if !disk.path().exists() {
                 let message = format!("\"{}\" of storage pool \"{name}\" doesn't exist", disk.path().display());
@@ -157,7 +174,7 @@ fn mount(store: &Store, name: &PoolName, disk: &Disk, pool: &Pool) -> Result<()>
 /// The source is not there, holds something, is in use, or lies in our own folders.
 pub fn choose(store: &Store, name: &PoolName, driver: &str, config: &mut Config) -> Result<Place> {
     let layout = store.layout();
-    let is_path = |given: &PathBuf| driver != DRIVER || given.is_absolute();
+    let is_path = |given: &PathBuf| ![DRIVER, zfs::DRIVER].contains(&driver) || given.is_absolute();
     if let Some(given) = keys::SOURCE.get(config).map(PathBuf::from).filter(is_path) {
         if !given.is_absolute() {
             return Err(Error::invalid(format!("Source path {given:?} is not absolute")));
@@ -172,8 +189,10 @@ pub fn choose(store: &Store, name: &PoolName, driver: &str, config: &mut Config)
         keys::SOURCE.set(config, real);
     }
     keys::ID.set(config, uuid::Uuid::new_v4().hyphenated().to_string());
-    if driver == DRIVER {
-        pool_lvm::name_group(name, config)?;
+    match driver {
+        DRIVER => pool_lvm::name_group(name, config)?,
+        zfs::DRIVER => pool_zfs::name_root(name, config)?,
+        _ => {}
     }
     let place = Place::of(layout, name, driver, config);
     match &place {
@@ -182,6 +201,12 @@ pub fn choose(store: &Store, name: &PoolName, driver: &str, config: &mut Config)
                 pool_free::disk(store, disk, config)?;
             }
             pool_lvm::check(group, disk.as_ref(), config)?;
+        }
+        Place::Zfs(root, disk) => {
+            if let Some(disk) = disk {
+                pool_free::disk(store, disk, config)?;
+            }
+            root.check(disk.as_ref())?;
         }
         Place::Own => drop(keys::ID.remove(config)),
         Place::Folder(path) => {
@@ -193,7 +218,7 @@ pub fn choose(store: &Store, name: &PoolName, driver: &str, config: &mut Config)
         }
         Place::Disk(disk) => pool_free::disk(store, disk, config)?,
     }
-    if !matches!(place, Place::Disk(Disk::Image(_)) | Place::Group(_, Some(Disk::Image(_)))) {
+    if place.image().is_none() {
         // Of no meaning there.
         keys::SIZE.remove(config);
     }
@@ -226,6 +251,12 @@ pub fn make(store: &Store, name: &PoolName, place: &Place, config: &mut Config) 
                 make_file(disk, config)?;
             }
             pool_lvm::make(&data, (group, disk.as_ref()), config).map(|()| data)
+        }
+        Place::Zfs(root, disk) => {
+            if let Some(disk) = disk {
+                make_file(disk, config)?;
+            }
+            pool_zfs::make((root, disk.as_ref()), &mark(), &data, config).map(|()| data)
         }
         Place::Disk(disk) => {
             make_file(disk, config)?;
@@ -262,7 +293,7 @@ pub fn attach(store: &Store, name: &PoolName, place: &Place, config: &Config) ->
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o711);
     match place {
-        Place::Own => Ok(data),
+        Place::Own | Place::Zfs(..) => Ok(data),
         Place::Group(group, disk) => pool_lvm::attach(&data, (group, disk.as_ref()), config).map(|()| data),
         Place::Folder(path) => {
             builder.create(layout.pool_dir(name)).with_context(fail)?;
@@ -302,6 +333,9 @@ pub fn release(store: &Store, name: &PoolName, (source, id): (&Path, &str), grou
     let mut errors = Vec::new();
     match group.is_empty() {
         true => errors.extend(release_source(&layout.pool_data(name), source, id)?),
+        false if keys::ZFS_POOL_NAME.get(group).is_some() => {
+            errors.extend(pool_zfs::release(store, name, group).err());
+        }
         false => errors.extend(pool_lvm::release(store, name, group).err()),
     }
     fault::point("pool.source.released")?;
@@ -334,6 +368,7 @@ pub fn grow(store: &Store, name: &PoolName) -> Result<()> {
     let Some(size) = keys::SIZE.size(&pool.config)? else { return Ok(()) };
     let image = match Place::of_pool(store.layout(), name, &pool) {
         Place::Disk(Disk::Image(image)) => image,
+        Place::Zfs(root, Some(disk @ Disk::Image(_))) => return pool_zfs::grow(store, name, (&root, &disk), size),
         Place::Group(group, Some(Disk::Image(image))) => return pool_lvm::grow(&image, size, &group, &pool.config),
         _ => return Ok(()),
     };
@@ -351,6 +386,7 @@ pub fn unmount(store: &Store, name: &PoolName, pool: &Pool) -> Result<()> {
             let _lock = store.lock_pool_mount(name)?;
             disk::unmount(&store.layout().pool_data(name))
         }
+        Place::Zfs(root, _) => pool_zfs::unmount(store, name, &root, &pool.config),
         Place::Group(group, _) => pool_lvm::unmount(store, name, &group, &pool.config),
         _ => Ok(()),
     }

@@ -94,6 +94,8 @@ fn identity(chosen: &Place, data: &Path, record: &Path) -> Result<Option<String>
             }
         }
         Place::Group(group, _) => Ok(Some(group.id.clone())),
+        Place::Zfs(..) => Err(Error::unsupported("A storage pool of the driver \"zfs\" cannot be recovered yet")
+            .hint("its volumes can be mounted by hand: zfs list shows them")),
         Place::Disk(on) => {
             let none = || Error::invalid(format!("\"{}\" holds no storage pool", on.path().display()));
             disk::identity(on.path())?.ok_or_else(none).map(Some)

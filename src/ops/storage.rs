@@ -3,7 +3,7 @@
 //! The record makes a pool: what is made before it is undone by a journal if it does not come to it, and what a pool has goes
 //! after it. A writer holds the pool alone.
 
-use super::{pool, pool_lvm, pool_place as place, storage_info};
+use super::{pool, pool_lvm, pool_place as place, pool_zfs, storage_info};
 use crate::base::names::PoolName;
 use crate::base::size;
 use crate::error::{Context, Error, Result};
@@ -13,7 +13,6 @@ use crate::model::keys::{self as registry, pool as keys};
 use crate::model::pool::Pool;
 use crate::model::view::PoolPut;
 use crate::ops::pool_place::Place;
-use crate::storage::disk::Disk;
 use crate::storage::{DRIVERS, VolumeKind};
 use crate::store::events::{self, Event};
 use crate::store::journal::{self, Journal};
@@ -77,7 +76,11 @@ pub fn create(store: &Store, request: &Request) -> Result<()> {
 /// The action that takes away what a pool has.
 fn release(name: &PoolName, place: &Place, config: &Config) -> Action {
     let source = keys::SOURCE.get(config).map(PathBuf::from).unwrap_or_default();
-    let group = if matches!(place, Place::Group(..)) { pool_lvm::traces(config) } else { Config::new() };
+    let group = match place {
+        Place::Group(..) => pool_lvm::traces(config),
+        Place::Zfs(..) => pool_zfs::traces(config),
+        _ => Config::new(),
+    };
     Action::ReleasePool { pool: name.to_string(), source, id: keys::ID.text(config).to_string(), group }
 }
 
@@ -138,7 +141,7 @@ fn size_of(chosen: &Place, old: &Config, new: &mut Config) -> Result<bool> {
         }
         return Ok(false);
     };
-    let file = matches!(chosen, Place::Disk(Disk::Image(_)) | Place::Group(_, Some(Disk::Image(_))));
+    let file = chosen.image().is_some();
     match before {
         Some(before) if file && wanted >= before => Ok(wanted > before),
         Some(before) if file => {

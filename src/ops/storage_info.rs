@@ -122,8 +122,12 @@ pub fn show(store: &Store, name: &PoolName) -> Result<PoolView> {
 pub fn resources(store: &Store, name: &PoolName) -> Result<PoolResources> {
     let pool = store.pool(name)?.ok_or_else(|| Error::not_found("Storage pool not found"))?;
     let data = pool_place::ready(store, name, &pool)?;
-    if let Place::Group(group, _) = Place::of_pool(store.layout(), name, &pool) {
-        let Space { used, total } = group.space(&Settings::of(&pool.config)?)?;
+    let own = match Place::of_pool(store.layout(), name, &pool) {
+        Place::Group(group, _) => Some(group.space(&Settings::of(&pool.config)?)?),
+        Place::Zfs(root, _) => Some(root.space()?),
+        _ => None,
+    };
+    if let Some(Space { used, total }) = own {
         return Ok(PoolResources { space: Amount { used, total }, inodes: Amount { used: 0, total: 0 } });
     }
     let stat = rustix::fs::statvfs(&data).map_err(std::io::Error::from);

@@ -9,25 +9,19 @@
 //! second copy, but after a kill nobody could tell a shifted file from an unshifted one without a mark on each inode, and
 //! file systems without id-mapped mounts are those without extended attributes to put it in.
 
+use super::owners;
 use super::pool::Pool;
 use super::tree::{self, Ids};
 use super::volume::{Staging, Trash, Volume, VolumeKind};
 use super::{Caps, Driver, ImageFate, Images, Quotas, Records, Space, Usage, quota};
 use crate::base::idmap::IdMap;
 use crate::base::names::Fingerprint;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::fault;
 use crate::model::attach::Rootfs;
-use crate::sys::path::{self, Links, Owner};
 use rustix::fd::AsFd;
 use std::ffi::CStr;
-use std::path::{Path, PathBuf};
-
-/// File in a volume that says which id map the owners on disk have.
-const MAP_FILE: &str = "idmap";
-const MAP_NAME: &CStr = c"idmap";
-/// Largest map file read.
-const MAP_MAX: u64 = 1 << 20;
+use std::path::PathBuf;
 
 /// See the module.
 #[derive(Debug)]
@@ -50,23 +44,10 @@ impl Dir {
         Ok(())
     }
 
-    /// The map the owners in the folder `rel` have on disk.
-    fn map_of(&self, rel: &str) -> Result<IdMap> {
-        let name = format!("{rel}/{MAP_FILE}");
-        if !self.pool.has(&name)? {
-            return Ok(IdMap::default());
-        }
-        let folder = self.pool.open_dir(rel)?;
-        let text = path::read_limited(folder.as_fd(), Path::new(MAP_FILE), MAP_MAX, Links::Refuse)?;
-        let text = String::from_utf8(text).map_err(|_| Error::invalid("Invalid ID map"))?;
-        IdMap::from_json(&text).with_context(|| format!("Failed reading \"{}\"", self.pool.path(&name).display()))
-    }
-
     /// A swap that had to be done in two renames and was cut between them is finished: the new tree is whole, since its map
     /// is written last.
     fn finish_swap(&self, volume: &Volume) -> Result<()> {
-        let whole = format!("{}/{MAP_FILE}", volume.staged());
-        if !self.pool.has(&volume.path())? && self.pool.has(&whole)? {
+        if !self.pool.has(&volume.path())? && owners::is_said(&self.pool, &volume.staged())? {
             self.pool.rename(&volume.staged(), &volume.path())?;
         }
         Ok(())
@@ -207,7 +188,7 @@ impl Driver for Dir {
     fn owners(&self, volume: &Volume) -> Result<IdMap> {
         self.pool.present(volume)?;
         // What lies in a custom volume is no file of ours.
-        if volume.kind().is_custom() { Ok(IdMap::default()) } else { self.map_of(&volume.path()) }
+        if volume.kind().is_custom() { Ok(IdMap::default()) } else { owners::read(&self.pool, &volume.path()) }
     }
 
     fn rename(&self, from: &Volume, to: &Volume) -> Result<()> {
@@ -247,22 +228,19 @@ impl Driver for Dir {
         }
         self.finish_swap(volume)?;
         self.pool.present(volume)?;
-        let from = self.map_of(&volume.path())?;
+        let from = owners::read(&self.pool, &volume.path())?;
         if from == *to {
             // The old tree may be left from a swap that was cut before it was thrown away.
             return self.pool.discard(&volume.staged());
         }
         // Only the root file system has the container's owners; metadata and templates stay ours.
-        self.fill(&volume.path(), volume, &Ids::none(), &[MAP_NAME, c"rootfs"])?;
+        self.fill(&volume.path(), volume, &Ids::none(), &[owners::NAME, c"rootfs"])?;
         let (staged, rootfs) = (volume.staged(), format!("{}/rootfs", volume.path()));
         let new_rootfs = format!("{staged}/rootfs");
         self.pool.make_dir(&new_rootfs)?;
         let (source, target) = (self.pool.open_dir(&rootfs)?, self.pool.open_dir(&new_rootfs)?);
         tree::copy_tree(source.as_fd(), target.as_fd(), &Ids::change(&from, to), &[])?;
-        let owner =
-            Owner { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw(), mode: 0o600 };
-        let folder = self.pool.open_dir(&staged)?;
-        path::write_replace(folder.as_fd(), Path::new(MAP_FILE), to.to_json().as_bytes(), owner, Links::Refuse)?;
+        owners::write(&self.pool, &staged, to)?;
         quota::carry(&self.pool, volume)?;
         // The old tree goes after this: unlike a fresh volume it is not to be had again.
         self.pool.sync()?;

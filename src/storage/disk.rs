@@ -59,6 +59,17 @@ pub fn create_image(path: &Path, size: u64) -> Result<()> {
     Ok(rustix::fs::fsync(open(folder, OFlags::RDONLY | OFlags::DIRECTORY)?)?)
 }
 
+/// Nobody has the device mounted or open for himself (open(2), O_EXCL).
+///
+/// # Errors
+/// Conflict.
+pub(super) fn is_unused(path: &Path) -> Result<()> {
+    open(path, OFlags::RDWR | OFlags::EXCL).map(drop).map_err(|e| match e.errno() {
+        Some(libc::EBUSY) => Error::conflict(format!("Block device \"{}\" is in use", path.display())),
+        _ => e,
+    })
+}
+
 /// Makes a btrfs file system with the identity `id`. `wipe`: whatever is there is overwritten; else a disk that holds a file
 /// system or a partition table is refused. `options` were checked when they were set.
 ///
@@ -66,11 +77,7 @@ pub fn create_image(path: &Path, size: u64) -> Result<()> {
 /// The program is missing, or refuses; the device is in use.
 pub fn format(disk: &Disk, label: &str, id: &str, wipe: bool, options: &[String]) -> Result<()> {
     if let Disk::Device(path) = disk {
-        // Nobody may have it mounted or open for himself (open(2), O_EXCL).
-        open(path, OFlags::RDWR | OFlags::EXCL).map(drop).map_err(|e| match e.errno() {
-            Some(libc::EBUSY) => Error::conflict(format!("Block device \"{}\" is in use", path.display())),
-            _ => e,
-        })?;
+        is_unused(path)?;
     }
     let mut cmd = Cmd::new(MKFS).arg("-q").arg("-L").arg(label).arg("-U").arg(id).args(options.iter().cloned());
     if wipe {

@@ -18,6 +18,7 @@ mod kept;
 mod layers;
 pub mod lvm;
 mod overlay;
+mod owners;
 mod pool;
 pub mod probe;
 mod quota;
@@ -27,6 +28,7 @@ pub mod source;
 pub mod streams;
 mod tree;
 mod volume;
+pub mod zfs;
 
 pub use layers::Layers;
 pub use pool::{POOL_FOLDERS, setup};
@@ -41,7 +43,7 @@ use crate::model::instance::Config;
 use std::path::{Path, PathBuf};
 
 /// Names of the drivers, the preferred one first.
-pub const DRIVERS: &[&str] = &["overlay", "dir", "btrfs", "lvm"];
+pub const DRIVERS: &[&str] = &["overlay", "dir", "btrfs", "lvm", "zfs"];
 
 /// What a driver can do; what the file system below it can do is [`probe::Features`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -379,8 +381,11 @@ pub trait Driver: Images + Quotas + Records {
 /// # Errors
 /// As [`driver`]; an option is wrong.
 pub fn open(name: &str, data: &Path, config: &Config) -> Result<Box<dyn Driver>> {
-    match lvm::Group::of(name, config) {
-        Some(group) => Ok(Box::new(lvm::Lvm::new(pool::Pool::open(data)?, group, lvm::Settings::of(config)?))),
+    if let Some(group) = lvm::Group::of(name, config) {
+        return Ok(Box::new(lvm::Lvm::new(pool::Pool::open(data)?, group, lvm::Settings::of(config)?)));
+    }
+    match zfs::Root::of(name, config) {
+        Some(root) => Ok(Box::new(zfs::Zfs::new(pool::Pool::open(data)?, root, zfs::Settings::of(config)?))),
         None => driver(name, data),
     }
 }

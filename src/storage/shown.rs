@@ -64,7 +64,9 @@ pub fn unmount_all(data: &Path) -> Result<()> {
     let mut errors = Vec::new();
     errors.extend(disk::unmount(&pool.path(kept::FOLDER)).err());
     for folder in POOL_FOLDERS {
-        for name in pool.entries(folder)? {
+        // One that is not mounted itself has none.
+        let names = if pool.has(folder)? { pool.entries(folder)? } else { Vec::new() };
+        for name in names {
             let rel = format!("{folder}/{name}");
             if pool.is_mount(&rel)? {
                 let gone = disk::unmount(&pool.path(&rel))

@@ -5,9 +5,8 @@ use stapes::base::idmap::IdMap;
 use stapes::base::names::Fingerprint;
 use stapes::model::attach::Rootfs;
 use stapes::model::instance::Config;
-use stapes::storage::disk::Disk;
-use stapes::storage::lvm;
-use stapes::storage::{self, Driver, Staging, Volume, VolumeKind};
+use stapes::storage::disk::{self, Disk};
+use stapes::storage::{self, Driver, Staging, Volume, VolumeKind, lvm, zfs};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -40,6 +39,7 @@ pub struct Pool {
     pub driver: Box<dyn Driver>,
     // Before the folder that it is in.
     _group: Option<Group>,
+    _root: Option<Root>,
     _place: Option<Attached>,
     _dir: Option<tempfile::TempDir>,
     _disk: Option<Loop>,
@@ -84,6 +84,22 @@ impl Drop for Attached {
     }
 }
 
+/// A ZFS pool in a file, and what is mounted of it, that end with this.
+struct Root {
+    root: zfs::Root,
+    disk: Disk,
+    data: PathBuf,
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let hidden = lvm::unmount_all(&self.data).and_then(|()| disk::unmount(&self.data));
+        if let Err(e) = hidden.and_then(|()| self.root.release(Some(&self.disk))) {
+            eprintln!("left behind: {e}");
+        }
+    }
+}
+
 impl Pool {
     pub fn new(driver: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -97,6 +113,7 @@ impl Pool {
         match driver {
             "btrfs" => {}
             "lvm" => return Self::in_group(true),
+            "zfs" => return Self::in_zpool(),
             "lvm, not thin" => return Self::in_group(false),
             _ => return Some(Self::new(driver)),
         }
@@ -132,14 +149,43 @@ impl Pool {
         let kept = Group { group, disk, config, data };
         storage::setup(&kept.data).unwrap();
         let driver = storage::open("lvm", &kept.data, &kept.config).unwrap();
-        Some(Self { data: kept.data.clone(), driver, _group: Some(kept), _place: None, _dir: Some(dir), _disk: None })
+        Some(Self {
+            data: kept.data.clone(),
+            driver,
+            _group: Some(kept),
+            _root: None,
+            _place: None,
+            _dir: Some(dir),
+            _disk: None,
+        })
+    }
+
+    /// In a ZFS pool; None if the kernel or the host has none.
+    fn in_zpool() -> Option<Self> {
+        if !Command::new("modprobe").arg("zfs").output().is_ok_and(|out| out.status.success()) {
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::Image(dir.path().join("disks/disk"));
+        disk::create_image(disk.path(), 512 << 20).unwrap();
+        let id = uuid::Uuid::new_v4().to_string();
+        let name = format!("stapes-test-{}", &id[..8]);
+        let pairs = [("zfs.pool_name", name.as_str()), ("volatile.id", &id)];
+        let config: Config = pairs.into_iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let kept = Root { root: zfs::Root::of("zfs", &config).unwrap(), disk, data: dir.path().join("data") };
+        kept.root.make(Some(&kept.disk), false, &kept.data).unwrap();
+        storage::setup(&kept.data).unwrap();
+        let driver = storage::open("zfs", &kept.data, &config).unwrap();
+        let mut pool = Self::new("dir");
+        (pool.data, pool.driver, pool._root, pool._dir) = (kept.data.clone(), driver, Some(kept), Some(dir));
+        Some(pool)
     }
 
     pub fn at(data: &Path, driver: &str) -> Self {
         storage::setup(data).unwrap();
         storage::setup(data).unwrap();
         let driver = storage::driver(driver, data).unwrap();
-        Self { data: data.to_path_buf(), driver, _group: None, _place: None, _dir: None, _disk: None }
+        Self { data: data.to_path_buf(), driver, _group: None, _root: None, _place: None, _dir: None, _disk: None }
     }
 
     /// Puts a plain image into the pool.

@@ -34,6 +34,24 @@ keys! {
         "Mount options, from the next mount on" => default("discard");
     VOLUME_LVM_STRIPES: "volume.lvm.stripes", Both, Value::Uint32, "Number of stripes of new volumes without a thin pool";
     VOLUME_LVM_STRIPES_SIZE: "volume.lvm.stripes.size", Both, Value::Size, "Size of a stripe";
+    ZFS_POOL_NAME: "zfs.pool_name", Both, Value::Checked("ZFS pool", zfs_name), "ZFS pool, or dataset of one"
+        => long("The pool's name, if it is not given.");
+    ZFS_CLONE_COPY: "zfs.clone_copy", Both, Value::Checked("boolean", clone_copy),
+        "Whether copies share what they have in common with what they were made from"
+        => default("true"), long("With \"rebase\", too, all is copied.");
+    ZFS_EXPORT: "zfs.export", Both, Value::Bool, "Export the ZFS pool when the pool is unmounted" => default("true");
+    VOLUME_ZFS_BLOCKSIZE: "volume.zfs.blocksize", Both, Value::Checked("block size", zfs_blocksize),
+        "Largest block of new volumes";
+    VOLUME_ZFS_BLOCK_MODE: "volume.zfs.block_mode", Both, Value::Checked("boolean", off), "Not supported yet"
+        => default("false");
+    VOLUME_ZFS_DELEGATE: "volume.zfs.delegate", Both, Value::Checked("boolean", off), "Not supported yet"
+        => default("false");
+    VOLUME_ZFS_REMOVE_SNAPSHOTS: "volume.zfs.remove_snapshots", Both, Value::Bool,
+        "Without effect: any snapshot can be restored" => default("false");
+    VOLUME_ZFS_USE_REFQUOTA: "volume.zfs.use_refquota", Both, Value::Bool, "Whether sizes leave out snapshots"
+        => default("false");
+    VOLUME_ZFS_RESERVE_SPACE: "volume.zfs.reserve_space", Both, Value::Bool, "Whether sizes are set aside"
+        => default("false");
     RSYNC_BWLIMIT: "rsync.bwlimit", Both, Value::Size, "Upper limit of a copy between hosts, per second" => default("0");
     RSYNC_COMPRESSION: "rsync.compression", Both, Value::Bool, "Compress copies between hosts" => default("true");
     VOLUME_SIZE: "volume.size", Both, Value::Size, "Default size of a volume";
@@ -102,6 +120,21 @@ static LVM: &[&Key] = &[
     &VOLUME_LVM_STRIPES_SIZE,
 ];
 
+static ZFS: &[&Key] = &[
+    &SOURCE,
+    &SIZE,
+    &SOURCE_WIPE,
+    &ZFS_POOL_NAME,
+    &ZFS_CLONE_COPY,
+    &ZFS_EXPORT,
+    &VOLUME_ZFS_BLOCKSIZE,
+    &VOLUME_ZFS_BLOCK_MODE,
+    &VOLUME_ZFS_DELEGATE,
+    &VOLUME_ZFS_REMOVE_SNAPSHOTS,
+    &VOLUME_ZFS_USE_REFQUOTA,
+    &VOLUME_ZFS_RESERVE_SPACE,
+];
+
 /// What counts only when a pool is made.
 static INITIAL: &[&Key] = &[
     &LVM_VG_NAME,
@@ -110,6 +143,7 @@ static INITIAL: &[&Key] = &[
     &LVM_THINPOOL_NAME,
     &LVM_THINPOOL_METADATA_SIZE,
     &LVM_METADATA_SIZE,
+    &ZFS_POOL_NAME,
 ];
 
 /// Checks what a change does to the options of a pool that is there.
@@ -129,6 +163,7 @@ pub fn all(driver: &str) -> impl Iterator<Item = &'static Key> {
         "dir" | "overlay" => FOLDER,
         "btrfs" => BTRFS,
         "lvm" => LVM,
+        "zfs" => ZFS,
         _ => &[],
     };
     own.iter().chain(VOLUME).copied()
@@ -166,6 +201,37 @@ fn lvm_name(value: &str) -> Result<()> {
     {
         true => Ok(()),
         false => Err(Error::invalid(format!("Invalid name {value:?}"))),
+    }
+}
+
+/// What ZFS takes as the name of a pool or of a dataset (zpool-create(8)), short enough for those below.
+fn zfs_name(value: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | ':');
+    let part = |part: &str| part.chars().all(plain) && !matches!(part, "" | "." | "..") && !part.starts_with('-');
+    let begins = value.starts_with(|c: char| c.is_ascii_alphabetic());
+    match begins && value.len() <= 80 && value.split('/').all(part) {
+        true => Ok(()),
+        false => Err(Error::invalid(format!("Invalid name {value:?}"))),
+    }
+}
+
+fn clone_copy(value: &str) -> Result<()> {
+    if value == "rebase" { Ok(()) } else { Value::Bool.check(value) }
+}
+
+/// A power of two from 512 bytes to 16MiB, as Incus has it; what is above 1MiB the module must be told to take.
+fn zfs_blocksize(value: &str) -> Result<()> {
+    match crate::base::size::parse_bytes(value)? {
+        size if size.is_power_of_two() && (512..=16 << 20).contains(&size) => Ok(()),
+        _ => Err(Error::invalid("Value should be between 512B and 16MiB, and be power of 2")),
+    }
+}
+
+fn off(value: &str) -> Result<()> {
+    Value::Bool.check(value)?;
+    match crate::base::boolean::is_true(value) {
+        true => Err(Error::unsupported("Not supported by this version")),
+        false => Ok(()),
     }
 }
 
@@ -242,7 +308,7 @@ mod tests {
 
     #[test]
     fn declarations_are_whole() {
-        for driver in ["dir", "overlay", "btrfs", "lvm", ""] {
+        for driver in ["dir", "overlay", "btrfs", "lvm", "zfs", ""] {
             let mut seen = BTreeSet::new();
             for key in all(driver) {
                 assert!(seen.insert(key.display_name()), "{} twice", key.display_name());
@@ -265,6 +331,15 @@ mod tests {
         assert_eq!(message("overlay", "user.x", "any"), "ok");
         assert_eq!(message("overlay", "volume.size", "1GiB"), "ok");
         assert_eq!(message("overlay", "volume.foo", "1"), "Invalid option \"volume.foo\"");
+        assert!(message("zfs", "volume.zfs.delegate", "true").contains("Not supported by this version"));
+        for (name, good) in
+            [("tank", true), ("tank/a.b", true), ("1", false), ("t/", false), ("t@s", false), ("-f", false)]
+        {
+            assert_eq!(message("zfs", "zfs.pool_name", name) == "ok", good, "{name}");
+        }
+        assert!(message("zfs", "zfs.clone_copy", "rebase") == "ok" && message("zfs", "zfs.clone_copy", "x") != "ok");
+        assert!(message("zfs", "volume.zfs.blocksize", "16KiB") == "ok");
+        assert!(message("zfs", "volume.zfs.blocksize", "10KiB").contains("power of 2"));
     }
 
     /// Row CVE-2026-62867: options of mkfs and of mounts smuggle nothing in.

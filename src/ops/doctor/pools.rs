@@ -10,7 +10,7 @@ use crate::ops::pool;
 use crate::ops::pool_place::{self, Place};
 use crate::ops::quota;
 use crate::storage::disk::{self, Disk};
-use crate::storage::{VolumeKind, lvm};
+use crate::storage::{VolumeKind, lvm, zfs};
 use crate::store::lock::{Exclusive, Held, PoolKey};
 use crate::store::{Store, trash};
 use std::collections::BTreeSet;
@@ -35,7 +35,7 @@ fn one(store: &Store, held: &Held<PoolKey, Exclusive>, record: &Record, fix: boo
     let name = &held.key().0;
     let check = format!("pool {name}");
     let place = Place::of_pool(store.layout(), name, record);
-    if let Place::Disk(disk) | Place::Group(_, Some(disk)) = &place {
+    if let Place::Disk(disk) | Place::Group(_, Some(disk)) | Place::Zfs(_, Some(disk)) = &place {
         let there = disk.path().exists();
         if there && !fix && !pool_place::is_ready(store, name, &place, &record.config)? {
             // As after each boot.
@@ -117,7 +117,8 @@ pub(super) fn waits(store: &Store, pool: &PoolName, report: &mut Report, (check,
 
 /// A file has a file system, or volumes.
 fn holds_something(image: &Path) -> bool {
-    disk::identity(image).is_ok_and(|id| id.is_some()) || lvm::is_labelled(image).unwrap_or(false)
+    let labelled = [lvm::is_labelled, zfs::is_labelled].into_iter().any(|is| is(image).unwrap_or(false));
+    labelled || disk::identity(image).is_ok_and(|id| id.is_some())
 }
 
 /// Some volume is in the folder of a pool.

@@ -3,7 +3,7 @@
 use super::{Level, Report};
 use crate::base::names::PoolName;
 use crate::error::Result;
-use crate::storage::lvm::DRIVER;
+use crate::storage::{lvm, zfs};
 use crate::store::Store;
 
 pub(super) fn check(store: &Store, fix: bool, report: &mut Report) -> Result<()> {
@@ -42,11 +42,12 @@ fn journals(store: &Store, fix: bool, report: &mut Report) -> Result<()> {
 }
 
 /// Mounts in pools live in instances: one in the host's table is a mistake of ours or somebody's help. That of a pool is
-/// [`super::pools`]'s, and those of volumes of a pool in a volume group are their driver's.
+/// [`super::pools`]'s, and those of volumes of a pool in a volume group or of ZFS are their driver's.
 fn mounts(store: &Store, report: &mut Report) -> Result<()> {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mut groups = store.pools()?;
-    groups.retain(|(_, pool)| pool.as_ref().is_ok_and(|pool| pool.driver == DRIVER));
+    groups
+        .retain(|(_, pool)| pool.as_ref().is_ok_and(|pool| [lvm::DRIVER, zfs::DRIVER].contains(&pool.driver.as_str())));
     let groups: Vec<PoolName> = groups.into_iter().map(|(name, _)| name).collect();
     let state = store.layout().state.to_string_lossy().into_owned();
     for line in table.lines() {

@@ -5,6 +5,10 @@
 //! include/uapi/linux/posix_acl_xattr.h.
 
 use super::ids::Ids;
+use std::ffi::CStr;
+
+/// The attributes that have ids in them.
+pub const ALL: [&CStr; 3] = [c"security.capability", c"system.posix_acl_access", c"system.posix_acl_default"];
 
 const CAPABILITY: &[u8] = b"security.capability";
 const ACL_ACCESS: &[u8] = b"system.posix_acl_access";

@@ -139,6 +139,27 @@ pub fn copy_named(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &
     Ok(dropped)
 }
 
+/// Changes the owner of `name` in a folder of ours, described by `stat`, and the ids in its attributes. A change of owner drops set-uid
+/// bits and capabilities: they are put back.
+pub fn shift_named(dir: BorrowedFd<'_>, name: &CStr, stat: &Stat, ids: &Ids) -> Result<()> {
+    let at = At::Name(dir, name);
+    let mut kept = Vec::new();
+    for attribute in idattr::ALL {
+        let mut value = Vec::new();
+        match at.get(attribute, &mut value) {
+            Ok(()) => kept.push((attribute, idattr::change(attribute.to_bytes(), value, ids))),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    let (uid, gid) = owner(stat, ids);
+    rustix::fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+    if stat.st_mode & 0o6000 != 0 && !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_symlink() {
+        rustix::fs::chmodat(dir, name, Mode::from_raw_mode(stat.st_mode), AtFlags::empty())?;
+    }
+    Ok(kept.iter().try_for_each(|(attribute, value)| at.set(attribute, value))?)
+}
+
 /// Gives the folder `to` the owner, attributes, mode and times of the folder `from`, ids unchanged: what an overlay's
 /// upper layer must take over from the root of the layer below, because overlayfs shows the upper one's. Attributes that
 /// are instructions to overlayfs are refused: an image could hide its own root with them.

@@ -10,12 +10,14 @@ mod idattr;
 mod ids;
 mod meta;
 mod project;
+mod shift;
 mod usage;
 
 pub use copy::{Stats, copy_tree};
 pub use ids::Ids;
 pub use meta::copy_root_attributes;
 pub use project::set_project;
+pub use shift::shift_tree;
 pub use usage::{Usage, usage};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,0 +1,236 @@
+//! Datasets and their mounts: made, cloned, shown in the pool's folder, hidden, renamed, removed.
+//!
+//! Used by the driver. A clone and what it was made from need a snapshot between them; it is destroyed at once with `-d`, which
+//! ZFS does when the last clone is gone. What is to be removed and still has clones hands its snapshots over to the newest of them
+//! (`zfs promote`), which keeps what it needs and no more; an image stays in the trash until its last clone goes.
+
+use super::{Zfs, names, tool};
+use crate::base::names::Fingerprint;
+use crate::error::{Context, Error, Result};
+use crate::fault;
+use crate::storage::disk;
+use crate::storage::pool::Pool;
+use crate::storage::shown::Alone;
+use crate::storage::volume::{Staging, Trash, Volume};
+use rustix::fs::Mode;
+use std::path::{Path, PathBuf};
+use tool::zfs;
+
+/// What is removed and stays, for others need it.
+const WAITS: &str = "stapes:waits=on";
+/// The snapshot of an image that volumes are made from, as in Incus.
+pub(super) const READONLY: &str = "@readonly";
+/// Properties that are a volume's size.
+const SIZES: [&str; 4] = ["quota", "refquota", "reservation", "refreservation"];
+
+/// Where something is: its mount in the pool's folder and its dataset below the pool's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub rel: String,
+    pub set: String,
+}
+
+impl Place {
+    pub fn of(volume: &Volume) -> Self {
+        Self { rel: volume.path(), set: names::volume(volume) }
+    }
+
+    pub fn staged(volume: &Volume) -> Self {
+        Self { rel: volume.staged(), set: names::staged(volume) }
+    }
+
+    /// A clone that is copied from file by file.
+    pub fn scratch(volume: &Volume) -> Self {
+        let staged = Self::staged(volume);
+        Self { rel: format!("{}.from", staged.rel), set: format!("{}.from:2e", staged.set) }
+    }
+
+    pub fn image(image: &Fingerprint) -> Self {
+        Self { rel: Pool::image(image), set: names::image(image) }
+    }
+
+    pub fn staging(staging: &Staging) -> Self {
+        Self { rel: staging.path(), set: names::staging(staging) }
+    }
+}
+
+impl Zfs {
+    /// It is there.
+    pub(super) fn has(&self, set: &str) -> Result<bool> {
+        Ok(tool::get("type", &self.root.at(set))?.is_some())
+    }
+
+    /// Mounts what is at `place`, and returns its folder. Repeated: nothing happens.
+    pub(super) fn show(&self, place: &Place) -> Result<PathBuf> {
+        let path = self.pool.path(&place.rel);
+        if self.pool.is_mount(&place.rel)? {
+            return Ok(path);
+        }
+        let _alone = self.pool.alone()?;
+        if !self.pool.is_mount(&place.rel)? {
+            let set = self.root.at(&place.set);
+            self.pool.make_dir(&place.rel)?;
+            fault::point("storage.zfs.mount")?;
+            disk::mount_source(c"zfs", Path::new(&set), "", &path)
+                .with_context(|| format!("Failed mounting \"{set}\""))?;
+        }
+        Ok(path)
+    }
+
+    /// What is at `from` bears the name of `to` from now on, in one step that is on disk when it is done.
+    pub(super) fn relabel(&self, alone: &Alone, from: &Place, to: &str) -> Result<()> {
+        self.pool.hide(alone, &from.rel)?;
+        zfs(&["rename", &self.root.at(&from.set), &self.root.at(to)]).map(drop)
+    }
+
+    /// Moves what is at `place` into the trash.
+    pub(super) fn discard(&self, alone: &Alone, place: &Place) -> Result<Trash> {
+        let trash = names::fresh_trash(&place.rel)?;
+        self.relabel(alone, place, &names::trash(&trash)).map(|()| trash)
+    }
+
+    /// Removes what is at `place`, whole or not; there may be nothing.
+    pub(super) fn clear(&self, place: &Place) -> Result<()> {
+        self.pool.hide(&self.pool.alone()?, &place.rel)?;
+        self.remove(&place.set, true)
+    }
+
+    /// The same of what is put together for a volume, and what a kill left of making that.
+    pub(super) fn abandon(&self, volume: &Volume) -> Result<()> {
+        let mut places = vec![Place::staged(volume)];
+        if !self.how.clone_copy {
+            places.push(Place::scratch(volume));
+        }
+        let all = zfs(&["list", "-H", "-r", "-t", "snapshot", "-o", "name", &self.root.name])?;
+        for place in &places {
+            self.clear(place)?;
+            let ours = names::origin(&place.set);
+            for left in all.lines().filter(|name| name.contains(&ours)) {
+                tool::if_there(zfs(&["destroy", "-d", left]))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Destroys a dataset, which may be gone. What it has that others are cloned from goes to one of them if it `may_give`, and if
+    /// that has room; else it stays in the trash, hidden, and the last of them takes it along.
+    pub(super) fn remove(&self, set: &str, may_give: bool) -> Result<()> {
+        let mut next = Some(self.root.at(set));
+        while let Some(full) = next.take() {
+            let listed = zfs(&["list", "-H", "-d", "1", "-t", "snapshot", "-s", "createtxg", "-o", "clones", &full]);
+            let Some(listed) = tool::if_there(listed)? else { return Ok(()) };
+            let newest =
+                listed.lines().rev().find_map(|line| line.split(',').find(|clone| !matches!(*clone, "" | "-")));
+            if let Some(clone) = newest
+                && !(may_give && zfs(&["promote", clone]).is_ok())
+            {
+                return zfs(&["set", WAITS, &full]).map(drop);
+            }
+            fault::point("storage.zfs.promoted")?;
+            let origin = tool::get("origin", &full)?.and_then(|values| values.into_iter().next());
+            tool::if_there(zfs(&["destroy", "-r", &full])).with_context(|| format!("Failed removing \"{full}\""))?;
+            let waits = self.root.at(names::DELETED);
+            next = origin
+                .and_then(|o| o.split_once('@').map(|(of, _)| of.to_string()))
+                .filter(|of| of.starts_with(&waits));
+        }
+        Ok(())
+    }
+
+    /// Makes an empty dataset with these properties, and mounts it.
+    pub(super) fn make(&self, place: &Place, properties: &[String]) -> Result<PathBuf> {
+        self.clear(place)?;
+        let set = self.root.at(&place.set);
+        self.with("create", properties, &[&set])?;
+        fault::point("storage.zfs.made")?;
+        let path = self.show(place)?;
+        rustix::fs::fchmod(self.pool.open_dir(&place.rel)?, Mode::RWXU)?;
+        Ok(path)
+    }
+
+    fn with(&self, verb: &str, properties: &[String], operands: &[&str]) -> Result<()> {
+        let mut words = vec![verb];
+        words.extend(self.how.properties.iter().chain(properties).flat_map(|property| ["-o", property]));
+        words.extend(operands);
+        zfs(&words).map(drop)
+    }
+
+    /// Makes `to` a clone of the dataset `from` as it is at this moment.
+    pub(super) fn snapshot(&self, from: &str, to: &str, properties: &[String]) -> Result<()> {
+        let snapshot = format!("{}{}", self.root.at(from), names::fresh_origin(to));
+        zfs(&["snapshot", &snapshot])?;
+        fault::point("storage.zfs.snapshot")?;
+        let cloned = self.with("clone", properties, &[&snapshot, &self.root.at(to)]);
+        fault::point("storage.zfs.cloned")?;
+        match (cloned, zfs(&["destroy", "-d", &snapshot])) {
+            (Ok(()), done) => done.map(drop),
+            (Err(e), _) => Err(e),
+        }
+    }
+
+    /// Makes `to` a clone of an image.
+    pub(super) fn clone_image(&self, image: &Fingerprint, to: &str, properties: &[String]) -> Result<()> {
+        let snapshot = format!("{}{READONLY}", self.root.at(&names::image(image)));
+        self.with("clone", properties, &[&snapshot, &self.root.at(to)])
+    }
+
+    /// The properties that are the size of what is there.
+    pub(super) fn sizes(&self, set: &str) -> Result<Vec<String>> {
+        let values = tool::get(&SIZES.join(","), &self.root.at(set))?.unwrap_or_default();
+        Ok(SIZES.iter().zip(values).filter(|(_, v)| v != "0").map(|(name, value)| format!("{name}={value}")).collect())
+    }
+
+    /// Gives a dataset this size, or none.
+    pub(super) fn resize(&self, set: &str, size: Option<u64>) -> Result<()> {
+        let size = size.map_or("none".to_string(), |size| size.to_string());
+        let wanted =
+            |reference: bool, reserve: bool| match reference == self.how.refquota && (!reserve || self.how.reserve) {
+                true => size.as_str(),
+                false => "none",
+            };
+        // What is set aside goes before what bounds it.
+        let freed = ["reservation=none", "refreservation=none"];
+        let values = [
+            format!("quota={}", wanted(false, false)),
+            format!("refquota={}", wanted(true, false)),
+            format!("reservation={}", wanted(false, true)),
+            format!("refreservation={}", wanted(true, true)),
+        ];
+        let at = self.root.at(set);
+        let mut words = vec!["set"];
+        words.extend(freed);
+        words.push(&at);
+        if self.how.reserve {
+            zfs(&words)?;
+        }
+        let mut words = vec!["set"];
+        words.extend(values.iter().map(String::as_str));
+        words.push(&at);
+        zfs(&words).map(drop)
+    }
+
+    /// The names of what is directly in a folder of the pool's datasets, as far as they are known.
+    pub(super) fn listed<T: Ord>(&self, folder: &str, known: impl Fn(&str) -> Option<T>) -> Result<Vec<T>> {
+        let mut all: Vec<T> = self.root.children(folder)?.iter().filter_map(|name| known(name)).collect();
+        all.sort();
+        Ok(all)
+    }
+
+    /// Refuses a volume that is there already, or whose name ZFS has no room for.
+    pub(super) fn absent(&self, volume: &Volume) -> Result<()> {
+        if !names::fits(&self.root.name, volume) {
+            return Err(Error::invalid(format!("The name \"{}\" is too long for a dataset", volume.name())));
+        }
+        match self.has(&names::volume(volume))? {
+            true => Err(Error::exists(format!("Volume \"{}\" already exists", volume.name()))),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn present(&self, volume: &Volume) -> Result<()> {
+        match self.has(&names::volume(volume))? {
+            true => Ok(()),
+            false => Err(Error::not_found(format!("Volume \"{}\" not found", volume.name()))),
+        }
+    }
+}
