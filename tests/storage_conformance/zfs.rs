@@ -41,6 +41,8 @@ fn zfs_owners_are_shifted_in_a_clone() {
     d.copy(&volume, &other).unwrap();
     assert_eq!(d.owners(&other).unwrap(), d.owners(&volume).unwrap());
     d.empty(&d.shift(&volume, &IdMap::default()).unwrap().unwrap()).unwrap();
+    // What has been replaced is mounted when it is asked for again.
+    d.rootfs(&volume).unwrap();
     faithful::same(&before, &faithful::describe(&rootfs));
 }
 
