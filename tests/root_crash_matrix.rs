@@ -44,6 +44,8 @@ mod scenarios;
 mod snapshots;
 #[path = "root_crash_matrix/volumes.rs"]
 mod volumes;
+#[path = "root_crash_matrix/zfs.rs"]
+mod zfs;
 #[path = "root_crash_matrix/zones.rs"]
 mod zones;
 
@@ -66,6 +68,7 @@ fn crash_matrix() {
         matrix.run(lvm::ALL),
         matrix.run(projects::ALL),
         matrix.run(nics::ALL),
+        matrix.run(zfs::ALL),
         matrix.run(layers::ALL),
         matrix.run(metadata::ALL),
     ]

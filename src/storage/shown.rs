@@ -5,8 +5,8 @@
 //! changes while it is: whoever changes one hides it first, and both under a lock that a mount takes, too ([`Alone`]). So what is
 //! mounted at a volume's place is it.
 
-use super::{disk, kept};
 use super::pool::{POOL_FOLDERS, Pool};
+use super::{disk, kept};
 use crate::error::{Context, Error, Result};
 use crate::sys::mount;
 use rustix::fd::{AsFd, OwnedFd};

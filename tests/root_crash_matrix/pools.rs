@@ -3,8 +3,8 @@
 
 use super::checks::{created, want};
 use super::common_root::{self, State};
-use super::lvm;
 use super::scenarios::{Scenario, scenario};
+use super::{lvm, zfs};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -90,6 +90,7 @@ pub fn mark(state: &State) {
         std::fs::write(state.path(BTRFS), "").unwrap();
     }
     lvm::mark(state);
+    zfs::mark(state);
 }
 
 fn prepare(state: &State) {
@@ -101,6 +102,11 @@ fn whole_or_absent(state: &State) -> Result<bool, String> {
     let pools = state.run(&["storage", "list", "-f", "csv", "-c", "n"]).good()?;
     let there = pools.lines().any(|l| l == "p2");
     if !there {
+        if zfs::is_chosen(state) {
+            run(state, zfs::CREATE)?;
+            run(state, "storage delete p2")?;
+            return Ok(false);
+        }
         let group = state.path("group").exists();
         for (words, there) in [(FOLDER[0], "source"), (LOOP[0], BTRFS), (GROUP, "group")] {
             if state.path(there).exists() && group == (words == GROUP) {
@@ -116,8 +122,13 @@ fn whole_or_absent(state: &State) -> Result<bool, String> {
     Ok(true)
 }
 
+/// A command with the names of this state's volume group and ZFS pool.
+pub fn named(state: &State, words: &str) -> String {
+    zfs::named(state, &words.replace("GROUP", &lvm::group(state)))
+}
+
 fn run(state: &State, words: &str) -> Result<(), String> {
-    let words = words.replace("GROUP", &lvm::group(state));
+    let words = named(state, words);
     state.run(&words.split(' ').collect::<Vec<_>>()).good().map(drop)
 }
 
@@ -127,6 +138,7 @@ fn free(state: &State) -> Result<(), String> {
     want(empty(&state.path("source")), "something is left in the source")?;
     want(empty(&state.path("state/disks")), "a file of a pool is left")?;
     want(lvm::no_device(state), "a logical volume is left")?;
+    want(!zfs::is_imported(state), "a ZFS pool is left")?;
     let image = state.path("state/disks/p2.img").display().to_string();
     let end = Instant::now() + Duration::from_secs(30);
     loop {

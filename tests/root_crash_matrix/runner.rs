@@ -241,7 +241,7 @@ fn verb(scenario: &Scenario, state: &State, spec: &str) -> Out {
 }
 
 fn execute(state: &State, words: &str, input: Option<&str>, spec: &str) -> Out {
-    let words = words.replace("GROUP", &super::lvm::group(state));
+    let words = super::pools::named(state, words);
     let args: Vec<&str> = words.split(' ').collect();
     let mut command = state.command(&args);
     command.env("STAPES_FAULT", spec);

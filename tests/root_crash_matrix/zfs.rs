@@ -1,0 +1,85 @@
+//! The rows of pools on ZFS. They need its module, which the guest has: `STAPES_MATRIX=zfs tests/guest/root-tier
+//! root_crash_matrix`.
+
+use super::checks::{created, want};
+use super::common_root::{self, State};
+use super::pools::{created_there, deleted, deleted_there, grown, kept_there, made};
+use super::scenarios::{Scenario, scenario};
+use std::path::Path;
+use std::process::Command;
+
+/// There if a pool on ZFS can be made.
+const NEEDS: &str = "zfs";
+/// There if the pool of this state is one.
+const CHOSEN: &str = "zpool";
+/// A pool of the state's own, see [`named`].
+pub const CREATE: &str = "storage create p2 zfs size=256MiB zfs.pool_name=ZPOOL";
+const INSTANCE: &str = "create img c1 -s p2";
+
+const fn row(
+    name: &'static str,
+    before: &'static [&'static str],
+    verb: &'static str,
+    check: fn(&State, bool) -> Result<(), String>,
+) -> Scenario {
+    Scenario { needs: NEEDS, prepare: choose, before, ..scenario(name, verb, check) }
+}
+
+/// All rows.
+pub const ALL: &[Scenario] = &[
+    row("zfs storage create", &[], CREATE, made),
+    row("zfs storage delete", &[CREATE], "storage delete p2", deleted),
+    row("zfs storage set size", &[CREATE], "storage set p2 size=384MiB", grown),
+    row("zfs launch, exported", &[CREATE, "admin shutdown"], "launch img c1 -s p2", created_there),
+    row("zfs snapshot", &[CREATE, INSTANCE], "snapshot create c1 s1", kept_there),
+    row("zfs snapshot restore", &[CREATE, INSTANCE, "snapshot create c1 s1"], "snapshot restore c1 s1", kept_there),
+    row("zfs copy", &[CREATE, INSTANCE], "copy c1 c3", copied),
+    row("zfs delete", &[CREATE, INSTANCE, "snapshot create c1 s1"], "delete c1", deleted_there),
+];
+
+/// A file that says so.
+pub fn mark(state: &State) {
+    let loads = || Command::new("modprobe").arg("zfs").output().is_ok_and(|out| out.status.success());
+    if ["zfs", "zpool"].into_iter().all(common_root::have) && loads() {
+        std::fs::write(state.path(NEEDS), "").unwrap();
+    }
+}
+
+fn choose(state: &State) {
+    std::fs::write(state.path(CHOSEN), "").unwrap();
+}
+
+/// The pool of this state is one on ZFS.
+pub fn is_chosen(state: &State) -> bool {
+    state.path(CHOSEN).exists()
+}
+
+fn pool(state: &State) -> String {
+    let name = state.dir.file_name().unwrap().to_string_lossy().replace(|c: char| !c.is_ascii_alphanumeric(), "");
+    format!("matrix{name}")
+}
+
+/// Words with the name of the state's ZFS pool: all of the machine are in one list.
+pub fn named(state: &State, words: &str) -> String {
+    words.replace("ZPOOL", &pool(state))
+}
+
+/// The state's ZFS pool is there.
+pub fn is_imported(state: &State) -> bool {
+    Path::new("/proc/spl/kstat/zfs").join(pool(state)).exists()
+}
+
+/// There and whole, or not; and what it was made from stays.
+fn copied(state: &State, done: bool) -> Result<(), String> {
+    let there = state.run(&["list", "-f", "csv", "-c", "n"]).good()?.lines().any(|name| name == "c3");
+    want(there || !done, "it was reported copied and is not there")?;
+    // What it was made from goes first.
+    created(state, true)?;
+    if there {
+        state.run(&["start", "c3"]).good()?;
+        state.run(&["exec", "c3", "--", "/bin/true"]).good()?;
+        state.run(&["delete", "-f", "c3"]).good()?;
+    }
+    state.run(&["create", "img", "c1", "-s", "p2"]).good()?;
+    kept_there(state, true)
+}
