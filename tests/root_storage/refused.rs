@@ -14,7 +14,7 @@ fn wrong_pools_are_refused_and_leave_nothing() {
     std::os::unix::fs::symlink("state", state.path("link")).unwrap();
     for (words, error) in [
         ("create default dir", "The storage pool already exists"),
-        ("create p zfs", "Unknown storage driver \"zfs\""),
+        ("create p ceph", "Unknown storage driver \"ceph\""),
         ("create p ../../x", "Unknown storage driver"),
         ("create ../x dir", "name"),
         ("create p dir foo=1", "Invalid option \"foo\""),
