@@ -2,37 +2,34 @@
 //! waits on a thread each ([`each`]).
 
 use std::num::NonZero;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Fewer items than this a thread are not worth one.
 const PER_THREAD: usize = 64;
 /// More threads than this only wait for the same folder.
 const MOST: usize = 8;
+/// As many a thread takes at a time: what is long to do may all stand together.
+const AT_A_TIME: usize = 16;
+
+/// How many processors this process may use; asked once.
+pub fn processors() -> usize {
+    static FOUND: OnceLock<usize> = OnceLock::new();
+    *FOUND.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZero::get))
+}
 
 /// `f` of each item, in order. A few items, or one processor, take no thread.
 pub fn map<T: Send, U: Send>(items: Vec<T>, f: impl Fn(T) -> U + Sync) -> Vec<U> {
-    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = (items.len() / PER_THREAD).min(processors).min(MOST);
+    let threads = (items.len() / PER_THREAD).min(MOST);
+    let threads = if threads < 2 { threads } else { threads.min(processors()) };
     if threads < 2 {
         return items.into_iter().map(f).collect();
     }
-    let size = items.len().div_ceil(threads);
     let mut rest = items.into_iter();
-    let chunks: Vec<Vec<T>> = (0..threads).map(|_| rest.by_ref().take(size).collect()).collect();
-    let work = |chunk: Vec<T>| chunk.into_iter().map(&f).collect::<Vec<U>>();
-    std::thread::scope(|scope| {
-        let mut chunks = chunks.into_iter();
-        let first = chunks.next().unwrap_or_default();
-        let others: Vec<_> = chunks.map(|chunk| scope.spawn(|| work(chunk))).collect();
-        let mut all = work(first);
-        for other in others {
-            match other.join() {
-                Ok(part) => all.extend(part),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        all
-    })
+    let mut blocks = Vec::with_capacity(rest.len().div_ceil(AT_A_TIME));
+    while rest.len() > 0 {
+        blocks.push(rest.by_ref().take(AT_A_TIME).collect::<Vec<T>>());
+    }
+    shared(blocks, threads, |block| block.into_iter().map(&f).collect::<Vec<U>>()).into_iter().flatten().collect()
 }
 
 /// `f` of each item, in order, up to `at_once` at a time, each in a thread: for work that waits.
@@ -41,6 +38,11 @@ pub fn each<T: Send, U: Send>(items: Vec<T>, at_once: usize, f: impl Fn(T) -> U 
         return items.into_iter().map(f).collect();
     }
     let threads = items.len().min(at_once);
+    shared(items, threads, f)
+}
+
+/// `f` of each item, in order: `threads` of them, of which this is one, each take the next that is left.
+fn shared<T: Send, U: Send>(items: Vec<T>, threads: usize, f: impl Fn(T) -> U + Sync) -> Vec<U> {
     let left = Mutex::new(items.into_iter().enumerate());
     let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || {
@@ -51,8 +53,12 @@ pub fn each<T: Send, U: Send>(items: Vec<T>, at_once: usize, f: impl Fn(T) -> U 
         done
     };
     let mut all: Vec<(usize, U)> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().flat_map(|w| w.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect()
+        let workers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut all = work();
+        for worker in workers {
+            all.extend(worker.join().unwrap_or_else(|p| std::panic::resume_unwind(p)));
+        }
+        all
     });
     all.sort_by_key(|(at, _)| *at);
     all.into_iter().map(|(_, done)| done).collect()

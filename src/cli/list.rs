@@ -13,6 +13,7 @@ use crate::store::Store;
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use serde::Serialize;
+use std::mem::ManuallyDrop;
 
 const DEFAULT: &str = "ns46tSL";
 const DEFAULT_ALL_PROJECTS: &str = "ens46tSL";
@@ -248,11 +249,12 @@ impl List {
         let projects = self.projects(cx, &store)?;
         let needs = needs(&chosen);
         // What objects have in them depends on the columns, as in Incus.
-        let full = needs.state || needs.snapshots;
+        let full = needs.state || needs.addresses || needs.snapshots;
         let as_objects = matches!(format.kind, Kind::Json | Kind::Yaml);
         let wanted = if as_objects { needs.objects() } else { needs };
-        let rows =
-            ops::list(&store, &projects, &filters, ops::Needs { state: wanted.state || as_objects && full, ..wanted })?;
+        let wanted = ops::Needs { state: wanted.state || as_objects && full, ..wanted };
+        // Not dropped: giving a thousand rows back piece by piece takes a tenth of the whole time, and the process ends.
+        let rows = ManuallyDrop::new(ops::list(&store, &projects, &filters, wanted)?);
         if as_objects {
             let objects = ops::objects(&store, &rows, full)?;
             return self.format.print(&format, &[], Vec::new(), &objects);

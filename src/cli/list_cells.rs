@@ -26,9 +26,8 @@ pub fn needs(chosen: &[Chosen<Cell>]) -> Needs {
 
 fn letter_needs(cell: Cell, needs: &mut Needs) {
     match cell {
-        Cell::Ipv4 | Cell::Ipv6 | Cell::MemoryUsage | Cell::Processes | Cell::Pid | Cell::CpuUsage | Cell::Started => {
-            needs.state = true;
-        }
+        Cell::Ipv4 | Cell::Ipv6 | Cell::Pid | Cell::Started => needs.addresses = true,
+        Cell::MemoryUsage | Cell::Processes | Cell::CpuUsage => needs.state = true,
         Cell::MemoryPercent => {
             needs.state = true;
             needs.expanded = true;

@@ -229,7 +229,7 @@ fn renaming_an_instance_is_all_or_nothing() {
 fn one_broken_record_is_one_row() {
     let f = Fixture::new();
     std::fs::write(f.layout.instance_record(&f.project, &name("a")), "nonsense").expect("damage");
-    let needs = Needs { volatile: true, expanded: true, snapshots: true, state: true, disk: true };
+    let needs = Needs { volatile: true, expanded: true, snapshots: true, addresses: true, state: true, disk: true };
     let rows = list::list(&f.store, std::slice::from_ref(&f.project), &[], needs).expect("list");
     let shown: Vec<_> = rows.iter().map(|r| (r.name.as_str(), r.found.status.as_str(), r.instance.is_some())).collect();
     assert_eq!(shown, [("a", "Error", false), ("b", "Stopped", true)]);

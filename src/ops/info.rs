@@ -20,7 +20,7 @@ pub fn instance(store: &Store, project: &ProjectName, name: &InstanceName) -> Re
     store.instance(project, name)?.ok_or_else(load::not_found)?;
     store.volatile(project, name)?;
     let exact = [Filter::parse(&format!("name={name}"))?];
-    let needs = Needs { volatile: true, expanded: true, snapshots: false, state: true, disk: true };
+    let needs = Needs { volatile: true, expanded: true, snapshots: false, addresses: true, state: true, disk: true };
     let rows = list::list(store, std::slice::from_ref(project), &exact, needs)?;
     let row: &Row = rows.iter().find(|row| row.name == *name).ok_or_else(load::not_found)?;
     row.object(store, true)

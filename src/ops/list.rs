@@ -30,7 +30,9 @@ pub struct Needs {
     pub expanded: bool,
     /// Number of snapshots.
     pub snapshots: bool,
-    /// What is measured.
+    /// Process 1, and the addresses of the interfaces.
+    pub addresses: bool,
+    /// All that is measured, these included.
     pub state: bool,
     /// Usage of the root disk, which takes a walk over all files of the instance.
     pub disk: bool,
@@ -78,20 +80,20 @@ pub fn list(store: &Store, projects: &[ProjectName], filters: &[Filter], mut nee
     let mut rows = Vec::new();
     for project in projects {
         let profiles = if needs.expanded { profiles(store, project)? } else { BTreeMap::new() };
-        let records = store.instance_records(project, |i| needs.volatile || oci(i), needs.snapshots)?;
-        let row = |(name, records): (InstanceName, Result<Records>)| {
+        let row = |name: &InstanceName, records: Result<Records>| {
             let found = match active.contains(&format!("{project}_{name}")) {
-                true => status::of(store, project, &name).unwrap_or_else(|_| Found::error()),
+                true => status::of(store, project, name).unwrap_or_else(|_| Found::error()),
                 false => Found::stopped(),
             };
-            let mut row = Row::new(project.clone(), name, found);
+            let mut row = Row::new(project.clone(), name.clone(), found);
             row.fill(records.ok(), &profiles, needs);
             early.iter().all(|f| f.passes(&row)).then(|| {
                 row.measure(store, needs);
                 row
             })
         };
-        rows.extend(parallel::map(records, row).into_iter().flatten());
+        let found = store.instance_records(project, |i| needs.volatile || oci(i), needs.snapshots, row)?;
+        rows.extend(found.into_iter().flatten());
     }
     // Columns have addresses only; objects have all, and volatile keys.
     interfaces(&mut rows, needs.volatile);
@@ -150,10 +152,10 @@ impl Row {
     }
 
     fn measure(&mut self, store: &Store, needs: Needs) {
-        if !needs.state {
+        if !needs.state && !needs.addresses {
             return;
         }
-        let mut state = state::of(&self.found);
+        let mut state = if needs.state { state::of(&self.found) } else { state::begun(&self.found).0 };
         if needs.disk && self.instance.is_some() {
             state.disk = GoMap(Some(state::disks(store, (&self.project, &self.name), &self.expanded.devices)));
         }

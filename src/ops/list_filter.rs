@@ -106,7 +106,7 @@ impl Filter {
     /// What has to be read for it.
     pub fn needs(&self, needs: &mut Needs) {
         match self {
-            Self::Address(..) => needs.state = true,
+            Self::Address(..) => needs.addresses = true,
             Self::Field(path, _) => {
                 needs.expanded |= path.starts_with("expanded_");
                 // The first part of a key may be shortened.

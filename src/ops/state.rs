@@ -5,6 +5,7 @@
 use super::status::Found;
 use super::{pool, quota};
 use crate::base::names::{InstanceName, PoolName, ProjectName};
+use crate::base::parallel;
 use crate::host::cgroup::Group;
 use crate::model::instance::Devices;
 use crate::model::status::Status;
@@ -18,15 +19,23 @@ const NANOS: i64 = 1_000_000_000;
 
 /// The state of an instance without its disks and interfaces.
 pub fn of(found: &Found) -> InstanceState {
-    let mut state = InstanceState::new(found.status);
-    let Some(run) = found.run.as_ref().filter(|_| found.status != Status::Error) else { return state };
+    let (mut state, Some(run)) = begun(found) else { return InstanceState::new(found.status) };
     let group = Group::at(run.cgroup.clone());
     state.cpu = cpu(&group);
     state.memory = memory(&group);
-    state.pid = run.init_pid.into();
     state.processes = processes(&group, run);
-    state.started_at = run.started_at.into();
     state
+}
+
+/// What the run record says: process 1 and since when it runs. With the record, if there is one.
+pub fn begun(found: &Found) -> (InstanceState, Option<&RunFile>) {
+    let mut state = InstanceState::new(found.status);
+    let run = found.run.as_ref().filter(|_| found.status != Status::Error);
+    if let Some(run) = run {
+        state.pid = run.init_pid.into();
+        state.started_at = run.started_at.into();
+    }
+    (state, run)
 }
 
 /// Usage of the root disk by the device's name; without a size it takes a walk over the instance's files.
@@ -71,7 +80,7 @@ fn quota(text: &str) -> Option<i64> {
 fn cpus(group: &Group) -> i64 {
     let set = std::fs::read_to_string(group.path().join("cpuset.cpus.effective")).unwrap_or_default();
     match count_set(&set) {
-        0 => std::thread::available_parallelism().map_or(1, |n| i64::try_from(n.get()).unwrap_or(1)),
+        0 => i64::try_from(parallel::processors()).unwrap_or(1),
         count => count,
     }
 }

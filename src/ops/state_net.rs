@@ -9,7 +9,6 @@ use crate::host::links::{Address, Counters, Link, Links};
 use crate::model::view::{NetworkAddress, NetworkCounters, NetworkState};
 use crate::sys::ns;
 use std::collections::BTreeMap;
-use std::num::NonZero;
 use std::os::fd::OwnedFd;
 
 type Interfaces = BTreeMap<String, NetworkState>;
@@ -26,7 +25,7 @@ pub fn all(pids: &[i32], whole: bool) -> Vec<Interfaces> {
     let mut all = vec![Interfaces::new(); pids.len()];
     let spaces = pids.iter().enumerate().filter_map(|(at, pid)| Some((at, ns::open(*pid, "net").ok()?)));
     let (places, spaces): (Vec<usize>, Vec<OwnedFd>) = spaces.unzip();
-    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = parallel::processors();
     let chunks = spaces.chunks(spaces.len().div_ceil(threads).max(1)).collect();
     let found = parallel::each(chunks, threads, |spaces| visit(spaces, whole));
     for (at, found) in places.into_iter().zip(found.into_iter().flatten()) {

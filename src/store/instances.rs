@@ -121,24 +121,25 @@ impl Store {
     /// # Errors
     /// The folder cannot be listed.
     pub fn instances_called(&self, p: &ProjectName, lower: &str) -> Result<Vec<(InstanceName, Result<Instance>)>> {
-        self.each_instance(p, |folder, name| match name.to_lowercase() == lower {
+        self.each_instance(p, |folder, name| match name.as_str().to_lowercase() == lower {
             true => record::read(folder, format!("{name}/{INSTANCE_FILE}")),
             false => Ok(None),
         })
     }
 
-    /// All instances of a project by name, with as much of their records as is asked for, in one pass. `volatile`: whether
-    /// the volatile record of this instance is to be read.
+    /// What `row` makes of each instance of a project, by name, of as much of its records as is asked for; in one pass. `volatile`:
+    /// whether the volatile record of this instance is to be read.
     ///
     /// # Errors
     /// The folder cannot be listed.
-    pub fn instance_records(
+    pub fn instance_records<T: Send>(
         &self,
         p: &ProjectName,
         volatile: impl Fn(&Instance) -> bool + Sync,
         snapshots: bool,
-    ) -> Result<Vec<(InstanceName, Result<Records>)>> {
-        self.each_instance(p, |folder, name| {
+        row: impl Fn(&InstanceName, Result<Records>) -> T + Sync,
+    ) -> Result<Vec<T>> {
+        let records = |folder: &Dir, name: &InstanceName| {
             let Some(instance) = record::read::<Instance>(folder, format!("{name}/{INSTANCE_FILE}"))? else {
                 return Ok(None);
             };
@@ -151,14 +152,17 @@ impl Store {
                 records.snapshots = files.iter().filter(|f| f.ends_with(".toml")).count();
             }
             Ok(Some(records))
-        })
+        };
+        let all =
+            self.each_instance(p, |folder, name| Ok(records(folder, name).transpose().map(|found| row(name, found))))?;
+        all.into_iter().map(|(_, row)| row).collect()
     }
 
     /// Reads of each instance by several threads where there are many.
     fn each_instance<T: Send>(
         &self,
         p: &ProjectName,
-        read: impl Fn(&Dir, &str) -> Result<Option<T>> + Sync,
+        read: impl Fn(&Dir, &InstanceName) -> Result<Option<T>> + Sync,
     ) -> Result<Vec<(InstanceName, Result<T>)>> {
         let mut out = Vec::new();
         let places =
@@ -167,7 +171,9 @@ impl Store {
             let Some((folder, names)) = dir::list(base, folder)? else { continue };
             let one = |name: String| {
                 // A folder without a record is not an instance (yet, or any more).
-                InstanceName::parse(&name).ok().zip(read(&folder, &name).transpose())
+                let name = InstanceName::parse(&name).ok()?;
+                let found = read(&folder, &name).transpose()?;
+                Some((name, found))
             };
             out.extend(parallel::map(names, one).into_iter().flatten());
         }

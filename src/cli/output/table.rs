@@ -4,6 +4,7 @@
 //! header is centred with the odd space at the right; cells may have several lines. Own code because the crates that draw
 //! tables differ in one of these.
 
+use std::borrow::Cow;
 use unicode_width::UnicodeWidthStr;
 
 /// A header and rows of cells.
@@ -29,17 +30,17 @@ enum Align {
 }
 
 /// A logical row: its lines, each with one string a column.
-type Lines = Vec<Vec<String>>;
+type Lines<'a> = Vec<Vec<Cow<'a, str>>>;
 
-struct Grid {
-    header: Option<Lines>,
-    rows: Vec<Lines>,
+struct Grid<'a> {
+    header: Option<Lines<'a>>,
+    rows: Vec<Lines<'a>>,
     /// Width of each column, its two padding spaces included.
     widths: Vec<usize>,
 }
 
-impl Grid {
-    fn new(header: &[String], rows: &[Vec<String>]) -> Self {
+impl<'a> Grid<'a> {
+    fn new(header: &'a [String], rows: &'a [Vec<String>]) -> Self {
         let columns = rows.iter().map(Vec::len).chain([header.len()]).max().unwrap_or(0);
         let header = (!header.is_empty()).then(|| lines(header, columns));
         let rows: Vec<Lines> = rows.iter().map(|r| lines(r, columns)).collect();
@@ -52,10 +53,17 @@ impl Grid {
         Self { header, rows, widths }
     }
 
-    /// One line of text: `edge` at both ends, `between` between cells.
-    fn line(&self, cells: &[String], align: Align, edge: &str, between: &str) -> String {
-        let cells: Vec<String> = cells.iter().zip(&self.widths).map(|(c, w)| pad(c, *w, align)).collect();
-        format!("{edge}{}{edge}\n", cells.join(between))
+    /// Adds one line of text: `edge` at both ends, `between` between cells.
+    fn line(&self, out: &mut String, cells: &[Cow<'_, str>], align: Align, (edge, between): (&str, &str)) {
+        out.push_str(edge);
+        for (at, (cell, width)) in cells.iter().zip(&self.widths).enumerate() {
+            if at > 0 {
+                out.push_str(between);
+            }
+            pad(out, cell, *width, align);
+        }
+        out.push_str(edge);
+        out.push('\n');
     }
 
     fn rule(&self) -> String {
@@ -65,25 +73,34 @@ impl Grid {
 }
 
 /// Splits the cells of a row into lines; a line after the first that is blank in every cell is left out.
-fn lines(row: &[String], columns: usize) -> Lines {
+fn lines(row: &[String], columns: usize) -> Lines<'_> {
+    if row.iter().all(|cell| !cell.contains(['\t', '\n'])) {
+        let missing = std::iter::repeat_n(Cow::Borrowed(""), columns - row.len());
+        return vec![row.iter().map(|cell| Cow::Borrowed(cell.trim())).chain(missing).collect()];
+    }
     let cells: Vec<Vec<String>> =
         row.iter().map(|c| c.trim().replace('\t', "    ").split('\n').map(String::from).collect()).collect();
     let height = cells.iter().map(Vec::len).max().unwrap_or(1);
+    let cell = |column: usize, line: usize| {
+        Cow::Owned(cells.get(column).and_then(|cell| cell.get(line)).cloned().unwrap_or_default())
+    };
     (0..height)
-        .map(|i| (0..columns).map(|c| cells.get(c).and_then(|cell| cell.get(i)).cloned().unwrap_or_default()).collect())
+        .map(|i| (0..columns).map(|c| cell(c, i)).collect())
         .enumerate()
-        .filter(|(i, line): &(usize, Vec<String>)| *i == 0 || line.iter().any(|cell| !cell.trim().is_empty()))
+        .filter(|(i, line): &(usize, Vec<Cow<str>>)| *i == 0 || line.iter().any(|cell| !cell.trim().is_empty()))
         .map(|(_, line)| line)
         .collect()
 }
 
-fn pad(cell: &str, width: usize, align: Align) -> String {
+fn pad(out: &mut String, cell: &str, width: usize, align: Align) {
     let room = width.saturating_sub(cell.width());
     let left = match align {
         Align::Left => 1,
         Align::Centre => room / 2,
     };
-    format!("{}{cell}{}", " ".repeat(left), " ".repeat(room.saturating_sub(left)))
+    out.extend(std::iter::repeat_n(' ', left));
+    out.push_str(cell);
+    out.extend(std::iter::repeat_n(' ', room.saturating_sub(left)));
 }
 
 /// A bordered table with a rule between every two rows. No header when `header` is empty; nothing at all for no columns.
@@ -98,7 +115,7 @@ pub fn ascii(header: &[String], rows: &[Vec<String>]) -> String {
         grid.header.iter().map(|h| (h, Align::Centre)).chain(grid.rows.iter().map(|r| (r, Align::Left)))
     {
         for line in lines {
-            out.push_str(&grid.line(line, align, "|", "|"));
+            grid.line(&mut out, line, align, ("|", "|"));
         }
         out.push_str(&rule);
     }
@@ -110,10 +127,10 @@ pub fn compact(header: &[String], rows: &[Vec<String>]) -> String {
     let grid = Grid::new(header, rows);
     let mut out = String::new();
     for line in grid.header.iter().flatten() {
-        out.push_str(&grid.line(line, Align::Centre, "", ""));
+        grid.line(&mut out, line, Align::Centre, ("", ""));
     }
     for line in grid.rows.iter().flatten() {
-        out.push_str(&grid.line(line, Align::Left, "", ""));
+        grid.line(&mut out, line, Align::Left, ("", ""));
     }
     out
 }
@@ -127,12 +144,12 @@ pub fn markdown(header: &[String], rows: &[Vec<String>]) -> String {
     if let Some(header) = &grid.header {
         align = Align::Centre;
         // A header of several lines does not exist in Markdown.
-        out.push_str(&grid.line(&header[0], align, "|", "|"));
+        grid.line(&mut out, &header[0], align, ("|", "|"));
         let marks: Vec<String> = grid.widths.iter().map(|w| format!(":{}:", "-".repeat(w - 2))).collect();
         out.push_str(&format!("|{}|\n", marks.join("|")));
     }
     for line in grid.rows.iter().flatten() {
-        out.push_str(&grid.line(line, align, "|", "|"));
+        grid.line(&mut out, line, align, ("|", "|"));
     }
     out
 }
