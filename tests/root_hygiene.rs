@@ -169,6 +169,12 @@ fn nothing_grows(test: &str, cycle: impl Fn(&State, usize)) {
     state.delete_all().unwrap();
     let left = leftovers::find(&state);
     assert!(left.is_empty(), "left behind: {left:#?}");
+    // The part of the tree itself went with the last instance, or with its scope.
+    let (base, end) = (leftovers::cgroup(&state).unwrap(), Instant::now() + Duration::from_secs(5));
+    while base.exists() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!base.exists(), "left behind: {}", base.display());
     state.doctor().unwrap();
 }
 

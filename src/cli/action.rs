@@ -253,7 +253,9 @@ impl Stop {
         }
         refuse_option("--stateful", self.stateful)?;
         let options = self.how.options();
-        each(cx, which, "stop", true, &|s, p, n| stop::stop(s, p, n, options))?;
+        let done = each(cx, which, "stop", true, &|s, p, n| stop::stop(s, p, n, options));
+        cx.leave();
+        done?;
         Ok(DONE)
     }
 }

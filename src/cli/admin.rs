@@ -117,7 +117,9 @@ impl Admin {
             Self::Recover(recover) => return recover.run(cx),
             Self::Shutdown(options) => {
                 let how = How { force: options.force, timeout: options.timeout.map(Duration::from_secs) };
-                conclude(cx, "stop", power::shutdown(&cx.store()?, how)?)?;
+                let outcome = power::shutdown(&cx.store()?, how)?;
+                cx.leave();
+                conclude(cx, "stop", outcome)?;
             }
             Self::Waitready(_) => {}
         }

@@ -15,7 +15,7 @@ use crate::model::keys;
 use crate::model::remote::{self, Remote};
 use crate::ops::image_oci::{Logins, Registry};
 use crate::ops::image_remote::{Place, Server};
-use crate::ops::{features, first_use, undo};
+use crate::ops::{features, first_use, leave, undo};
 use crate::remote::Folders;
 use crate::store::layout::Layout;
 use crate::store::{Access, Store};
@@ -82,6 +82,11 @@ impl Context {
             return Err(Error::unsupported("This version can only change things as root").hint("run it with sudo"));
         }
         self.about(undo::open(&self.layout, Access::Write)?)
+    }
+
+    /// The end of a command after which nothing may run any more; no store is open. What it cannot do the next one does.
+    pub fn leave(&self) {
+        let _ = leave::cgroups(&self.layout);
     }
 
     /// Opens the store for a command that only reads.

@@ -35,10 +35,11 @@ impl Delete {
             }
         }
         let force = self.force;
-        action::each(cx, Which::Named(names), "delete", false, &|s, p, n| {
+        let done = action::each(cx, Which::Named(names), "delete", false, &|s, p, n| {
             delete::delete(s, p, n, force)?.iter().for_each(|stays| cx.warn(stays));
             Ok(())
-        })?;
-        Ok(DONE)
+        });
+        cx.leave();
+        done.map(|()| DONE).map_err(Into::into)
     }
 }

@@ -163,7 +163,10 @@ impl Run {
         let user_given = self.user.is_some();
         let request = run::Request { create, process: command, user_given, keep: self.keep, timeout };
         let signals = process::signals(&FORWARDED)?;
-        Ok(status(run::run(&store, request, Some(&signals))?))
+        let ended = run::run(&store, request, Some(&signals));
+        drop(store);
+        cx.leave();
+        Ok(status(ended?))
     }
 }
 

@@ -10,6 +10,7 @@ use super::scope;
 use crate::error::{Context, Error, Result};
 use crate::sys::mount::fs_magic;
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
 use std::ffi::CString;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -126,6 +127,24 @@ impl Tree {
         .hint("boot with a pure cgroup v2 hierarchy (systemd.unified_cgroup_hierarchy=1), or unset the key"))
     }
 
+    /// Removes our part if nothing lives in it, unless it is systemd's to do. Nothing may be starting in it: no lock here says so.
+    ///
+    /// # Errors
+    /// As rmdir(2); what is in use is none.
+    pub fn leave(&self) -> Result<()> {
+        if self.scope.is_some() || !self.base.is_dir() || Group::at(self.base.clone()).populated() {
+            return Ok(());
+        }
+        for folder in [&self.base.join("monitors"), &self.base] {
+            match rustix::fs::unlinkat(CWD, folder, AtFlags::REMOVEDIR) {
+                // A group of somebody's who ended without a word: "doctor" tells of it.
+                Ok(()) | Err(Errno::NOENT | Errno::BUSY | Errno::NOTEMPTY) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+
     /// Names of the groups that exist below ours, the monitors' aside.
     pub fn names(&self) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(&self.base) else { return Vec::new() };
@@ -158,7 +177,7 @@ impl Group {
         // ask with that caller's rights (fs/kernfs/mount.c), and the root of a container in a container owns none of them.
         let mode = Mode::from_raw_mode(0o755);
         match rustix::fs::mkdir(&self.path, mode).and_then(|()| rustix::fs::chmod(&self.path, mode)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
             Err(e) => Err(std::io::Error::from(e))
                 .with_context(|| format!("Failed creating cgroup \"{}\"", self.path.display())),
         }
@@ -324,14 +343,14 @@ impl Group {
     /// EBUSY if a process is left.
     pub fn remove(&self) -> Result<()> {
         match rustix::fs::unlinkat(CWD, &self.path, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => return Ok(()),
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
             Err(_) => {}
         }
         let removed = open_folder(CWD, &self.path)
             .and_then(remove_below)
             .and_then(|()| rustix::fs::unlinkat(CWD, &self.path, AtFlags::REMOVEDIR));
         match removed {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(e) => Err(Error::from(e).context(format!("Failed removing cgroup \"{}\"", self.path.display()))),
         }
     }
@@ -345,7 +364,6 @@ fn open_folder(at: impl AsFd, name: impl rustix::path::Arg) -> rustix::io::Resul
 /// Removes the groups below `at`. A guest can nest them deeper than a path may be long and than we may have descriptors open: one
 /// folder is open at a time, and the way back is `..`.
 fn remove_below(mut at: OwnedFd) -> rustix::io::Result<()> {
-    use rustix::io::Errno;
     let mut way: Vec<CString> = Vec::new();
     loop {
         if let Some(name) = first_below(&at)? {

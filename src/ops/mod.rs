@@ -42,6 +42,7 @@ pub mod info;
 pub mod init;
 pub mod instance_metadata;
 pub mod keep;
+pub mod leave;
 pub mod lifecycle;
 pub mod limits;
 pub mod list;

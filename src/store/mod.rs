@@ -87,6 +87,21 @@ pub struct Store {
 #[derive(Debug)]
 pub struct ExclusiveStore(Store);
 
+/// Nobody else runs a command on the state folder, and none begins, until this is dropped.
+#[derive(Debug)]
+#[must_use = "others may begin when this is dropped"]
+pub struct Alone(#[allow(dead_code, reason = "held, not read")] std::fs::File);
+
+impl Alone {
+    /// If that is so now; nothing is waited for. No store may be open in this process.
+    ///
+    /// # Errors
+    /// The state folder cannot be trusted or read.
+    pub fn now(layout: &Layout) -> Result<Option<Self>> {
+        Ok(open::alone(layout)?.map(Self))
+    }
+}
+
 impl std::ops::Deref for ExclusiveStore {
     type Target = Store;
     fn deref(&self) -> &Store {

@@ -234,6 +234,13 @@ fn layout_lock(state: &Dir, write: bool, exclusive: bool) -> Result<Option<File>
     }
 }
 
+/// The layout lock for nobody else, if it can be had at once: no other command runs, and none begins until it is let go.
+pub(super) fn alone(layout: &Layout) -> Result<Option<File>> {
+    let Some(state) = trusted(&layout.state, "State folder")? else { return Ok(None) };
+    let file = state.open_at(lock::file_name(Rank::Layout, "layout"), OFlags::RDONLY, 0)?;
+    Ok(lock::try_lock(&file, true)?.then_some(file))
+}
+
 const STAMP: &str = "boot";
 
 /// Opens `$RUN`. On a tmpfs it ends with the boot by itself; elsewhere (`STAPES_DIR`) a stamp with the boot id tells
