@@ -10,6 +10,7 @@ use crate::fault;
 use rustix::fs::OFlags;
 use std::ffi::{OsStr, OsString};
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// What survives a power cut. A kill of the process alone never harms any of them.
@@ -104,20 +105,24 @@ fn publish(parent: &Dir, name: &OsStr, overwrite: bool) -> Result<()> {
 
 fn create_exclusive(parent: &Dir, temp: &OsStr, mode: u32) -> std::io::Result<std::fs::File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-    match parent.open_at(temp, flags, mode) {
+    let file = match parent.open_at(temp, flags, mode) {
         // Left by a writer that was killed: whoever wrote it held the lock we hold now.
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
             parent.unlink(temp)?;
             parent.open_at(temp, flags, mode)
         }
         other => other,
+    }?;
+    if mode & 0o077 != 0 {
+        // Others are to read it, whatever the umask took: that of a monitor takes all.
+        file.set_permissions(PermissionsExt::from_mode(mode))?;
     }
+    Ok(file)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn replaces_whole_and_leaves_no_temporary_file() {
@@ -129,6 +134,14 @@ mod tests {
         }
         assert_eq!(std::fs::metadata(&f).expect("stat").permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(d.path()).expect("list").count(), 1);
+    }
+
+    #[test]
+    fn what_others_are_to_read_they_can_whatever_the_umask_takes() {
+        let d = tempfile::tempdir().expect("tempdir");
+        let f = d.path().join("a");
+        replace(&f, b"x", 0o666, Durability::Fast).expect("write");
+        assert_eq!(std::fs::metadata(&f).expect("stat").permissions().mode() & 0o777, 0o666);
     }
 
     #[test]

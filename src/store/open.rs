@@ -17,7 +17,7 @@ use crate::model::profile::Profile;
 use rustix::fs::OFlags;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -106,8 +106,12 @@ fn lower(what: &str) -> String {
 fn create(path: &Path, what: &str, mode: u32) -> Result<Dir> {
     let fail = || format!("Failed creating {} \"{}\"", lower(what), path.display());
     if let Some(parent) = path.parent() {
-        // Folders above are not ours to judge; what we make of them is closed to others' writing.
+        // Folders above are not ours to judge; what we make of them is closed to others' writing, and to nothing else.
+        let missing: Vec<&Path> = parent.ancestors().take_while(|p| !p.exists()).collect();
         std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent).with_context(fail)?;
+        for made in missing.into_iter().filter(|p| !p.as_os_str().is_empty()) {
+            std::fs::set_permissions(made, std::fs::Permissions::from_mode(0o755)).with_context(fail)?;
+        }
     }
     let made = match std::fs::DirBuilder::new().mode(mode).create(path) {
         Ok(()) => true,
@@ -279,7 +283,6 @@ fn this_boot(run: &Dir) -> Result<bool> {
 mod tests {
     use super::super::Store;
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     fn fixture() -> (tempfile::TempDir, Layout) {
         let d = tempfile::tempdir().expect("tempdir");
