@@ -34,6 +34,8 @@ const PORT: &[&Key] = &[
     &keys::IPV6_ADDRESS,
     &keys::IPV4_GATEWAY,
     &keys::IPV6_GATEWAY,
+    &keys::IPV4_ROUTES_EXTERNAL,
+    &keys::IPV6_ROUTES_EXTERNAL,
     &keys::SECURITY_PORT_ISOLATION,
     &keys::SECURITY_MAC_FILTERING,
     &keys::SECURITY_IPV4_FILTERING,
@@ -130,7 +132,8 @@ impl Nic {
     }
 
     fn end(&self, identity: &Identity, bridge: Option<Port>) -> Result<HostEnd> {
-        let routes = [&keys::IPV4_ROUTES, &keys::IPV6_ROUTES];
+        // A port of a bridge has none: they lead through the bridge.
+        let routes: &[&Key] = if bridge.is_none() { &[&keys::IPV4_ROUTES, &keys::IPV6_ROUTES] } else { &[] };
         let nets = routes.iter().flat_map(|key| key.list(&self.options)).map(str::parse::<IpNet>);
         Ok(HostEnd {
             name: identity.host_name.clone(),

@@ -56,6 +56,7 @@ pub mod network;
 mod nic_function;
 mod nic_host;
 mod nic_live;
+mod nic_routes;
 mod nic_vlan;
 pub mod nics;
 pub mod pool;

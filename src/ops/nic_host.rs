@@ -5,8 +5,8 @@
 
 use super::network::dns::Port;
 use super::network::{beside, filter, firewall};
-use super::nic_function;
 use super::nic_vlan::{self, Outcome};
+use super::{nic_function, nic_routes};
 use crate::base::inet::IpNet;
 use crate::base::names::{DeviceName, InstanceName, ProjectName};
 use crate::error::{Context, Error, Result};
@@ -181,6 +181,7 @@ fn remove(store: &Store, host: &mut Links, port: Port<'_>, part: &HostPart) -> R
         },
         HostPart::Address { parent: None, .. } => Ok(()),
         HostPart::Local { to, table } => local(host, *to, *table, route::remove),
+        HostPart::Route { .. } => nic_routes::remove(host, part),
         HostPart::Function(function) => nic_function::release(host, function),
         HostPart::Vlan { name } => {
             let _lock = store.lock_allocator(Allocator::Ip)?;

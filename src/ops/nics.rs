@@ -5,7 +5,7 @@
 
 use super::load::{self, Loaded};
 use super::network::{self, dns::Port};
-use super::{nic_function, nic_host, nic_vlan};
+use super::{nic_function, nic_host, nic_routes, nic_vlan};
 use crate::base::mac;
 use crate::base::names::{InstanceName, ProjectName};
 use crate::container;
@@ -281,7 +281,7 @@ pub(super) fn disconnect(store: &Store, port: Port<'_>, filtered: bool) -> Resul
 /// Sets up what needs the interfaces of an instance to be there.
 ///
 /// # Errors
-/// nft is missing or refuses.
+/// nft is missing or refuses; a route cannot be made.
 pub(super) fn started(store: &Store, loaded: &Loaded) -> Result<()> {
     interfaces(loaded).try_for_each(|(name, options)| {
         above(store, loaded, (name, options)).with_context(|| format!("Failed to start device \"{name}\""))
@@ -294,6 +294,9 @@ pub(super) fn started(store: &Store, loaded: &Loaded) -> Result<()> {
 /// As [`started`].
 pub(super) fn above(store: &Store, loaded: &Loaded, (name, options): (&str, &Device)) -> Result<()> {
     let port = Port { project: &loaded.project, instance: &loaded.name, device: name };
+    if nic_routes::concerns(store, port, options)? {
+        nic_routes::follow(store, port, &on_network(store, loaded, options)?)?;
+    }
     nic_host::started(store, port, options, &identity(loaded, name)?)
 }
 

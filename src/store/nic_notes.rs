@@ -59,6 +59,15 @@ pub enum HostPart {
         /// Routing table.
         table: u32,
     },
+    /// A route to what is behind an interface on a bridge.
+    Route {
+        /// Where it leads.
+        to: IpNet,
+        /// The bridge it goes through.
+        bridge: String,
+        /// The interface's own address, where it is fixed.
+        via: Option<IpAddr>,
+    },
     /// A virtual function of a network card, and what it was like before.
     Function(Function),
     /// Rules of nft named after the device; those on a managed bridge are noted with it.
@@ -162,6 +171,7 @@ mod tests {
             HostPart::Vlan { name: "eth0.5".into() },
             HostPart::Address { address: "10.0.0.1".parse().expect("address"), parent: None },
             HostPart::Local { to: "fd42::1/128".parse().expect("net"), table: 254 },
+            HostPart::Route { to: "10.1.0.0/24".parse().expect("net"), bridge: "br0".into(), via: None },
             HostPart::Function(Function { card: "eth0".into(), id: 3, spoof_check: Some(true), ..Function::default() }),
             HostPart::Rules,
         ];

@@ -10,7 +10,7 @@ use std::process::Command;
 const FILTERED: &[&str] = &[
     "network create matrixbr0 ipv4.address=none ipv6.address=none",
     "create img c1",
-    "config device add c1 eth0 nic nictype=bridged parent=matrixbr0 security.mac_filtering=true",
+    "config device add c1 eth0 nic nictype=bridged parent=matrixbr0 security.mac_filtering=true ipv4.routes=10.199.0.0/24",
 ];
 
 /// Rows that are about nothing else.
@@ -20,6 +20,7 @@ pub const ALL: &[Scenario] =
 fn filtered(state: &State, done: bool) -> Result<(), String> {
     checks::runs(state, done)?;
     want(!output(&["nft", "list", "ruleset"])?.contains("c1.eth0"), "its rules are left")?;
+    want(!output(&["ip", "route"])?.contains("10.199."), "its route is left")?;
     state.run(&["network", "delete", "matrixbr0"]).good().map(drop)
 }
 

@@ -2,7 +2,8 @@
 
 use crate::common_root::{State, skip};
 use crate::support::{Ask, state};
-use crate::world::host;
+use crate::world::{host, host_try};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 /// A state with the network `testbr0`, which has names for nobody: an instance may be on it twice.
@@ -149,13 +150,16 @@ fn filters_count_at_once() {
     assert!(carrier() == "0" && !reaches(&state, "c1", "10.77.0.1"));
     state.good(&["restart", "-f", "c1"]);
     assert_eq!(carrier(), "0", "at the start as well");
+    // It was its monitor that started it, whose files are nobody else's otherwise.
+    for folder in ["ports", "names"] {
+        let file = state.path(&format!("run/networks/testbr0/{folder}/default_c1.eth0"));
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o644, "dnsmasq, which is nobody, cannot read {}", file.display());
+    }
     device(&state, "set c1 eth0 connected=true ipv4.routes=10.89.0.0/24");
     assert_eq!(carrier(), "1");
+    routes_lead_behind_it(&state);
     let end = volatile(&state, "c1", "eth0.host_name");
-    assert!(host("ip route show").contains(&format!("10.89.0.0/24 dev {end}")));
-    device(&state, "set c1 eth0 ipv4.routes=10.90.0.0/24");
-    let routes = host("ip route show");
-    assert!(routes.contains("10.90.0.0/24") && !routes.contains("10.89.0.0/24"), "{routes}");
     // Out of its socket and in again, with what was chosen for it.
     device(&state, "set c1 eth0 attached=false");
     assert!(!host("ip -br link").contains(&end) && !state.sh("c1", "ip -o link").contains("eth0"));
@@ -168,6 +172,30 @@ fn filters_count_at_once() {
     state.good(&["delete", "-f", "c1", "c2"]);
     state.good(&["network", "delete", "testbr0"]);
     state.finish();
+}
+
+/// The host reaches what is behind the interface of `c1`, as long as it is said and runs.
+fn routes_lead_behind_it(state: &State) {
+    let inside = "ip addr add 10.77.0.11/24 dev eth0; ip addr add 10.89.0.1/32 dev lo; ip addr add 10.90.0.1/32 dev lo";
+    state.sh("c1", inside);
+    let there = |address: &str| host_try(&format!("ping -c 1 -W 1 {address}")).is_ok();
+    assert!(there("10.89.0.1") && !there("10.90.0.1"));
+    device(state, "set c1 eth0 ipv4.routes= ipv4.routes.external=10.90.0.0/24 security.ipv4_filtering=true");
+    assert!(there("10.90.0.1") && !there("10.89.0.1"));
+    device(state, "unset c1 eth0 security.ipv4_filtering");
+    // Without a fixed address, it is asked for on the bridge.
+    device(state, "unset c1 eth0 ipv4.address");
+    assert!(there("10.90.0.1"));
+    // Somebody else's way there stays, and so does what was.
+    host("ip route add 10.89.0.0/24 dev testbr0");
+    refused(state, "config device set c1 eth0 ipv4.routes=10.89.0.0/24");
+    assert!(host("ip route show").contains("10.89.0.0/24 dev testbr0") && there("10.90.0.1"));
+    host("ip route del 10.89.0.0/24");
+    state.good(&["stop", "-f", "c1"]);
+    assert!(!host("ip route show").contains("10.90."));
+    device(state, "set c1 eth0 ipv4.address=10.77.0.11");
+    state.good(&["start", "c1"]);
+    assert!(host("ip route show").contains("10.90.0.0/24 via 10.77.0.11 dev testbr0"));
 }
 
 #[test]

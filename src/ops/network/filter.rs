@@ -2,6 +2,7 @@
 //! `security.ipv4_filtering`, `security.ipv6_filtering`), and what its ACLs say (`security.acls`). Rules of nft at the bridge,
 //! set before the interface is there and taken away after it has gone.
 
+use super::super::nic_routes;
 use super::{dns, rules as force};
 use crate::base::inet::IpNet;
 use crate::base::mac;
@@ -151,8 +152,8 @@ fn nets(bridge: &Bridge, hwaddr: [u8; 6], (options, addresses): (&Device, &[IpAd
         return Ok(Vec::new());
     }
     let mut all: Vec<IpNet> = addresses.iter().filter(|a| a.is_ipv4() == v4).map(|a| IpNet::host(*a)).collect();
-    let routes = if v4 { &keys::IPV4_ROUTES } else { &keys::IPV6_ROUTES };
-    for net in routes.list(options) {
+    let routes = if v4 { nic_routes::V4 } else { nic_routes::V6 };
+    for net in routes.iter().flat_map(|key| key.list(options)) {
         all.push(net.parse()?);
     }
     let Family { address, .. } = if v4 { &bridge.v4 } else { &bridge.v6 };
