@@ -66,6 +66,8 @@ pub(super) fn container(plan: &Plan, socket: i32, fixed: &FixedMounts) -> Result
     sysctls(plan, &mut out)?;
     out.push(Op::Receive { socket, first: 0, count: fixed.total });
     out.push(Op::PivotTo(Fd::Slot(FixedMounts::ROOT)));
+    // From here on places of mounts are made, which are the instance's own: whose command it is does not matter.
+    out.push(Op::Umask(0o022));
     attach_system(plan, &mut out)?;
     attach_mounts(plan, fixed, &mut out)?;
     limits(plan, &mut out)?;
@@ -74,7 +76,6 @@ pub(super) fn container(plan: &Plan, socket: i32, fixed: &FixedMounts) -> Result
     }
     out.push(Op::CloexecFrom(3));
     out.push(Op::ResetSignals);
-    out.push(Op::Umask(0o022));
     out.push(Op::DropBounding(dropped(&plan.spec)));
     out.push(Op::NothingInheritable);
     for filter in seccomp::programs(&plan.spec)? {

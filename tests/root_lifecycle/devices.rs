@@ -28,6 +28,7 @@ fn disks_of_the_host() {
         disk("quiet", &[("source", path), ("path", "/mnt/quiet"), ("raw.mount.options", "noexec,nosuid")]),
         disk("maybe", &[("source", "/no/such/place"), ("path", "/mnt/maybe"), ("required", "false")]),
         disk("tmp", &[("source", "tmpfs:"), ("path", "/mnt/tmp"), ("size", "1MiB"), ("initial.mode", "1777")]),
+        disk("below", &[("source", path), ("path", "/mnt/tmp/below/it")]),
     ];
     state.launch("c1", &words(&options)).good().unwrap();
     assert_eq!(state.sh("c1", "cat /mnt/rw/file /etc/one"), "of the hostof the host");
@@ -47,6 +48,9 @@ fn disks_of_the_host() {
         !state.try_sh("c1", "mknod /mnt/shifted/null c 1 3").ok()
             || !state.try_sh("c1", "echo > /mnt/shifted/null").ok()
     );
+    // Everybody gets to where things are mounted, also when it was the monitor that started it.
+    state.good(&["restart", "-f", "c1"]);
+    assert_eq!(state.sh("c1", "stat -c %a /mnt/tmp/below; cat /mnt/tmp/below/it/file"), "755\nof the host");
     // A stop leaves the host's files alone.
     state.good(&["delete", "-f", "c1"]);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "of the host");
