@@ -3,7 +3,7 @@
 use super::{Level, Report};
 use crate::base::names::{NetworkName, ProjectName};
 use crate::error::Result;
-use crate::ops::network::{beside, dns, up, zone_server};
+use crate::ops::network::{beside, dns, process, up, zone_server};
 use crate::store::Store;
 use std::collections::BTreeMap;
 
@@ -41,6 +41,15 @@ pub(super) fn check(store: &Store, fix: bool, report: &mut Report) -> Result<()>
             lost.join(", ")
         );
         report.disagreement("firewall", message, fix, || beside::mend(store));
+    }
+    if let Some(folder) = process::shut_out(store.layout()).filter(|_| !owners.is_empty()) {
+        let message = format!(
+            "dnsmasq, which has no rights of its own, gets no further than \"{}\": names and reserved addresses of \
+             instances don't work",
+            folder.display()
+        );
+        let fix = format!("chmod o+x \"{}\", or choose another place with STAPES_DIR", folder.display());
+        report.add("networks", Level::Warning, message, fix);
     }
     for name in store.network_runs()? {
         let check = format!("network {name}");

@@ -268,6 +268,7 @@ fn start(store: &Store, project: &ProjectName, lock: &Held<NetworkRunKey, Exclus
     let name = &plan.name;
     let run = store.network_run(name)?.ok_or_else(|| Error::internal("The network is not up"))?;
     let paths = paths(store, project, name);
+    process::let_in(store.layout())?;
     let fail = || format!("Failed starting dnsmasq of network \"{name}\"");
     atomic::replace(&paths.config, args::config(&plan.bridge).as_bytes(), 0o644, Durability::Fast)
         .with_context(fail)?;

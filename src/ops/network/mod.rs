@@ -21,7 +21,7 @@ pub mod leases;
 pub mod list;
 mod members;
 pub mod nat;
-mod process;
+pub mod process;
 pub mod rename;
 pub mod rules;
 pub mod taken;
