@@ -334,8 +334,8 @@ impl Info {
     fn run(self, cx: &Context) -> Outcome {
         refuse_target(self.target.as_deref())?;
         let store = cx.reader()?;
-        let (_, name) = named(cx, &store, &self.network)?;
-        let state = list::state(&name)?;
+        let (project, name) = named(cx, &store, &self.network)?;
+        let state = list::state(&store, &project, &name)?;
         cx.print(super::network_list::describe(&name, &state))?;
         Ok(DONE)
     }

@@ -151,7 +151,7 @@ fn networks(store: &Store, asked: &Asked, rest: &[&str]) -> Result<Value> {
     network::list::visible(store, project, &name)?;
     match rest {
         [] => value(&network::list::show(store, project, &name)?),
-        ["state"] => value(&network::list::state(&name)?),
+        ["state"] => value(&network::list::state(store, project, &name)?),
         ["leases"] => value(&network::leases::list(store, project, &name)?),
         _ => Err(not_found()),
     }

@@ -5,7 +5,7 @@ use crate::base::mac;
 use crate::base::names::{NetworkName, ProjectName};
 use crate::error::{Error, Result};
 use crate::host::links::{Counters, Details, Link, Links};
-use crate::model::keys::network::bridge as keys;
+use crate::model::keys::network::{bridge as keys, uplink};
 use crate::model::network::Network;
 use crate::model::restrict;
 use crate::model::view::{
@@ -90,13 +90,16 @@ fn kind(link: &Link) -> &'static str {
     }
 }
 
-/// What the interface `name` is doing.
+/// What the interface `name` is doing, or that of the host which the network of this name stands for.
 ///
 /// # Errors
-/// Not found; the kernel refuses.
-pub fn state(name: &NetworkName) -> Result<NetworkStateView> {
+/// Not found; the kernel refuses; the network's record is damaged.
+pub fn state(store: &Store, project: &ProjectName, name: &NetworkName) -> Result<NetworkStateView> {
+    let network = store.network(&project_of(store, project)?, name)?;
+    let parent = network.as_ref().and_then(|network| uplink::PARENT.get(&network.config));
     let mut host = Links::open()?;
-    let link = host.find(name.as_str())?.ok_or_else(|| Error::not_found("Network interface not found"))?;
+    let link =
+        host.find(parent.unwrap_or(name.as_str()))?.ok_or_else(|| Error::not_found("Network interface not found"))?;
     let addresses = host.addresses_of(link.index)?.into_iter().map(|a| NetworkAddress {
         family: if a.net.is_ipv4() { "inet" } else { "inet6" }.to_string(),
         address: a.net.address().to_string(),
