@@ -136,6 +136,9 @@ fn under_another_name() {
     assert!(table.contains("/1.0/instances/c1,10.78.0.9/32,testbr1,instance,NO,"), "{table}");
     assert!(state.good(&["network", "list-allocations", "-f", "csv", "-c", "Na"]).contains("testbr2,10.77.0.1/24"));
     assert!(state.good(&["network", "list-allocations", "-f", "json"]).contains("\"addresses\":\"10.78.0.9/32\""));
+    let summary = state.good(&["network", "list-allocations", "--summary", "-p", "default", "-f", "csv"]);
+    assert!(summary.lines().any(|l| l == "testbr1,10.78.0.0/24,10.78.0.9"), "{summary}");
+    state.run(&["network", "list-allocations", "--summary", "-c", "u"]).clean_failure().unwrap();
     state.good(&["delete", "c1"]);
     for name in ["testbr1", "testbr2"] {
         state.good(&["network", "delete", name]);
