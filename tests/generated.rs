@@ -59,6 +59,13 @@ fn the_program_completes_itself() {
     assert!(complete(&["stapes", "config", "device", "a"]).contains("add"));
     assert!(complete(&["stapes", "list", "--fo"]).contains("--format"));
     assert!(complete(&["stapes", "config", "device", "add", "c1", "d", "unix-c"]).contains("unix-char"));
+    // By their names, and by the others where there is no name.
+    let offered = complete(&["stapes", "remote", ""]);
+    let words: Vec<&str> = offered.lines().collect();
+    assert!(words.contains(&"rename") && words.contains(&"switch") && words.contains(&"remove"), "{offered}");
+    assert!(!words.contains(&"mv") && !words.contains(&"set-default"), "{offered}");
+    assert_eq!(complete(&["stapes", "remote", "set-d"]).trim(), "set-default");
+    assert!(complete(&["stapes", "network", "rm", "--exp"]).contains("--explain"));
     let offered = complete(&["stapes", "generate", ""]);
     assert!(offered.contains("systemd") && !offered.contains("completions"), "hidden commands stay hidden");
 }

@@ -15,11 +15,20 @@ use std::path::Path;
 
 /// Answers a shell that asks for completions or for the script, and ends the program then; does nothing otherwise.
 pub fn answer_shell(program: &'static str) {
-    clap_complete::CompleteEnv::with_factory(|| super::app::command(program))
+    clap_complete::CompleteEnv::with_factory(|| one_name_each(super::app::command(program)))
         .bin(program)
         .completer(program)
         .shells(Shells(&[&Bash, &env::Elvish, &env::Fish, &env::Powershell, &env::Zsh]))
         .complete();
+}
+
+/// `command` with all commands below it offered by their names; the other names are offered where no name fits. The engine
+/// offers one of them only, and that would be the first by the alphabet.
+fn one_name_each(command: clap::Command) -> clap::Command {
+    let command = command.mut_subcommands(one_name_each);
+    let aliases = command.get_visible_aliases().map(|alias| &*String::from(alias).leak());
+    let aliases: Vec<&'static str> = aliases.collect();
+    if aliases.is_empty() { command } else { command.visible_alias(None::<&'static str>).aliases(aliases) }
 }
 
 /// bash, with a script of our own: clap's takes `remote:image` for three words.

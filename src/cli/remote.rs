@@ -18,7 +18,7 @@ pub enum Remote {
     GetDefault(GetDefault),
     #[command(visible_alias = "ls")]
     List(List),
-    #[command(visible_alias = "rm")]
+    #[command(visible_aliases = ["delete", "rm"])]
     Remove(Remove),
     #[command(visible_alias = "mv")]
     Rename(Rename),
