@@ -200,6 +200,11 @@ fn certificates_decide() {
     let other = state.bad(&["image", "list", "mine:"]);
     assert_eq!(other, "Failed connecting to \"localhost:8443\": The certificate is for another host");
     drop(server);
+    let server = Server::with_certificate(state.path(), "ca", "");
+    let own = state.bad(&["image", "list", "mine:"]);
+    assert!(own.contains("The certificate is an authority's own, not one for a server"), "{own}");
+    assert!(state.run(&["image", "list", "mine:"]).err.contains("--accept-certificate"));
+    drop(server);
     let refused = state.bad(&["image", "list", "mine:"]);
     assert!(refused.starts_with("Failed connecting to \"localhost:8443\": Connection refused"), "{refused}");
     state.assert_clean();

@@ -155,6 +155,11 @@ pub(super) fn error(e: &rustls::Error) -> Error {
         C::NotValidYet | C::NotValidYetContext { .. } => "The certificate isn't valid yet",
         C::NotValidForName | C::NotValidForNameContext { .. } => "The certificate is for another host",
         C::Revoked => "The certificate was revoked",
+        // What openssl(1) makes unless told otherwise: it says of itself that it is an authority's.
+        C::Other(why) if format!("{why:?}").contains("CaUsedAsEndEntity") => {
+            return Error::denied("The certificate is an authority's own, not one for a server")
+                .hint("If it is the right one: remote add with --accept-certificate");
+        }
         _ => return Error::denied(format!("TLS: {e}")),
     };
     Error::denied(text)
