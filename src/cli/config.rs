@@ -337,8 +337,8 @@ impl Show {
             Subject::Instance(name, None) => {
                 let who = instance(cx, &store, name)?;
                 if self.plan {
-                    let plan = start::preview(&store, pair(&who))?;
-                    yaml::document(&plan)?
+                    let plan = serde_json::to_value(start::preview(&store, pair(&who))?);
+                    yaml::document(&plan.map_err(|e| Error::internal("Failed writing the plan").caused_by(e))?)?
                 } else {
                     let view = ops::view(&store, pair(&who))?;
                     if self.expanded { yaml::document(&view.expanded_put())? } else { yaml::document(&view.put)? }

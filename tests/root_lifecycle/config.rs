@@ -39,6 +39,8 @@ fn kernel_settings() {
     let score = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", state.init("c1"))).unwrap();
     assert_eq!(score.trim(), "7");
     assert_eq!(state.sh("c1", "hostname; ip -o link | grep -c ."), "c1\n1");
+    let plan = state.good(&["config", "show", "c1", "--plan"]);
+    assert!(plan.contains("\nname: c1\n") && plan.contains("kernel.shmmax: \"123456\""), "{plan}");
     for bad in ["linux.sysctl.kernel.core_pattern=|/bin/x", "linux.sysctl.vm.swappiness=1"] {
         let out = state.run(&["launch", "test", "c2", "-c", bad]);
         out.clean_failure().unwrap();
