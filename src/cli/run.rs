@@ -142,7 +142,7 @@ impl Run {
             create.devices.insert(format!("publish{i}"), publish::device(word)?);
         }
         let timeout = self.timeout.as_deref().map(timeout).transpose()?;
-        let (user, group) = self.user.as_deref().map_or(Ok((0, None)), |u| UserSpec::parse(u)?.ids())?;
+        self.user.as_deref().map(UserSpec::parse).transpose()?;
         let env = self.env.iter().map(|w| kv::pair(w)).collect::<Result<_>>()?;
         let store = cx.store()?;
         create.project = cx.project(&store)?;
@@ -154,14 +154,13 @@ impl Run {
         let command = Process {
             command: self.command,
             env,
-            user,
-            group: group.unwrap_or(user),
+            user: 0,
+            group: 0,
             cwd: self.workdir,
             terminal: self.tty.then(|| cx.env.term.clone().unwrap_or_default()),
             streams: streams(self.interactive || self.tty)?,
         };
-        let user_given = self.user.is_some();
-        let request = run::Request { create, process: command, user_given, keep: self.keep, timeout };
+        let request = run::Request { create, process: command, user: self.user, keep: self.keep, timeout };
         let signals = process::signals(&FORWARDED)?;
         let ended = run::run(&store, request, Some(&signals));
         drop(store);

@@ -110,7 +110,7 @@ fn enter(
     let theirs = theirs.ok_or_else(|| Error::internal("The command has no streams"))?;
     let label = label_of(running.init_pid, init)?;
     let dropped = if map.is_none() { build::privileged_drop(label.as_deref()) } else { 0 };
-    let command = Command { label, drop: dropped, ..command(&process, config)? };
+    let command = Command { label, drop: dropped, ..command(&process, config, running.init_pid)? };
     let spawned = attach::attach(&target, &command, &theirs);
     drop(theirs);
     let child = match spawned {
@@ -165,13 +165,14 @@ pub(super) fn not_executable(config: &Config, error: &OwnedFd) -> i32 {
     126
 }
 
-fn command(request: &Process, config: &Config) -> Result<Command> {
+fn command(request: &Process, config: &Config, init: i32) -> Result<Command> {
     let term = request.terminal.as_deref().filter(|t| !t.is_empty());
     let home = if request.user == 0 { "/root" } else { "/" };
+    let path = settings::search_path(Some(init));
     let policy = seccomp::to_spec(&settings::policy(config)?)?;
     Ok(Command {
         args: request.command.clone(),
-        env: settings::command_environment(config, &request.env, request.user, term),
+        env: settings::command_environment(config, &request.env, request.user, (path, term)),
         uid: request.user,
         gid: request.group,
         cwd_or_root: request.cwd.is_none(),

@@ -12,12 +12,15 @@ use super::{
     application, confine, create, idmap, image_import, lifecycle, network, nics, pool, proxies, run_network, settings,
     start, templates,
 };
+use crate::base::user::UserSpec;
 use crate::container::build::{self, Settings};
 use crate::container::plan::{Init, Plan};
+use crate::container::rootfs;
 use crate::container::start::{self as runtime, Started};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::host::cgroup::Group;
+use crate::image::oci::user;
 use crate::store::journal::Journal;
 use crate::store::lock::{Exclusive, Held, InstanceKey};
 use crate::store::runfile::MonitorLock;
@@ -25,6 +28,7 @@ use crate::store::undo::{Volume, VolumeKind};
 use crate::store::{Action, Store};
 use crate::sys::{pidfd, selfexe};
 use nix::sys::signalfd::SignalFd;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// Status when the time is over, as timeout(1) has it.
@@ -37,8 +41,8 @@ pub struct Request {
     pub create: create::Request,
     /// The command; without words the image's application, else its shell.
     pub process: Process,
-    /// The user is given; else it is the application's, if the image has one.
-    pub user_given: bool,
+    /// `user[:group]`, numbers or names of the image; without it the application's, if the image has one.
+    pub user: Option<String>,
     /// Leave the instance behind, stopped.
     pub keep: bool,
     /// Kill it after this time.
@@ -218,13 +222,14 @@ fn plan(store: &Store, loaded: &Loaded, request: &Request) -> Result<Plan> {
     if !request.process.command.is_empty() {
         settings.args.clone_from(&request.process.command);
     }
-    if request.user_given {
-        (settings.uid, settings.gid, settings.groups) = (request.process.user, request.process.group, Vec::new());
+    if let Some(given) = &request.user {
+        (settings.uid, settings.gid, settings.groups) = user_of(store, &base, given)?;
     }
     if let Some(cwd) = &request.process.cwd {
         settings.cwd = cwd.into();
     }
-    settings.env = settings::command_environment(config, &request.process.env, settings.uid, term);
+    settings.env =
+        settings::command_environment(config, &request.process.env, settings.uid, (settings::search_path(None), term));
     settings.terminal = request.process.terminal.is_some();
     settings.apparmor = base.apparmor().map(str::to_string);
     Ok(Plan {
@@ -234,4 +239,15 @@ fn plan(store: &Store, loaded: &Loaded, request: &Request) -> Result<Plan> {
         init: Init::Command { terminal: request.process.terminal.is_some() },
         ..base
     })
+}
+
+/// The user, group and further groups that `given` names. A number without a group is its own group.
+fn user_of(store: &Store, plan: &Plan, given: &str) -> Result<(u32, u32, Vec<u32>)> {
+    if let Ok((uid, gid)) = UserSpec::parse(given)?.ids() {
+        return Ok((uid, gid.unwrap_or(uid), Vec::new()));
+    }
+    let scratch = tempfile::tempdir_in(&store.layout().run).context("Failed creating a folder for mounting")?;
+    let options = rootfs::Options { nodev: true, scratch: Some(scratch.path()), ..rootfs::Options::default() };
+    let user = user::find(rootfs::mount(&plan.rootfs, &options)?.as_fd(), given)?;
+    Ok((user.uid, user.gid, user.groups))
 }

@@ -15,6 +15,9 @@ use crate::host::subids;
 use crate::model::cpus::CpuWish;
 use crate::model::instance::Config;
 use crate::model::keys::{self, Key, parse};
+use crate::sys::path::{self, Links};
+use rustix::fs::OFlags;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// Limits with the cgroup controller they need: without it they are refused, so that nobody believes in one that is not
@@ -121,10 +124,33 @@ pub fn environment(config: &Config) -> Vec<String> {
     keys::ENVIRONMENT.entries(config).map(|(k, v)| format!("{k}={v}")).collect()
 }
 
-/// The environment of a command in an instance, as Incus sets it: `given` over `environment.*` over the defaults.
-pub fn command_environment(config: &Config, given: &[(String, String)], uid: u32, term: Option<&str>) -> Vec<String> {
+/// Where commands are, too, in an instance that has the first of each.
+const FURTHER_PATHS: [(&str, &str); 2] = [("snap", "/snap/bin"), ("etc/NIXOS", "/run/current-system/sw/bin")];
+
+/// Where commands are in an instance; `init`: its process 1, if it runs.
+pub fn search_path(init: Option<i32>) -> String {
+    let mut all = DEFAULT_PATH.to_string();
+    let Some(root) = init.and_then(|pid| path::open_root(Path::new(&format!("/proc/{pid}/root/."))).ok()) else {
+        return all;
+    };
+    for (sign, more) in FURTHER_PATHS {
+        if path::open(root.as_fd(), Path::new(sign), OFlags::PATH, 0, Links::InRoot).is_ok() {
+            all = format!("{all}:{more}");
+        }
+    }
+    all
+}
+
+/// The environment of a command in an instance, as Incus sets it: `given` over `environment.*` over the defaults. `path`:
+/// where commands are.
+pub fn command_environment(
+    config: &Config,
+    given: &[(String, String)],
+    uid: u32,
+    (path, term): (String, Option<&str>),
+) -> Vec<String> {
     let mut all = std::collections::BTreeMap::new();
-    all.insert("PATH".to_string(), format!("{DEFAULT_PATH}:/snap/bin"));
+    all.insert("PATH".to_string(), path);
     all.insert("LANG".to_string(), "C.UTF-8".to_string());
     all.extend(term.map(|t| ("TERM".to_string(), t.to_string())));
     if uid == 0 {

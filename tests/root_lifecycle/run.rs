@@ -64,12 +64,13 @@ fn run_options() {
     assert_eq!(out.stdout, "/src\n0\n0\nb\n/ro:\nfile\n\n/src:\nfile\nrefused\n", "{out}");
     assert!(dir.join("new").exists());
     assert_eq!(run(&["--user", "1000", "--", "sh", "-c", "id -u; id -g"]).stdout, "1000\n1000\n");
+    assert_eq!(run(&["--user", "user:tty", "--", "sh", "-c", "id -u; id -g"]).stdout, "1000\n5\n");
     let begin = std::time::Instant::now();
     let late = run(&["--timeout", "1", "--", "sleep", "100"]);
     assert!(late.code() == Some(124) && begin.elapsed().as_secs() < 20, "{late}");
     run(&["--workdir", "/no/such", "--", "true"]).clean_failure().unwrap();
     run(&["--mount", "/no/such:/x", "--", "true"]).clean_failure().unwrap();
-    for bad in ["+1", "01", "4294967295", "-1", " 1", "1:", "1:2:3"] {
+    for bad in ["nosuch", "root:nosuch", "+1", "01", "4294967295", "-1", " 1", "1:", "1:2:3"] {
         run(&["--user", bad, "--", "true"]).clean_failure().unwrap();
     }
     // Kept ones are there, stopped, with what was written.
