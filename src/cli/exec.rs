@@ -13,6 +13,9 @@ use clap_complete::engine::ArgValueCompleter;
 use nix::sys::signal::Signal;
 use std::process::ExitCode;
 
+/// What stands for no command.
+const LOGIN: [&str; 2] = ["su", "-l"];
+
 /// Execute commands in instances
 ///
 /// The command is executed directly using exec, so there is no shell and
@@ -21,6 +24,8 @@ use std::process::ExitCode;
 /// executable, passing the shell commands as arguments, for example:
 ///
 ///   stapes exec <instance> -- sh -c "cd /tmp && pwd"
+///
+/// Without a command it is a login shell, as with stapes shell.
 ///
 /// Mode defaults to non-interactive, interactive mode is selected if both stdin AND stdout are terminals (stderr is ignored).
 #[derive(Debug, Args)]
@@ -37,7 +42,7 @@ pub struct Exec {
     #[arg(value_name = "instance", add = ArgValueCompleter::new(complete::running_instances))]
     pub instance: String,
     /// Command and its arguments
-    #[arg(value_name = "command", required = true)]
+    #[arg(value_name = "command")]
     pub command: Vec<String>,
     #[command(flatten)]
     pub options: ExecOptions,
@@ -127,7 +132,10 @@ impl Exec {
     ///
     /// # Errors
     /// See `ops::exec`.
-    pub fn run(self, cx: &Context) -> Outcome {
+    pub fn run(mut self, cx: &Context) -> Outcome {
+        if self.command.is_empty() {
+            self.command = LOGIN.map(String::from).to_vec();
+        }
         let name = kv::local(&self.instance)?;
         let interactive = self.options.interactive(cx)?;
         let store = cx.reader()?;

@@ -42,7 +42,7 @@ const GRAMMAR: &[(&str, &str)] = &[
     ("create", "(--empty|[<remote>:]<image>) [<remote>:][<new instance name>]"),
     ("delete", "[<remote>:]<instance>..."),
     ("doctor", ""),
-    ("exec", "[<remote>:]<instance> [flags] [--] <command-line argument>..."),
+    ("exec", "[<remote>:]<instance> [flags] [--] [<command-line argument>...]"),
     ("export", "[<remote>:]<instance> [<backup file>]"),
     ("file create", "[<remote>:]<instance>/<path> [<symlink target path>]"),
     ("file delete", "[<remote>:]<instance>/<path>..."),

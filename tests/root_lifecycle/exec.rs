@@ -110,6 +110,11 @@ fn exec_environment_and_user() {
     assert_eq!(id(&[]), "0\n0\n0\n/root\n");
     assert_eq!(id(&["--user", "1000", "--group", "1000", "--cwd", "/tmp"]), "1000\n1000\n1000\n/tmp\n");
     assert_eq!(id(&["--user", "1000", "--cwd", "/"]), "1000\n0\n0\n/\n");
+    // Where commands are depends on what is there.
+    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    assert_eq!(state.sh("c1", "echo $PATH"), path);
+    assert_eq!(state.sh("c1", "mkdir /snap; echo $PATH"), path);
+    assert_eq!(state.sh("c1", "rmdir /snap; ln -s etc /snap; echo $PATH"), format!("{path}:/snap/bin"));
     // Its own group, session, mask, no signal ignored.
     assert_eq!(state.sh("c1", "umask; grep SigIgn /proc/self/status | cut -f2"), "0022\n0000000000000000");
     assert_eq!(state.sh("c1", "cat /proc/sys/kernel/hostname; hostname"), "c1\nc1");
@@ -139,6 +144,12 @@ fn exec_on_a_terminal() {
     shell.send("exit 5\n");
     assert_eq!(shell.wait(), Some(5));
     assert!(shell.is_cooked(), "the terminal is as it was");
+    // Without a command it is a login.
+    let mut login = Terminal::spawn(&state, &["exec", "c1"], (80, 24));
+    login.expect("# ");
+    login.send("echo $0; exit 3\n");
+    login.expect("-sh");
+    assert_eq!(login.wait(), Some(3));
     // No terminal when asked for none; one when asked for one.
     let mut plain = Terminal::spawn(&state, &["exec", "-T", "c1", "--", "tty"], (80, 24));
     plain.expect("not a tty");
