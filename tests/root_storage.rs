@@ -7,6 +7,8 @@
 )]
 
 mod common_root;
+#[path = "root_storage/crossing.rs"]
+mod crossing;
 #[path = "root_storage/disks.rs"]
 mod disks;
 #[path = "root_storage/lvm.rs"]

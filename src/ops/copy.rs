@@ -3,6 +3,7 @@
 //! The copy has an identity of its own: addresses of interfaces, ids and keys that the program fills in are new. What runs is
 //! frozen while its files are copied. Like `create` it is there with its record, or not at all.
 
+use super::crossing::{Crossing, Way, at_rest};
 use super::network::{
     self,
     taken::{self, Owner},
@@ -18,7 +19,7 @@ use crate::model::expand::Expanded;
 use crate::model::instance::{Config, Device, Devices, Instance, Volatile};
 use crate::model::keys::{self, device::disk, volatile_value};
 use crate::ops::record_copy;
-use crate::storage::Volume;
+use crate::storage::{Driver, Volume};
 use crate::store::atomic::Durability;
 use crate::store::lock::{Exclusive, Held, InstanceKey};
 use crate::store::types::Snapshot;
@@ -292,26 +293,38 @@ fn volumes(store: &Store, journal: &mut Journal<'_>, ends: Ends<'_>, new: &New) 
     let pool = ends.source.pool()?;
     let (from, to) = (pool::need(store, &pool)?, pool::need(store, &new.pool)?);
     quota::plan_root(store, to.as_ref(), &new.expanded.devices)?;
-    let direct = pool == new.pool;
-    let one = |old: &Volume, new: &Volume| -> Result<()> {
-        copy_volume(store, direct, End { driver: from.as_ref(), volume: old }, End { driver: to.as_ref(), volume: new })
-    };
     let (old, target) = (ends.source.volume()?, Volume::container(project, name)?);
+    let named = |of: &SnapshotName| snapshot::volume_of(&pool, &ends.source.project, &ends.source.name, of);
+    let files = files(store, from.as_ref(), to.as_ref());
+    let mut crossing = Crossing::new(Way {
+        from: from.as_ref(),
+        to: to.as_ref(),
+        within: pool == new.pool,
+        volume: &old,
+        named: &named,
+        files: &files,
+        is_disk: false,
+    });
     for (snapshot, _) in &new.snapshots {
-        one(&old.snapshot(snapshot)?, &target.snapshot(snapshot)?)?;
+        crossing.copy(journal, (&old.snapshot(snapshot)?, &target.snapshot(snapshot)?), &mut at_rest)?;
         fault::point("copy.snapshot")?;
     }
     match ends.snapshot {
-        Some(snapshot) => one(&old.snapshot(snapshot)?, &target)?,
-        None => snapshot::frozen(store, ends.from, journal, || one(&old, &target))?,
+        Some(snapshot) => crossing.copy(journal, (&old.snapshot(snapshot)?, &target), &mut at_rest)?,
+        None => crossing
+            .copy(journal, (&old, &target), &mut |journal, body| snapshot::frozen(store, ends.from, journal, body))?,
     }
     quota::new_root(store, to.as_ref(), &target, &new.expanded.devices)?;
     fault::point("copy.volume")
 }
 
-/// Within a pool its driver knows best.
-pub(super) fn copy_volume(store: &Store, direct: bool, from: End<'_>, to: End<'_>) -> Result<()> {
-    if direct { from.driver.copy(from.volume, to.volume) } else { transfer::copy(store, from, to) }
+/// How roots of instances come from one pool to another file by file.
+pub(super) fn files<'a>(
+    store: &'a Store,
+    from: &'a dyn Driver,
+    to: &'a dyn Driver,
+) -> impl Fn(&Volume, &Volume) -> Result<()> + 'a {
+    move |old, new| transfer::stage(store, End { driver: from, volume: old }, End { driver: to, volume: new })
 }
 
 fn records(store: &Store, held: &InstanceLock, mut new: New) -> Result<()> {

@@ -12,6 +12,7 @@ pub mod console_server;
 pub mod copy;
 pub mod cpus;
 pub mod create;
+mod crossing;
 pub mod delete;
 pub mod device_config;
 mod disk_live;

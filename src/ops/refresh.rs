@@ -4,8 +4,8 @@
 //! of its own. What it is called and how it is configured stays. All of it counts with the journal's commit, or nothing does.
 
 use super::copy::{self, Ends, Request};
-use super::transfer::{self, End};
-use super::{lifecycle, load, pool, snapshot};
+use super::crossing::{Crossing, Way, at_rest};
+use super::{lifecycle, load, pool, snapshot, transfer};
 use crate::base::names::{InstanceName, SnapshotName};
 use crate::error::{Error, Result};
 use crate::fault;
@@ -39,19 +39,34 @@ pub fn refresh(store: &Store, request: &Request, target: &InstanceName, exclude_
     if load::running(store, &request.target_project, target)?.is_some() {
         return Err(Error::conflict("Cannot refresh a running instance"));
     }
-    if pools(store)? != (old_pool, new_pool) {
+    if pools(store)? != (old_pool.clone(), new_pool.clone()) {
         return Err(Error::conflict("The instance was moved meanwhile"));
     }
     let source = load::load(store, &request.project, &request.name)?;
-    let copy = load::load(store, &request.target_project, target)?;
+    let target_is = load::load(store, &request.target_project, target)?;
     let changes = match request.instance_only || request.snapshot.is_some() {
         true => Changes::default(),
-        false => changes(store, &source, &copy, exclude_older)?,
+        false => changes(store, &source, &target_is, exclude_older)?,
     };
     let ends = Ends { from: &from, to: &to, source: &source, snapshot: request.snapshot.as_ref() };
     journal::run(store, "refresh", &[&from, &to], |journal| {
-        snapshots(store, journal, ends, (&copy, &changes))?;
-        root(store, journal, ends, &copy)
+        let named = |of: &SnapshotName| snapshot::volume_of(&old_pool, &request.project, &request.name, of);
+        let drivers = (pool::need(store, &old_pool)?, pool::need(store, &new_pool)?);
+        let volumes = (source.volume()?, target_is.volume()?);
+        let files = copy::files(store, drivers.0.as_ref(), drivers.1.as_ref());
+        let mut crossing = Crossing::new(Way {
+            from: drivers.0.as_ref(),
+            to: drivers.1.as_ref(),
+            within: old_pool == new_pool,
+            volume: &volumes.0,
+            named: &named,
+            files: &files,
+            is_disk: false,
+        });
+        let pair = |of: &SnapshotName| Ok((volumes.0.snapshot(of)?, volumes.1.snapshot(of)?));
+        crossing.build_upon(journal, &changes.kept.iter().rev().map(pair).collect::<Result<Vec<_>>>()?)?;
+        snapshots(store, journal, (ends, &mut crossing), (&target_is, &changes))?;
+        root(store, journal, (ends, &mut crossing), &target_is)
     })?;
     record_copy::instance(store, (&request.target_project, target), true);
     lifecycle::note(store, &request.target_project, target, "instance-updated");
@@ -63,6 +78,8 @@ pub fn refresh(store: &Store, request: &Request, target: &InstanceName, exclude_
 struct Changes {
     new: Vec<(SnapshotName, Snapshot)>,
     gone: Vec<SnapshotName>,
+    /// In both, oldest first.
+    kept: Vec<SnapshotName>,
 }
 
 /// Snapshots are the same if name and date are.
@@ -78,19 +95,20 @@ fn changes(store: &Store, source: &load::Loaded, target: &load::Loaded, exclude_
         .iter()
         .filter(|(name, s)| !wanted.iter().any(|(n, record)| n == name && date(s) == Some(record.created_at)));
     let gone = gone.map(|(name, _)| name.clone()).collect();
+    let kept = wanted.iter().filter(|(name, record)| same(name, record)).map(|(name, _)| name.clone()).collect();
     let fresh = |record: &Snapshot| !exclude_older || newest.is_none_or(|newest| record.created_at > newest);
     let new = wanted.into_iter().filter(|(name, record)| !same(name, record) && fresh(record)).collect();
-    Ok(Changes { new, gone })
+    Ok(Changes { new, gone, kept })
 }
 
 fn snapshots(
     store: &Store,
     journal: &mut Journal<'_>,
-    ends: Ends<'_>,
+    (ends, crossing): (Ends<'_>, &mut Crossing<'_>),
     (target, changes): (&load::Loaded, &Changes),
 ) -> Result<()> {
     let InstanceKey { project, name } = ends.to.key();
-    let (old_pool, new_pool) = (ends.source.pool()?, target.pool()?);
+    let new_pool = target.pool()?;
     // A name that now means another snapshot cannot wait for the commit: the one it meant is not to be had again anyway.
     let replaced = |snapshot: &SnapshotName| changes.new.iter().any(|(name, _)| name == snapshot);
     for gone in &changes.gone {
@@ -101,15 +119,12 @@ fn snapshots(
         journal.then(snapshot::forget(ends.to, gone))?;
         journal.then(Action::RemoveVolume(snapshot::volume_of(&new_pool, project, name, gone)))?;
     }
-    let (from, to) = (pool::need(store, &old_pool)?, pool::need(store, &new_pool)?);
     let (old, new) = (ends.source.volume()?, Volume::container(project, name)?);
     for (snapshot, record) in &changes.new {
         journal.undo(Action::RemoveVolume(snapshot::volume_of(&new_pool, project, name, snapshot)))?;
         journal.undo(snapshot::forget(ends.to, snapshot))?;
         let (source, copy) = (old.snapshot(snapshot)?, new.snapshot(snapshot)?);
-        let (source, copy) =
-            (End { driver: from.as_ref(), volume: &source }, End { driver: to.as_ref(), volume: &copy });
-        copy::copy_volume(store, old_pool == new_pool, source, copy)?;
+        crossing.copy(journal, (&source, &copy), &mut at_rest)?;
         fault::point("refresh.snapshot")?;
         store.save_snapshot(ends.to, snapshot, record)?;
         fault::point("refresh.record")?;
@@ -117,10 +132,14 @@ fn snapshots(
     Ok(())
 }
 
-fn root(store: &Store, journal: &mut Journal<'_>, ends: Ends<'_>, target: &load::Loaded) -> Result<()> {
+fn root(
+    store: &Store,
+    journal: &mut Journal<'_>,
+    (ends, crossing): (Ends<'_>, &mut Crossing<'_>),
+    target: &load::Loaded,
+) -> Result<()> {
     let InstanceKey { project, name } = ends.to.key();
     let (old_pool, new_pool) = (ends.source.pool()?, target.pool()?);
-    let (from, to) = (pool::need(store, &old_pool)?, pool::need(store, &new_pool)?);
     let (old, new) = (ends.source.volume()?, target.volume()?);
     let root = Named {
         pool: new_pool.to_string(),
@@ -129,21 +148,16 @@ fn root(store: &Store, journal: &mut Journal<'_>, ends: Ends<'_>, target: &load:
         name: name.to_string(),
     };
     journal.undo(Action::AbortRestore(root.clone()))?;
-    let stage = |source: &Volume| match old_pool == new_pool {
-        true => to.begin_restore(source, &new),
-        false => transfer::stage(
-            store,
-            End { driver: from.as_ref(), volume: source },
-            End { driver: to.as_ref(), volume: &new },
-        ),
-    };
     match ends.snapshot {
-        Some(wanted) => stage(&snapshot::volume(store, ends.source, wanted)?)?,
-        None => snapshot::frozen(store, ends.from, journal, || stage(&old))?,
+        Some(wanted) => {
+            crossing.stage(journal, (&snapshot::volume(store, ends.source, wanted)?, &new), &mut at_rest)?
+        }
+        None => crossing
+            .stage(journal, (&old, &new), &mut |journal, body| snapshot::frozen(store, ends.from, journal, body))?,
     }
     if old_pool != new_pool {
         // What it replaces is not to be had again.
-        transfer::sync(to.as_ref(), &new)?;
+        transfer::sync(pool::need(store, &new_pool)?.as_ref(), &new)?;
     }
     fault::point("refresh.volume")?;
     journal.then(Action::FinishRestore(root))?;

@@ -1,7 +1,7 @@
 //! `move --storage`: a stopped instance with its snapshots goes to another pool. The copies are made first; with the records,
 //! which name the new pool, it is there; what the old pool has goes last.
 
-use super::transfer::{self, End};
+use super::crossing::{Crossing, Way, at_rest};
 use super::update::restore_instance;
 use super::{copy, image_import, lifecycle, load, pool, quota, snapshot};
 use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName, SnapshotName};
@@ -87,10 +87,22 @@ fn volumes(
     let mut devices = moved.loaded.expanded.devices.clone();
     devices.values_mut().filter(|d| pool::is_root(d)).for_each(|d| disk::POOL.set(d, moved.to.as_str()));
     quota::plan_root(store, to.as_ref(), &devices)?;
+    let named = |of: &SnapshotName| snapshot::volume_of(moved.from, project, name, of);
+    let files = copy::files(store, from.as_ref(), to.as_ref());
+    let mut crossing = Crossing::new(Way {
+        from: from.as_ref(),
+        to: to.as_ref(),
+        within: false,
+        volume: &root,
+        named: &named,
+        files: &files,
+        is_disk: false,
+    });
+    // What streams build upon comes first, the root last.
+    all.rotate_left(1);
     for (volume, old, new) in all {
         journal.undo(Action::RemoveVolume(new))?;
-        let end = |driver| End { driver, volume: &volume };
-        transfer::copy(store, end(from.as_ref()), end(to.as_ref()))?;
+        crossing.copy(journal, (&volume, &volume), &mut at_rest)?;
         journal.then(Action::RemoveVolume(old))?;
         fault::point("move.volume")?;
     }

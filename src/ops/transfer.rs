@@ -24,32 +24,28 @@ pub struct End<'a> {
     pub volume: &'a Volume,
 }
 
-/// Makes `to` a copy of `from`, which is at rest or frozen. Locks: the instances of both.
-///
-/// # Errors
-/// NotFound: `from`; Exists: `to`; no space.
-pub fn copy(store: &Store, from: End<'_>, to: End<'_>) -> Result<()> {
-    if to.driver.exists(to.volume)? {
-        return Err(Error::exists(format!("Volume \"{}\" already exists", to.volume.name())));
-    }
-    stage(store, from, to)?;
-    to.driver.commit_volume(to.volume)
-}
-
 /// Has all of the pool that the volume is in on disk.
 ///
 /// # Errors
 /// NotFound; the disk fails.
 pub fn sync(driver: &dyn Driver, volume: &Volume) -> Result<()> {
-    let root = path::open_root(&driver.metadata(volume)?)?;
+    sync_at(&driver.metadata(volume)?)
+}
+
+/// Has all of the file system that a folder of the pool is in on disk.
+///
+/// # Errors
+/// As [`sync`].
+pub fn sync_at(folder: &Path) -> Result<()> {
+    let root = path::open_root(folder)?;
     let folder = path::open_dir(root.as_fd(), Path::new("."), path::Links::Refuse)?;
     rustix::fs::syncfs(&folder).map_err(Error::from).context("Failed syncing the storage pool")
 }
 
-/// Puts a copy of `from` where the driver puts `to` together.
+/// Puts a copy of `from`, which is at rest or frozen, where the driver puts `to` together. Locks: the instances of both.
 ///
 /// # Errors
-/// As [`copy`].
+/// NotFound: `from`; no space.
 pub fn stage(store: &Store, from: End<'_>, to: End<'_>) -> Result<()> {
     let scratch = tempfile::tempdir_in(&store.layout().run).context("Failed creating a folder for mounting")?;
     let source = rootfs::view(&from.driver.rootfs(from.volume)?, scratch.path())?;

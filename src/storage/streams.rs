@@ -1,7 +1,7 @@
 //! Volumes as streams in the form of their driver: what changed since another one is all that has to be told of it, and blocks that
 //! volumes share are shared where the stream ends.
 //!
-//! Called by `ops` for backups. What arrives is a stranger's.
+//! Called by `ops` for backups, of which what arrives is a stranger's, and between pools, where both ends are ours.
 
 use super::volume::Volume;
 use crate::error::Result;
@@ -10,6 +10,15 @@ use std::path::PathBuf;
 
 /// Reads a stream.
 pub type Reading<'a> = &'a mut dyn FnMut(&mut dyn Read) -> Result<()>;
+
+/// What streams call a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ids {
+    /// Its own id.
+    pub own: String,
+    /// That of what it was received from ([`Receiver::identify`]); it has not been changed by us since.
+    pub received: Option<String>,
+}
 
 /// Of drivers that have such a form.
 pub trait Streams {
@@ -27,9 +36,16 @@ pub trait Streams {
     /// NotFound; Denied; those of `body`; it did not read all.
     fn send(&self, volume: &Volume, parent: Option<&Volume>, body: Reading<'_>) -> Result<()>;
 
-    /// For streams that belong together: what a later one builds upon comes in an earlier one. At most `most` files and folders
-    /// are made.
-    fn receiver(&self, most: u64) -> Box<dyn Receiver + '_>;
+    /// What streams call a volume, sealed or not.
+    ///
+    /// # Errors
+    /// NotFound.
+    fn ids(&self, volume: &Volume) -> Result<Ids>;
+
+    /// For streams that belong together: what a later one builds upon comes in an earlier one, or is told of by
+    /// [`Receiver::build_upon`]. At most `most` files and folders are made; none: the streams are those of a pool of ours, and
+    /// all of their attributes are taken over.
+    fn receiver(&self, most: Option<u64>) -> Box<dyn Receiver + '_>;
 }
 
 /// Makes volumes from streams. They are put together where [`super::Driver::begin_volume`] does that, and shown by
@@ -53,9 +69,16 @@ pub trait Receiver {
     /// Invalid: it is not whole.
     fn finish(&mut self) -> Result<()>;
 
-    /// Says of a volume that has all its stream told of, and will not change, what it was received from.
+    /// Says of a volume that has all its stream told of, and will not change, what it was received from: `id`, or what the stream
+    /// says.
     ///
     /// # Errors
     /// The pool cannot be written.
-    fn identify(&self, volume: &Volume) -> Result<()>;
+    fn identify(&self, volume: &Volume, id: Option<&str>) -> Result<()>;
+
+    /// Streams may build upon `volume`, which is there and has what they call `id`.
+    ///
+    /// # Errors
+    /// Invalid: no id.
+    fn build_upon(&mut self, volume: &Volume, id: &str) -> Result<()>;
 }

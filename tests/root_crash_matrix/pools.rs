@@ -16,6 +16,8 @@ const FOLDER: &[&str] = &["storage create p2 dir source=source"];
 pub const GROUP: &str = "storage create p2 lvm size=256MiB volume.size=48MiB lvm.vg_name=GROUP";
 
 const OPTIMIZED: &str = "export c1 out.tar -f --compression none --optimized-storage";
+/// A second pool, to copy to.
+const SECOND: &str = "storage create p3 btrfs size=256MiB";
 const RESIZE: &str = "config device set c1 root size=80MiB";
 
 /// The rows of pools.
@@ -56,6 +58,28 @@ pub const ALL: &[Scenario] = &[
         needs: BTRFS,
         before: &[LOOP[0], "create img c1 -s p2", "snapshot create c1 s1", OPTIMIZED, "delete c1"],
         ..scenario("import, streams", "import out.tar", created_there)
+    },
+    Scenario {
+        needs: BTRFS,
+        before: &[LOOP[0], SECOND, "create img c1 -s p2", "snapshot create c1 s1"],
+        ..scenario("copy, streams", "copy c1 c3 -s p3", crossed)
+    },
+    Scenario {
+        needs: BTRFS,
+        before: &[
+            LOOP[0],
+            SECOND,
+            "create img c1 -s p2",
+            "snapshot create c1 s1",
+            "copy c1 c3 -s p3",
+            "snapshot create c1 s2",
+        ],
+        ..scenario("copy, refresh, streams", "copy c1 c3 --refresh", crossed)
+    },
+    Scenario {
+        needs: BTRFS,
+        before: &[LOOP[0], SECOND, "create img c1 -s p2", "snapshot create c1 s1"],
+        ..scenario("move, streams", "move c1 -s p3", went_across)
     },
     Scenario {
         needs: BTRFS,
@@ -181,6 +205,24 @@ pub fn created_there(state: &State, done: bool) -> Result<(), String> {
 
 pub fn kept_there(state: &State, _done: bool) -> Result<(), String> {
     created_there(state, true)
+}
+
+/// `c3` on the other pool is a whole copy or is not there, and `c1` is as it was.
+fn crossed(state: &State, done: bool) -> Result<(), String> {
+    let there = super::checks::whole_or_absent(state, "c3")?;
+    want(there || !done, "it was reported copied and is not there")?;
+    run(state, "storage delete p3")?;
+    kept_there(state, done)
+}
+
+/// `c1` is on one of the pools, with its snapshot.
+fn went_across(state: &State, done: bool) -> Result<(), String> {
+    let pool = state.run(&["list", "c1", "-f", "csv", "-c", "b"]).good()?;
+    want(pool.trim() == "p3" || !done, "it was reported moved and was not")?;
+    run(state, "snapshot restore c1 s1")?;
+    created(state, true)?;
+    run(state, "storage delete p3")?;
+    only_the_pool(state)
 }
 
 pub fn deleted_there(state: &State, done: bool) -> Result<(), String> {

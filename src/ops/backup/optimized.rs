@@ -163,7 +163,7 @@ pub(in crate::ops) fn read(
     for of in snapshots {
         all.push(Awaited { volume: volume.snapshot(of)?, name: form.snapshot_stream(of), folder: None });
     }
-    let mut receiver = need(driver)?.receiver(limits.entries);
+    let mut receiver = need(driver)?.receiver(Some(limits.entries));
     receive(driver, (&mut all, holds), receiver.as_mut(), (tar, limits))?;
     fault::point("backup.unpacked")?;
     for Awaited { volume, folder, .. } in all.iter().rev() {
@@ -174,7 +174,7 @@ pub(in crate::ops) fn read(
             tidy(folder.as_fd(), holds).with_context(|| format!("Bad volume \"{}\" in the backup", volume.name()))?;
         // What will be written to is not the same for long.
         if same && volume.snapshot_of().is_some() {
-            receiver.identify(volume)?;
+            receiver.identify(volume, None)?;
         }
         driver.commit_volume(volume)?;
     }

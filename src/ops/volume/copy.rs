@@ -11,6 +11,7 @@ use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::keys::volume as keys;
 use crate::model::volume::{ContentType, CustomVolume};
+use crate::ops::crossing::{Crossing, Way, at_rest};
 use crate::ops::record_copy;
 use crate::ops::{pool, quota, restrict};
 use crate::storage::{Driver, Ids, Volume, block, copy_tree};
@@ -63,7 +64,11 @@ pub fn copy(store: &Store, source: Source<'_>, to: Of<'_>) -> Result<()> {
     restrict::check_volume(store, &new, None, &record.config)?;
     let snapshots: Vec<SnapshotName> = match source.snapshot.is_some() || source.volume_only {
         true => Vec::new(),
-        false => store.volume_snapshots(&old)?.into_iter().map(|(name, _)| name).collect(),
+        false => {
+            let mut all = store.volume_snapshots(&old)?;
+            all.sort_by_key(|(_, record)| record.as_ref().ok().map(|record| record.created_at));
+            all.into_iter().map(|(name, _)| name).collect()
+        }
     };
     let ends = Ends { from: &from, to: &held, quiet: &quiet, snapshot: source.snapshot, snapshots: &snapshots };
     journal::run(store, "copy", &[&from, &held], |journal| steps(store, journal, &ends, &record))
@@ -84,12 +89,19 @@ struct Ends<'a> {
 fn steps(store: &Store, journal: &mut Journal<'_>, ends: &Ends<'_>, record: &CustomVolume) -> Result<()> {
     let (old, new) = (ends.from.key(), ends.to.key());
     let drivers = (pool::need(store, &old.pool)?, pool::need(store, &new.pool)?);
-    let direct = old.pool == new.pool;
-    let one = |a: &Volume, b: &Volume| match direct {
-        true => drivers.0.copy(a, b),
-        false => across(drivers.0.as_ref(), drivers.1.as_ref(), (a, b), record.content_type),
-    };
     let (a, b) = (data(old)?, data(new)?);
+    let (from, to) = (drivers.0.as_ref(), drivers.1.as_ref());
+    let named_of = |of: &SnapshotName| named_snapshot(old, of);
+    let files = |a: &Volume, b: &Volume| stage(from, to, (a, b), record.content_type);
+    let mut crossing = Crossing::new(Way {
+        from,
+        to,
+        within: old.pool == new.pool,
+        volume: &a,
+        named: &named_of,
+        files: &files,
+        is_disk: record.content_type.is_image(),
+    });
     journal.undo(Action::RemoveVolume(named(new)))?;
     journal.undo(Action::RemoveTree { path: store.layout().volume_snapshots_dir(new) })?;
     for snapshot in ends.snapshots {
@@ -99,7 +111,7 @@ fn steps(store: &Store, journal: &mut Journal<'_>, ends: &Ends<'_>, record: &Cus
     fault::point("volume.copy.begin")?;
     quota::plan_volume(drivers.1.as_ref(), &record.config)?;
     for snapshot in ends.snapshots {
-        one(&a.snapshot(snapshot)?, &b.snapshot(snapshot)?)?;
+        crossing.copy(journal, (&a.snapshot(snapshot)?, &b.snapshot(snapshot)?), &mut at_rest)?;
         if let Some(mut found) = store.volume_snapshot(old, snapshot)? {
             keys::keep_of(drivers.1.name(), &mut found.config);
             store.save_volume_snapshot(ends.to, snapshot, &found)?;
@@ -107,8 +119,8 @@ fn steps(store: &Store, journal: &mut Journal<'_>, ends: &Ends<'_>, record: &Cus
         fault::point("volume.copy.snapshot")?;
     }
     match ends.snapshot {
-        Some(snapshot) => one(&a.snapshot(snapshot)?, &b)?,
-        None => ends.quiet.copy(store, journal, || one(&a, &b))?,
+        Some(snapshot) => crossing.copy(journal, (&a.snapshot(snapshot)?, &b), &mut at_rest)?,
+        None => crossing.copy(journal, (&a, &b), &mut |journal, body| ends.quiet.copy(store, journal, body))?,
     }
     quota::new_volume(drivers.1.as_ref(), &b, record)?;
     fault::point("volume.copy.data")?;
@@ -116,18 +128,7 @@ fn steps(store: &Store, journal: &mut Journal<'_>, ends: &Ends<'_>, record: &Cus
     fault::point("volume.copy.record")
 }
 
-/// From one pool to another.
-pub(super) fn across(
-    from: &dyn Driver,
-    to: &dyn Driver,
-    (a, b): (&Volume, &Volume),
-    content: ContentType,
-) -> Result<()> {
-    stage(from, to, (a, b), content)?;
-    to.commit_volume(b)
-}
-
-/// Puts a copy, on disk, where the driver puts `b` together.
+/// Puts a copy, made file by file and on disk, where the driver puts `b` together.
 pub(super) fn stage(
     from: &dyn Driver,
     to: &dyn Driver,

@@ -3,14 +3,16 @@
 //! Snapshots that it lacks are copied, those that its source has no more go, and a copy of the source's data takes the place of
 //! its own. What it is called and how it is configured stays. All of it counts with the journal's commit, or nothing does.
 
-use super::copy::{Source, across, stage};
+use super::copy::{Source, stage};
 use super::quiet::{Quiet, takes_its_time};
 use super::{Of, data, named, named_snapshot, need, need_pool, note, refuse_running, rename, snapshot, users};
 use crate::base::names::SnapshotName;
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::volume::{ContentType, VolumeSnapshot};
+use crate::ops::crossing::{Crossing, Way, at_rest};
 use crate::ops::{pool, record_copy};
+use crate::storage::Volume;
 use crate::store::lock::{Exclusive, Held, VolumeKey};
 use crate::store::{Action, Journal, Store, journal};
 
@@ -51,8 +53,23 @@ pub fn refresh(store: &Store, source: Source<'_>, to: Of<'_>, exclude_older: boo
         false => changes(store, (&from, &held), exclude_older)?,
     };
     journal::run(store, "refresh", &[&from, &held], |journal| {
-        snapshots(store, journal, (&from, &held), (&changes, copy_is))?;
-        volume(store, journal, (&from, &held), (source.snapshot, copy_is, &quiet))
+        let drivers = (pool::need(store, &old.pool)?, pool::need(store, &new.pool)?);
+        let (a, b) = (data(&old)?, data(&new)?);
+        let named = |of: &SnapshotName| named_snapshot(&old, of);
+        let files = |a: &Volume, b: &Volume| stage(drivers.0.as_ref(), drivers.1.as_ref(), (a, b), copy_is);
+        let mut crossing = Crossing::new(Way {
+            from: drivers.0.as_ref(),
+            to: drivers.1.as_ref(),
+            within: old.pool == new.pool,
+            volume: &a,
+            named: &named,
+            files: &files,
+            is_disk: copy_is.is_image(),
+        });
+        let pair = |of: &SnapshotName| Ok((a.snapshot(of)?, b.snapshot(of)?));
+        crossing.build_upon(journal, &changes.kept.iter().rev().map(pair).collect::<Result<Vec<_>>>()?)?;
+        snapshots(store, journal, (&from, &held), (&changes, &mut crossing))?;
+        volume(store, journal, (&from, &held), (source.snapshot, copy_is, &quiet), &mut crossing)
     })
     .with_context(|| format!("Failed refreshing storage volume \"{}\"", new.name))?;
     record_copy::volume(store, &new);
@@ -65,6 +82,8 @@ pub fn refresh(store: &Store, source: Source<'_>, to: Of<'_>, exclude_older: boo
 struct Changes {
     new: Vec<(SnapshotName, VolumeSnapshot)>,
     gone: Vec<SnapshotName>,
+    /// In both, oldest first.
+    kept: Vec<SnapshotName>,
 }
 
 /// Snapshots are the same if name and date are.
@@ -73,22 +92,24 @@ fn changes(store: &Store, (from, to): Ends<'_>, exclude_older: bool) -> Result<C
         let all = store.volume_snapshots(held.key())?;
         all.into_iter().map(|(name, found)| found.map(|record| (name, record))).collect()
     };
-    let (wanted, there) = (read(from)?, read(to)?);
+    let (mut wanted, there) = (read(from)?, read(to)?);
+    wanted.sort_by_key(|(_, record)| record.created_at);
     let newest = there.iter().map(|(_, s)| s.created_at).max();
     let has = |all: &[(SnapshotName, VolumeSnapshot)], (name, record): &(SnapshotName, VolumeSnapshot)| {
         all.iter().any(|(n, r)| n == name && r.created_at == record.created_at)
     };
     let gone = there.iter().filter(|one| !has(&wanted, one)).map(|(name, _)| name.clone()).collect();
+    let kept = wanted.iter().filter(|one| has(&there, one)).map(|(name, _)| name.clone()).collect();
     let fresh = |record: &VolumeSnapshot| !exclude_older || newest.is_none_or(|newest| record.created_at > newest);
     let new = wanted.iter().filter(|one| !has(&there, one) && fresh(&one.1)).cloned().collect();
-    Ok(Changes { new, gone })
+    Ok(Changes { new, gone, kept })
 }
 
 fn snapshots(
     store: &Store,
     journal: &mut Journal<'_>,
     (from, to): Ends<'_>,
-    (changes, content): (&Changes, ContentType),
+    (changes, crossing): (&Changes, &mut Crossing<'_>),
 ) -> Result<()> {
     let (old, new) = (from.key(), to.key());
     // A name that now means another snapshot cannot wait for the commit: the one it meant is not to be had again anyway.
@@ -101,15 +122,11 @@ fn snapshots(
         journal.then(Action::RemoveFile { path: store.layout().volume_snapshot_record(new, gone) })?;
         journal.then(Action::RemoveVolume(named_snapshot(new, gone)))?;
     }
-    let drivers = (pool::need(store, &old.pool)?, pool::need(store, &new.pool)?);
     for (name, record) in &changes.new {
         journal.undo(Action::RemoveVolume(named_snapshot(new, name)))?;
         journal.undo(Action::RemoveFile { path: store.layout().volume_snapshot_record(new, name) })?;
         let (a, b) = (data(old)?.snapshot(name)?, data(new)?.snapshot(name)?);
-        match old.pool == new.pool {
-            true => drivers.0.copy(&a, &b)?,
-            false => across(drivers.0.as_ref(), drivers.1.as_ref(), (&a, &b), content)?,
-        }
+        crossing.copy(journal, (&a, &b), &mut at_rest)?;
         fault::point("volume.refresh.snapshot")?;
         store.save_volume_snapshot(to, name, record)?;
         fault::point("volume.refresh.record")?;
@@ -122,9 +139,9 @@ fn volume(
     journal: &mut Journal<'_>,
     (from, to): Ends<'_>,
     (wanted, content, quiet): (Option<&SnapshotName>, ContentType, &Quiet),
+    crossing: &mut Crossing<'_>,
 ) -> Result<()> {
     let (old, new) = (from.key(), to.key());
-    let drivers = (pool::need(store, &old.pool)?, pool::need(store, &new.pool)?);
     let source = match wanted {
         Some(name) => {
             store.volume_snapshot(old, name)?.ok_or_else(snapshot::not_found)?;
@@ -134,10 +151,7 @@ fn volume(
     };
     journal.undo(Action::AbortRestore(named(new)))?;
     let target = data(new)?;
-    quiet.copy(store, journal, || match old.pool == new.pool {
-        true => drivers.1.begin_restore(&source, &target),
-        false => stage(drivers.0.as_ref(), drivers.1.as_ref(), (&source, &target), content),
-    })?;
+    crossing.stage(journal, (&source, &target), &mut |journal, body| quiet.copy(store, journal, body))?;
     fault::point("volume.refresh.data")?;
     journal.then(Action::FinishRestore(named(new)))?;
     if content.is_image() {

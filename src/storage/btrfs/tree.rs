@@ -29,6 +29,8 @@ pub(super) struct Tree {
     parent: Option<(PathBuf, OwnedFd)>,
     /// Some folder has a list that is inherited.
     inherits: bool,
+    /// The stream is no stranger's: its attributes are those of files of ours.
+    ours: bool,
     /// How much may still be made.
     left: u64,
     /// Nothing was left out.
@@ -36,10 +38,11 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// Fills what is open as `root`, which was sent as `uuid` and is a snapshot of `base`; `left` things may be made.
-    pub fn new(root: OwnedFd, uuid: Uuid, base: Option<(Uuid, OwnedFd)>, left: u64) -> Self {
+    /// Fills what is open as `root`, which was sent as `uuid` and is a snapshot of `base`; whether the stream is one of ours, and
+    /// how many things may be made.
+    pub fn new(root: OwnedFd, uuid: Uuid, base: Option<(Uuid, OwnedFd)>, (ours, left): (bool, u64)) -> Self {
         let inherits = base.is_some();
-        Self { root, uuid, base, file: None, parent: None, inherits, left, whole: true }
+        Self { root, uuid, base, file: None, parent: None, inherits, ours, left, whole: true }
     }
 
     /// Whether nothing was left out, and how much may still be made.
@@ -174,7 +177,7 @@ impl Tree {
 
     /// Sets or removes an attribute.
     fn attribute(&mut self, path: &Path, name: &[u8], value: Option<&[u8]>) -> Result<()> {
-        if !xattr::may_unpack(name) {
+        if !self.ours && !xattr::may_unpack(name) {
             self.whole = false;
             return Ok(());
         }
