@@ -151,21 +151,27 @@ impl<'a, W: Write> Exporter<'a, W> {
         self.append(own, &mut std::io::empty())?;
         for child in path::read_dir(dir.as_fd())? {
             let full = [&name[..], b"/", child.name.as_bytes()].concat();
-            match self.child(dir.as_fd(), &child.name, full, depth) {
+            let done = match self.child(dir.as_fd(), &child.name, full.clone()) {
+                // What is wrong in a folder is said there, not once more at each one above.
+                Ok(Some(inner)) => self.dir(inner, full, depth + 1),
+                other => other.map(drop).with_context(|| format!("Failed archiving {:?}", child.name)),
+            };
+            match done {
                 // Gone since the folder was listed.
                 Err(e) if e.errno() == Some(libc::ENOENT) => {}
-                other => other.with_context(|| format!("Failed archiving {:?}", child.name))?,
+                other => other?,
             }
         }
         Ok(())
     }
 
-    fn child(&mut self, dir: BorrowedFd<'_>, bare: &OsStr, name: Vec<u8>, depth: usize) -> Result<()> {
+    /// Adds one name of a folder; one that is a folder is opened, and that is all.
+    fn child(&mut self, dir: BorrowedFd<'_>, bare: &OsStr, name: Vec<u8>) -> Result<Option<OwnedFd>> {
         let there = path::stat_in(dir, bare)?;
         let kind = match there.kind {
-            Kind::Dir => return self.dir(path::open_dir(dir, Path::new(bare), Links::Refuse)?, name, depth + 1),
+            Kind::Dir => return path::open_dir(dir, Path::new(bare), Links::Refuse).map(Some),
             // They belong to a process; GNU tar leaves them out as well.
-            Kind::Socket => return Ok(()),
+            Kind::Socket => return Ok(None),
             Kind::File => EntryKind::File,
             Kind::Symlink => EntryKind::Symlink,
             Kind::Char => EntryKind::Char,
@@ -177,19 +183,19 @@ impl<'a, W: Write> Exporter<'a, W> {
             if let Some(first) = self.seen.get(&key) {
                 let mut link = entry(EntryKind::HardLink, name, &there);
                 link.link.clone_from(first);
-                return self.append(link, &mut std::io::empty());
+                return self.append(link, &mut std::io::empty()).map(|()| None);
             }
             self.seen.insert(key, name.clone());
         }
         if kind == EntryKind::File {
-            return self.regular(dir, bare, name);
+            return self.regular(dir, bare, name).map(|()| None);
         }
         let mut own = entry(kind, name, &there);
         if kind == EntryKind::Symlink {
             own.link = path::read_link(dir, bare)?.as_bytes().to_vec();
         }
         own.xattrs = kept(xattr::list_in(dir, bare)?);
-        self.append(own, &mut std::io::empty())
+        self.append(own, &mut std::io::empty()).map(|()| None)
     }
 
     fn regular(&mut self, dir: BorrowedFd<'_>, bare: &OsStr, name: Vec<u8>) -> Result<()> {
@@ -341,6 +347,23 @@ pub fn file_names(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::trash;
+
+    /// Too deep, or too many files open on the way down: it is said once.
+    #[test]
+    fn a_tree_that_is_too_deep_is_one_line() {
+        let dir = tempfile::tempdir().expect("dir");
+        let top = OwnedFd::from(File::open(dir.path()).expect("open"));
+        let mut at = top.try_clone().expect("dup");
+        for _ in 0..DEPTH_MAX + 2 {
+            rustix::fs::mkdirat(&at, "d", rustix::fs::Mode::RWXU).expect("mkdir");
+            at = path::open_dir(at.as_fd(), Path::new("d"), Links::Refuse).expect("open");
+        }
+        drop(at);
+        let said = Exporter::new(std::io::sink()).tree(top.as_fd(), "rootfs").expect_err("deep").to_string();
+        assert!(said.len() < 120 && said.matches("archiving").count() <= 1, "{said}");
+        trash::remove(&dir.path().join("d")).expect("removed");
+    }
 
     #[test]
     fn export_names() {
