@@ -45,6 +45,7 @@ need_for_containers() {
     need iputils-ping ping
     need python3-minimal python3
     need util-linux nsenter
+    need procps pgrep
     need tar tar
     need libarchive-tools bsdtar
     need xz-utils xz
