@@ -293,8 +293,14 @@ pub fn attach(store: &Store, name: &PoolName, place: &Place, config: &Config) ->
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o711);
     match place {
-        Place::Own | Place::Zfs(..) => Ok(data),
+        Place::Own => Ok(data),
         Place::Group(group, disk) => pool_lvm::attach(&data, (group, disk.as_ref()), config).map(|()| data),
+        Place::Zfs(root, disk) => {
+            if !is_mounted(store, name, id)? {
+                root.activate(disk.as_ref(), &data)?;
+            }
+            Ok(data)
+        }
         Place::Folder(path) => {
             builder.create(layout.pool_dir(name)).with_context(fail)?;
             // A folder there may hold what no record is left of.

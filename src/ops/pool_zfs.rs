@@ -4,7 +4,7 @@
 //! one of the user's.
 
 use crate::base::names::PoolName;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::instance::Config;
 use crate::model::keys::pool as keys;
@@ -38,6 +38,29 @@ pub(super) fn name_root(name: &PoolName, config: &mut Config) -> Result<()> {
         _ => {}
     }
     keys::check_each(DRIVER, config).map_err(|e| e.hint("set zfs.pool_name to give the ZFS pool another name"))
+}
+
+/// Completes the configuration of a pool that lost its record by what its datasets tell.
+///
+/// # Errors
+/// As [`Root::recall`]; what it lies in is not there.
+pub(super) fn recall(store: &Store, name: &PoolName, config: &mut Config) -> Result<()> {
+    let disk = super::pool_lvm::disk(store.layout(), name, config);
+    if let Some(path) = disk.as_ref().map(Disk::path) {
+        std::fs::File::open(path).with_context(|| format!("Failed opening \"{}\"", path.display()))?;
+        if path.is_dir() {
+            return Err(Error::invalid(format!("\"{}\" holds no storage pool", path.display())));
+        }
+    }
+    name_root(name, config)?;
+    let Some(root) = Root::of(DRIVER, config) else { return Ok(()) };
+    let id = root.recall(disk.as_ref())?;
+    if root.is_mounted()? && !super::pool_place::is_mounted(store, name, &id)? {
+        return Err(Error::conflict(format!("ZFS pool or dataset \"{}\" is in use", root.name))
+            .hint("if not by another state folder: unmount what is mounted of it"));
+    }
+    keys::ID.set(config, id);
+    Ok(())
 }
 
 /// See [`super::pool_place::make`].

@@ -6,7 +6,7 @@
 use super::network::project_of as network_project;
 use super::pool_place::{self as place, Place};
 use super::restrict::{self, Wanted};
-use super::{features, lifecycle, load, network, pool, pool_lvm, record_copy, storage, volume};
+use super::{features, lifecycle, load, network, pool, pool_lvm, pool_zfs, record_copy, storage, volume};
 use crate::base::names::{InstanceName, NetworkName, PoolName, ProfileName, ProjectName, SnapshotName, VolumeName};
 use crate::base::time;
 use crate::error::{Context, Error, Result};
@@ -17,8 +17,9 @@ use crate::model::keys::{self, device, pool as pool_keys, volume as volume_keys}
 use crate::model::pool::Pool;
 use crate::model::project::Feature;
 use crate::model::volume::{ContentType, CustomVolume, VolumeSnapshot};
-use crate::storage::lvm::DRIVER;
+use crate::storage::lvm::{DRIVER, Group};
 use crate::storage::source::{self, Mark};
+use crate::storage::zfs::{self, Root};
 use crate::storage::{Driver, ImageFate, VolumeKind, disk};
 use crate::store::atomic::Durability;
 use crate::store::lock::VolumeKey;
@@ -53,8 +54,10 @@ pub fn adopt(store: &Store, lost: &LostPool) -> Result<()> {
     let layout = store.layout();
     let (data, record) = (layout.pool_data(name), layout.pool_record(name));
     let fail = || format!("Failed recovering storage pool \"{name}\"");
-    if lost.driver == DRIVER {
-        pool_lvm::recall(layout, name, &mut config).with_context(fail)?;
+    match lost.driver.as_str() {
+        DRIVER => pool_lvm::recall(layout, name, &mut config).with_context(fail)?,
+        zfs::DRIVER => pool_zfs::recall(store, name, &mut config).with_context(fail)?,
+        _ => {}
     }
     let chosen = Place::of(layout, name, &lost.driver, &config);
     let id = identity(&chosen, &data, &record).with_context(fail)?;
@@ -93,9 +96,7 @@ fn identity(chosen: &Place, data: &Path, record: &Path) -> Result<Option<String>
                 false => Ok(Some(found.id)),
             }
         }
-        Place::Group(group, _) => Ok(Some(group.id.clone())),
-        Place::Zfs(..) => Err(Error::unsupported("A storage pool of the driver \"zfs\" cannot be recovered yet")
-            .hint("its volumes can be mounted by hand: zfs list shows them")),
+        Place::Group(Group { id, .. }, _) | Place::Zfs(Root { id, .. }, _) => Ok(Some(id.clone())),
         Place::Disk(on) => {
             let none = || Error::invalid(format!("\"{}\" holds no storage pool", on.path().display()));
             disk::identity(on.path())?.ok_or_else(none).map(Some)

@@ -2,6 +2,7 @@
 //! For the guest (`tests/guest/root-tier root_storage -- zfs`), for which the kernel's module is built.
 
 use super::common_root::{self, State};
+use super::recover::lost_and_found;
 use super::support::{Device, More, state as any_state};
 use std::process::Command;
 
@@ -200,6 +201,15 @@ fn zfs_on_a_device_that_is_empty() {
     state.ok(&create);
     state.ok("storage delete p");
     state.finish(&[]);
+}
+
+/// Neither the names of volumes nor the copies of records are in the state folder.
+#[test]
+fn zfs_is_recovered_from_a_device() {
+    let Some(state) = state("zfs_is_recovered_from_a_device") else { return };
+    let (pool, device) = (unique(&state, "lost"), Device::new(&state, "disk"));
+    lost_and_found(state, "zfs", &device.shown(), &format!("zfs.pool_name={pool}"));
+    assert!(!is_imported(&pool));
 }
 
 #[test]

@@ -223,6 +223,34 @@ impl Root {
         }
     }
 
+    /// The identity of the storage pool that lies in it, whose record is lost. It is imported for that, and stays so if there is one.
+    ///
+    /// # Errors
+    /// Invalid: there is none; what ZFS says.
+    pub fn recall(&self, disk: Option<&Disk>) -> Result<String> {
+        let none = || {
+            Error::invalid(format!("ZFS pool or dataset \"{}\" holds no storage pool", self.name))
+                .hint("if it is called otherwise: zfs.pool_name says how")
+        };
+        let ours = !self.is_imported();
+        if ours && tool::if_there(self.import(disk).map(|()| String::new()))?.is_none() {
+            return Err(none());
+        }
+        match get(MARK, &self.at(HOME))?.and_then(|values| values.into_iter().next()) {
+            Some(id) if uuid::Uuid::parse_str(&id).is_ok() => Ok(id),
+            _ if ours => Err(zpool(&["export", self.zpool()]).err().into_iter().fold(none(), Error::and)),
+            _ => Err(none()),
+        }
+    }
+
+    /// Its home is mounted, wherever that is.
+    ///
+    /// # Errors
+    /// What ZFS says.
+    pub fn is_mounted(&self) -> Result<bool> {
+        Ok(get("mounted", &self.at(HOME))?.is_some_and(|values| values.first().is_some_and(|value| value == "yes")))
+    }
+
     /// Exports a whole ZFS pool of which nothing is mounted, unless that is not wanted. Repeated: nothing happens.
     ///
     /// # Errors
