@@ -27,6 +27,14 @@ const DEPTH_MAX: usize = 2048;
 /// Changes an entry of a tree before it is written.
 pub type Change<'a> = &'a (dyn Fn(&mut Entry) + Sync);
 
+/// A folder on the way down a tree.
+struct Level {
+    dir: OwnedFd,
+    /// In the archive.
+    name: Vec<u8>,
+    left: std::vec::IntoIter<path::Entry>,
+}
+
 /// Writes trees into one archive.
 pub struct Exporter<'a, W: Write> {
     tar: TarWriter<W>,
@@ -139,30 +147,34 @@ impl<'a, W: Write> Exporter<'a, W> {
     /// The tree cannot be read; the sink fails.
     pub fn tree(&mut self, dir: BorrowedFd<'_>, name: &str) -> Result<()> {
         let dir = path::open_dir(dir, Path::new("."), Links::Refuse)?;
-        self.dir(dir, name.as_bytes().to_vec(), 0)
-    }
-
-    fn dir(&mut self, dir: OwnedFd, name: Vec<u8>, depth: usize) -> Result<()> {
-        if depth > DEPTH_MAX {
-            return Err(Error::failed("The tree is too deep"));
-        }
-        let mut own = entry(EntryKind::Dir, [&name[..], b"/"].concat(), &path::fstat(dir.as_fd())?);
-        own.xattrs = kept(xattr::list(dir.as_fd())?);
-        self.append(own, &mut std::io::empty())?;
-        for child in path::read_dir(dir.as_fd())? {
-            let full = [&name[..], b"/", child.name.as_bytes()].concat();
-            let done = match self.child(dir.as_fd(), &child.name, full.clone()) {
-                // What is wrong in a folder is said there, not once more at each one above.
-                Ok(Some(inner)) => self.dir(inner, full, depth + 1),
-                other => other.map(drop).with_context(|| format!("Failed archiving {:?}", child.name)),
+        let mut levels = vec![self.level(dir, name.as_bytes().to_vec())?];
+        while let Some(level) = levels.last_mut() {
+            let Some(child) = level.left.next() else {
+                levels.pop();
+                continue;
+            };
+            let full = [&level.name[..], b"/", child.name.as_bytes()].concat();
+            let done = match self.child(level.dir.as_fd(), &child.name, full.clone()) {
+                Ok(Some(_)) if levels.len() > DEPTH_MAX => return Err(Error::failed("The tree is too deep")),
+                Ok(Some(inner)) => self.level(inner, full).map(Some),
+                other => other.map(|_| None),
             };
             match done {
                 // Gone since the folder was listed.
                 Err(e) if e.errno() == Some(libc::ENOENT) => {}
-                other => other?,
+                other => levels.extend(other.with_context(|| format!("Failed archiving {:?}", child.name))?),
             }
         }
         Ok(())
+    }
+
+    /// Adds a folder without what is in it.
+    fn level(&mut self, dir: OwnedFd, name: Vec<u8>) -> Result<Level> {
+        let mut own = entry(EntryKind::Dir, [&name[..], b"/"].concat(), &path::fstat(dir.as_fd())?);
+        own.xattrs = kept(xattr::list(dir.as_fd())?);
+        self.append(own, &mut std::io::empty())?;
+        let left = path::read_dir(dir.as_fd())?.into_iter();
+        Ok(Level { dir, name, left })
     }
 
     /// Adds one name of a folder; one that is a folder is opened, and that is all.
