@@ -66,18 +66,6 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         needs: BTRFS,
-        before: &[
-            LOOP[0],
-            SECOND,
-            "create img c1 -s p2",
-            "snapshot create c1 s1",
-            "copy c1 c3 -s p3",
-            "snapshot create c1 s2",
-        ],
-        ..scenario("copy, refresh, streams", "copy c1 c3 --refresh", crossed)
-    },
-    Scenario {
-        needs: BTRFS,
         before: &[LOOP[0], SECOND, "create img c1 -s p2", "snapshot create c1 s1"],
         ..scenario("move, streams", "move c1 -s p3", went_across)
     },
