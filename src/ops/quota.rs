@@ -83,9 +83,13 @@ pub(super) fn plan_root(store: &Store, driver: &dyn Driver, devices: &Devices) -
 ///
 /// # Errors
 /// A value is wrong.
-pub(super) fn plan_volume(driver: &dyn Driver, config: &Config) -> Result<()> {
-    driver.plan(wanted(volume_keys::SIZE.size(config)?, &Config::new())?.map(|wanted| wanted.bytes));
-    driver.plan_options(config)
+pub(super) fn plan_volume(driver: &dyn Driver, record: &CustomVolume) -> Result<()> {
+    if record.content_type.is_image() {
+        driver.plan_disk(disk_size(&record.config)?.unwrap_or(volume_keys::DISK_SIZE));
+        return Ok(());
+    }
+    driver.plan(wanted(volume_keys::SIZE.size(&record.config)?, &Config::new())?.map(|wanted| wanted.bytes));
+    driver.plan_options(&record.config)
 }
 
 /// Gives the new root volume of an instance with these (expanded) devices its size. The caller's journal removes the volume

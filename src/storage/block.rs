@@ -44,13 +44,8 @@ fn folder(driver: &dyn Driver, volume: &Volume) -> Result<OwnedFd> {
 /// writes all over a large file would tear it into pieces else.
 ///
 /// # Errors
-/// It cannot be opened; Unsupported: the driver's volumes are file systems of a size.
+/// It cannot be opened.
 pub fn prepare(driver: &dyn Driver, folder: &Path) -> Result<()> {
-    if driver.name() == "lvm" {
-        return Err(Error::unsupported(
-            "Disks and discs on storage pools of the driver \"lvm\" are not supported by this version",
-        ));
-    }
     let folder = open_dir(folder)?;
     if driver.name() == "btrfs"
         && let Ok(flags) = rustix::fs::ioctl_getflags(&folder)
@@ -59,6 +54,15 @@ pub fn prepare(driver: &dyn Driver, folder: &Path) -> Result<()> {
         let _ = rustix::fs::ioctl_setflags(&folder, flags | IFlags::NOCOW);
     }
     Ok(())
+}
+
+/// Begins a volume with a disk in it; see [`create`].
+///
+/// # Errors
+/// As [`Driver::begin_volume`]; the file system has no files of that size.
+pub fn begin(driver: &dyn Driver, volume: &Volume, size: u64) -> Result<File> {
+    driver.plan_disk(size);
+    create(driver, &driver.begin_volume(volume)?, size)
 }
 
 /// Makes the disk in the folder of a volume that was begun: `size` bytes of zeros that take no room.
@@ -92,8 +96,9 @@ pub fn size(driver: &dyn Driver, volume: &Volume) -> Result<u64> {
 /// Has it be at least `size` bytes long. On disk afterwards. Repeated: nothing happens.
 ///
 /// # Errors
-/// As [`open`]; the file system has no files of that size.
+/// As [`open`]; the file system has no files of that size; no room.
 pub fn grow(driver: &dyn Driver, volume: &Volume, size: u64) -> Result<()> {
+    driver.make_room(volume, size)?;
     let folder = folder(driver, volume)?;
     let file = path::open_regular(folder.as_fd(), Path::new(FILE), OFlags::RDWR, Links::Refuse)?;
     if file.metadata()?.len() < size {

@@ -172,6 +172,17 @@ pub trait Quotas {
         Ok(())
     }
 
+    /// Says how large a disk the custom volumes made next are to hold, bytes: in place of the other two.
+    fn plan_disk(&self, _size: u64) {}
+
+    /// Has a volume have room for a disk of that size, bytes, where volumes are file systems of a size. Repeated: nothing happens.
+    ///
+    /// # Errors
+    /// NotFound; no room.
+    fn make_room(&self, _volume: &Volume, _size: u64) -> Result<()> {
+        Ok(())
+    }
+
     /// Gives a volume another size, or none, whatever it holds and whether it is in use. What takes its place by
     /// [`Driver::finish_restore`] has the same; a copy has none. Repeated: nothing happens. Lock: as for [`Driver::delete`].
     ///

@@ -243,6 +243,95 @@ fn lvm_volumes_have_options_of_their_own() {
     state.finish(&["p"]);
 }
 
+/// What is made of a file system and how it is mounted, by volume.
+#[test]
+fn lvm_mkfs_and_mounts_by_volume() {
+    let Some(state) = state("lvm_mkfs_and_mounts_by_volume") else { return };
+    let group = group(&state, "mnt");
+    state.ok(&format!("storage create p lvm size=256MiB volume.size=32MiB lvm.vg_name={group}"));
+    for bad in ["-F", "-d name=x", "-J device=x", "-b", "-E offset=1,stride=2", "-N /etc"] {
+        let out = state.run(&["storage", "volume", "create", "p", "v", &format!("block.create_options={bad}")]);
+        assert!(!out.ok() && out.stderr.contains("block.create_options\""), "{bad}: {out}");
+    }
+    let options = ["block.create_options=-N 64 -m 0", "block.mount_options=noatime,discard"];
+    state.good(&[&["storage", "volume", "create", "p", "v"], &options[..]].concat());
+    state.refuses("storage volume set p v block.create_options=", "cannot be changed after creation");
+    let device = format!("/dev/mapper/{group}-custom_default_v");
+    let made = Command::new("dumpe2fs").args(["-h", &device]).output().unwrap();
+    let made = String::from_utf8(made.stdout).unwrap();
+    let inodes = made.lines().find_map(|l| l.strip_prefix("Inode count:")?.trim().parse::<u32>().ok());
+    assert!(inodes.is_some_and(|n| n <= 128), "{made}");
+    let mount = |option: &str| {
+        state.ok("storage volume info p v");
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let line = mounts.lines().find(|l| l.starts_with(&device)).unwrap_or_default();
+        assert!(line.contains(option), "{option}: {line:?}");
+    };
+    mount("noatime");
+    state.ok("storage volume set p v block.mount_options=nodiratime");
+    state.ok("admin shutdown");
+    state.ok("create img c1 -s p");
+    mount("nodiratime,relatime");
+    state.ok("storage volume delete p v");
+    state.finish(&["p"]);
+}
+
+/// Disks and discs: as files with room for all of them, thin or not.
+#[test]
+fn lvm_disks() {
+    let Some(state) = state("lvm_disks") else { return };
+    let group = group(&state, "disk");
+    state.ok(&format!("storage create p lvm size=512MiB lvm.vg_name={group}"));
+    state.ok(&format!("storage create q lvm size=768MiB lvm.vg_name={group}q lvm.use_thinpool=false"));
+    let path = |pool: &str, name: &str| state.path(&format!("state/pools/{pool}/data/custom/default_{name}/root.img"));
+    let fill = |pool: &str, name: &str, megabytes: u32| {
+        // Has it mounted.
+        state.ok(&format!("storage volume info {pool} {name}"));
+        let (out, count) = (format!("of={}", path(pool, name).display()), format!("count={megabytes}"));
+        let done = Command::new("dd").args(["if=/dev/urandom", &out, "bs=1M", "conv=notrunc,fsync", &count]).output();
+        assert!(done.as_ref().unwrap().status.success(), "{pool} {name}: {done:?}");
+    };
+    let read = |pool: &str, name: &str| {
+        state.ok(&format!("storage volume info {pool} {name}"));
+        std::fs::read(path(pool, name)).unwrap()
+    };
+    let len = |pool: &str, name: &str| read(pool, name).len() >> 20;
+    for (pool, size, larger) in [("p", 40, 160), ("q", 24, 48)] {
+        let on = |words: &str| state.ok(&format!("storage volume {words}").replace("POOL", pool));
+        on(&format!("create POOL d --type=block size={size}MiB"));
+        // Whatever it is full of.
+        fill(pool, "d", size);
+        on("snapshot create POOL d s");
+        on(&format!("set POOL d size={larger}MiB"));
+        assert_eq!(len(pool, "d"), larger as usize);
+        fill(pool, "d", larger);
+        state.ok("admin shutdown");
+        on("copy POOL/d/s POOL/e");
+        fill(pool, "e", size);
+        on("copy POOL/d default/f --volume-only");
+        assert!(read(pool, "d") == read("default", "f"));
+        on("snapshot restore POOL d s");
+        assert_eq!(len(pool, "d"), larger as usize);
+        fill(pool, "d", larger);
+        on("copy default/f POOL/d --refresh --volume-only");
+        assert!(read(pool, "d") == read("default", "f"));
+        on("export POOL e e.tar --compression none --force");
+        on("delete POOL e");
+        on("delete POOL d");
+        on("import POOL e.tar g");
+        assert_eq!(len(pool, "g"), size as usize);
+        fill(pool, "g", size);
+        std::fs::write(state.path("disc.iso"), vec![7; 3 << 20]).unwrap();
+        on("import POOL disc.iso disc --type=iso");
+        assert!(read(pool, "disc") == vec![7; 3 << 20]);
+        on("delete POOL g");
+        on("delete POOL disc");
+        state.ok("storage volume delete default f");
+        state.doctor().unwrap();
+    }
+    state.finish(&["p", "q"]);
+}
+
 /// Neither the names of volumes nor the copies of records are in the state folder.
 #[test]
 fn lvm_is_recovered_from_a_device() {

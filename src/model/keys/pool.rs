@@ -32,6 +32,8 @@ keys! {
         "File system of new volumes" => default("ext4");
     VOLUME_BLOCK_MOUNT_OPTIONS: "volume.block.mount_options", Both, Value::Checked("mount options", mount_options),
         "Mount options, from the next mount on" => default("discard");
+    VOLUME_BLOCK_CREATE_OPTIONS: "volume.block.create_options", Both, Value::Checked("mkfs options", mkfs_options),
+        "Options for mkfs.ext4 or mkfs.xfs, for new volumes";
     VOLUME_LVM_STRIPES: "volume.lvm.stripes", Both, Value::Uint32, "Number of stripes of new volumes without a thin pool";
     VOLUME_LVM_STRIPES_SIZE: "volume.lvm.stripes.size", Both, Value::Size, "Size of a stripe";
     ZFS_POOL_NAME: "zfs.pool_name", Both, Value::Checked("ZFS pool", zfs_name), "ZFS pool, or dataset of one"
@@ -116,6 +118,7 @@ static LVM: &[&Key] = &[
     &LVM_METADATA_SIZE,
     &VOLUME_BLOCK_FILESYSTEM,
     &VOLUME_BLOCK_MOUNT_OPTIONS,
+    &VOLUME_BLOCK_CREATE_OPTIONS,
     &VOLUME_LVM_STRIPES,
     &VOLUME_LVM_STRIPES_SIZE,
 ];
@@ -236,7 +239,7 @@ fn off(value: &str) -> Result<()> {
 }
 
 /// Words that neither name another file system to the kernel nor hold anything but what options are made of.
-fn mount_options(value: &str) -> Result<()> {
+pub(super) fn mount_options(value: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '=' | ':' | '.' | '-' | '+');
     for option in value.split(',') {
         let word = option.trim();
@@ -268,6 +271,38 @@ const CREATE_OPTIONS: &[(&str, bool)] = &[
     ("-M", false),
     ("--mixed", false),
 ];
+
+/// Options of mkfs.ext4(8) and of mkfs.xfs(8) that may be given; each takes a value.
+const MKFS_OPTIONS: &[(&str, &[&str])] = &[
+    ("ext4", &["-b", "-C", "-E", "-g", "-G", "-i", "-I", "-J", "-m", "-N", "-O", "-T"]),
+    ("xfs", &["-b", "-d", "-i", "-l", "-m", "-n", "-s"]),
+];
+/// What in such a value names another file or device, or another place on this one.
+const ELSEWHERE: [&str; 6] = ["name", "file", "logdev", "rtdev", "device", "offset"];
+
+/// The words of what may be given to the program that makes a file system of that kind.
+///
+/// # Errors
+/// Invalid: an option that may not be given, or no value for one.
+pub fn block_create_options(kind: &str, value: &str) -> Result<Vec<String>> {
+    let known = MKFS_OPTIONS.iter().find(|(name, _)| *name == kind).map_or(&[][..], |(_, known)| known);
+    let mut words = value.split_whitespace();
+    let mut all = Vec::new();
+    while let Some(word) = words.next() {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "^,-_.=:".contains(c);
+        let here = |part: &str| !ELSEWHERE.contains(&part.split('=').next().unwrap_or_default());
+        let value = words.next().filter(|_| known.contains(&word));
+        let value = value.filter(|v| !v.starts_with('-') && v.chars().all(plain) && v.split(',').all(here));
+        let value = value.ok_or_else(|| Error::invalid(format!("Invalid mkfs.{kind} option {word:?}")))?;
+        all.extend([word.to_string(), value.to_string()]);
+    }
+    Ok(all)
+}
+
+/// They are options for one kind of file system.
+pub(super) fn mkfs_options(value: &str) -> Result<()> {
+    block_create_options("ext4", value).or_else(|e| block_create_options("xfs", value).map_err(|_| e)).map(drop)
+}
 
 fn create_options(value: &str) -> Result<()> {
     let mut words = value.split_whitespace();
@@ -351,6 +386,29 @@ mod tests {
             ["--rootdir /etc", "-r/etc", "/dev/sda", "-- /dev/sda", "-n", "-n -f", "-n /x", "$(id)", "-L x", "-f"]
         {
             assert!(!create(bad), "{bad}");
+        }
+        let make = |value: &str| message("lvm", "volume.block.create_options", value) == "ok";
+        assert!(
+            make("-b 1024 -E stride=16,stripe_width=64 -J size=8 -O ^has_journal") && make("-d su=64k,sw=2 -m crc=1")
+        );
+        assert!(
+            block_create_options("ext4", "-d su=64k,sw=2").is_err() && block_create_options("xfs", "-E x=1").is_err()
+        );
+        for bad in [
+            "-d /etc",
+            "-d name=x",
+            "-l logdev=x",
+            "-J device=x",
+            "-E stride=1,offset=5",
+            "-F",
+            "-N",
+            "-N -b",
+            "/dev/sda",
+            "-- /dev/sda",
+            "-n",
+            "-O $(id)",
+        ] {
+            assert!(!make(bad), "{bad}");
         }
         let mount = |value: &str| message("btrfs", "btrfs.mount_options", value) == "ok";
         assert!(mount("noatime,compress=zstd:3,space_cache=v2"));

@@ -18,6 +18,10 @@ keys! {
     SHARED: "security.shared", Both, Value::Bool, "Let several instances have the disk" => default("false");
     BLOCK_FILESYSTEM: "block.filesystem", Both, Value::OneOf(&["ext4", "xfs"]), "File system of the volume"
         => default("ext4"), long("On pools of the driver lvm. It counts when the volume is made.");
+    BLOCK_MOUNT_OPTIONS: "block.mount_options", Both, Value::Checked("mount options", pool::mount_options),
+        "Mount options, from the next mount on" => long("On pools of the driver lvm.");
+    BLOCK_CREATE_OPTIONS: "block.create_options", Both, Value::Checked("mkfs options", pool::mkfs_options),
+        "Options for mkfs.ext4 or mkfs.xfs" => long("On pools of the driver lvm. It counts when the volume is made.");
     LVM_STRIPES: "lvm.stripes", Both, Value::Uint32, "Number of stripes, without a thin pool";
     LVM_STRIPES_SIZE: "lvm.stripes.size", Both, Value::Size, "Size of a stripe";
     USER: "user.", Both, Value::Text, "Anything, without effect" => prefix(Suffix::Any);
@@ -40,14 +44,34 @@ pub static TABLE: &[&Key] = &[
     &INITIAL_GID,
     &INITIAL_MODE,
     &BLOCK_FILESYSTEM,
+    &BLOCK_MOUNT_OPTIONS,
+    &BLOCK_CREATE_OPTIONS,
     &LVM_STRIPES,
     &LVM_STRIPES_SIZE,
     &USER,
 ];
 
 /// What only counts when the volume is made.
-static INITIAL: [&Key; 6] =
-    [&INITIAL_UID, &INITIAL_GID, &INITIAL_MODE, &BLOCK_FILESYSTEM, &LVM_STRIPES, &LVM_STRIPES_SIZE];
+static INITIAL: [&Key; 7] = [
+    &INITIAL_UID,
+    &INITIAL_GID,
+    &INITIAL_MODE,
+    &BLOCK_FILESYSTEM,
+    &BLOCK_CREATE_OPTIONS,
+    &LVM_STRIPES,
+    &LVM_STRIPES_SIZE,
+];
+
+/// What is of a file system.
+static OF_FILES: [&Key; 7] = [
+    &SHIFTED,
+    &UNMAPPED,
+    &BLOCK_FILESYSTEM,
+    &BLOCK_MOUNT_OPTIONS,
+    &BLOCK_CREATE_OPTIONS,
+    &LVM_STRIPES,
+    &LVM_STRIPES_SIZE,
+];
 
 /// Size of a disk for which none is given, bytes.
 pub const DISK_SIZE: u64 = 10 << 30;
@@ -57,12 +81,7 @@ pub fn all(content: ContentType) -> impl Iterator<Item = &'static Key> {
     let fits = move |key: &Key| match key.name {
         name if name == SHARED.name => content == ContentType::Block,
         name if content == ContentType::Iso => name == SIZE.name || name == USER.name,
-        name if [&SHIFTED, &UNMAPPED, &BLOCK_FILESYSTEM, &LVM_STRIPES, &LVM_STRIPES_SIZE]
-            .iter()
-            .any(|k| k.name == name) =>
-        {
-            content == ContentType::Filesystem
-        }
+        name if OF_FILES.iter().any(|k| k.name == name) => content == ContentType::Filesystem,
         _ => true,
     };
     TABLE.iter().copied().filter(move |key| fits(key))

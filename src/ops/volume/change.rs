@@ -60,7 +60,7 @@ pub fn create(store: &Store, of: Of<'_>, content: ContentType, put: VolumePut) -
         journal.undo(Action::RemoveVolume(named(&key)))?;
         journal.commits_by(&store.layout().volume_record(&key))?;
         fault::point("volume.create.begin")?;
-        quota::plan_volume(driver.as_ref(), &record.config)?;
+        quota::plan_volume(driver.as_ref(), &record)?;
         let folder = driver.begin_volume(&volume)?;
         match content.is_image() {
             true => drop(block::create(driver.as_ref(), &folder, disk)?),
@@ -210,7 +210,7 @@ pub fn rebuild(store: &Store, of: Of<'_>) -> Result<()> {
     journal::run(store, "rebuild", &[&lock], |journal| {
         journal.undo(Action::AbortRestore(named(key)))?;
         fault::point("volume.rebuild.begin")?;
-        quota::plan_volume(driver.as_ref(), &record.config)?;
+        quota::plan_volume(driver.as_ref(), &record)?;
         let folder = driver.begin_volume(&volume)?;
         match record.content_type.is_image() {
             true => {

@@ -109,7 +109,7 @@ fn steps(store: &Store, journal: &mut Journal<'_>, ends: &Ends<'_>, record: &Cus
     }
     journal.commits_by(&store.layout().volume_record(new))?;
     fault::point("volume.copy.begin")?;
-    quota::plan_volume(drivers.1.as_ref(), &record.config)?;
+    quota::plan_volume(drivers.1.as_ref(), record)?;
     for snapshot in ends.snapshots {
         crossing.copy(journal, (&a.snapshot(snapshot)?, &b.snapshot(snapshot)?), &mut at_rest)?;
         if let Some(mut found) = store.volume_snapshot(old, snapshot)? {
@@ -136,6 +136,13 @@ pub(super) fn stage(
     content: ContentType,
 ) -> Result<()> {
     let source = super::folder_of(from, a)?;
+    if content.is_image() {
+        let size = block::size(from, a)?;
+        to.plan_disk(size);
+        if to.exists(b)? {
+            to.make_room(b, size)?;
+        }
+    }
     let folder = |path: &Path| path::open_dir(path::open_root(path)?.as_fd(), Path::new("."), Links::Refuse);
     let target = to.begin_volume(b)?;
     if content.is_image() {

@@ -51,6 +51,7 @@ pub fn import(
         journal.undo(Action::RemoveVolume(named(key)))?;
         journal.commits_by(&store.layout().volume_record(key))?;
         fault::point("volume.disc.begin")?;
+        driver.plan_disk(total.unwrap_or(keys::DISK_SIZE));
         let file = block::create(driver.as_ref(), &driver.begin_volume(&volume)?, 0)?;
         let bytes = copy(&mut source, &file, total, on_progress)?;
         let config = sized(bytes)?;
@@ -118,7 +119,7 @@ pub(super) fn unpack(
         if entry.kind != EntryKind::File || std::mem::replace(&mut disk.done, true) {
             return Err(Error::invalid(format!("{} of a backup is no disk", entry.name())));
         }
-        let file = block::create(driver, &driver.begin_volume(&disk.volume)?, entry.size)?;
+        let file = block::begin(driver, &disk.volume, entry.size)?;
         fault::point("backup.volume")?;
         let whole = [(0, entry.size)];
         let pieces = entry.segments.as_ref().map(|all| all.iter().map(|s| (s.offset, s.len)).collect::<Vec<_>>());

@@ -175,7 +175,7 @@ fn make(
     journal.commits_by(&store.layout().volume_record(key))?;
     fault::point("backup.begin")?;
     let names: Vec<SnapshotName> = new.snapshots.iter().map(|(name, _)| name.clone()).collect();
-    quota::plan_volume(driver.as_ref(), &new.record.config)?;
+    quota::plan_volume(driver.as_ref(), &new.record)?;
     let is_image = new.record.content_type.is_image();
     if new.optimized {
         let holds = if is_image { Holds::Disk } else { Holds::Files };

@@ -16,7 +16,7 @@ use crate::model::view::VolumeSnapshotPut;
 use crate::model::volume::{ContentType, CustomVolume, VolumeSnapshot};
 use crate::ops::record_copy;
 use crate::ops::snapshot::{Expiry, Request};
-use crate::ops::{pool, restrict};
+use crate::ops::{pool, quota, restrict};
 use crate::store::lock::{Exclusive, Held, VolumeKey};
 use crate::store::{Action, Journal, Store, journal};
 use jiff::Timestamp;
@@ -62,6 +62,7 @@ pub fn create(store: &Store, of: Of<'_>, request: &Request, description: &str) -
         journal.undo(Action::RemoveVolume(named_snapshot(key, &snapshot)))?;
         journal.commits_by(&store.layout().volume_snapshot_record(key, &snapshot))?;
         fault::point("volume.snapshot.begin")?;
+        quota::plan_volume(driver.as_ref(), &volume)?;
         quiet.copy(store, journal, || driver.copy(&from, &copy))?;
         fault::point("volume.snapshot.copied")?;
         store.save_volume_snapshot(&lock, &snapshot, &record)?;
@@ -191,7 +192,7 @@ pub fn restore(store: &Store, of: Of<'_>, snapshot: &SnapshotName) -> Result<()>
     let _pool = store.lock_pool_shared(of.pool)?;
     let lock = store.lock_volume(of.key(store)?, "restore")?;
     let key = lock.key();
-    let is_image = need(store, key)?.content_type.is_image();
+    let record = need(store, key)?;
     store.volume_snapshot(key, snapshot)?.ok_or_else(not_found)?;
     // Whoever starts holds its volumes: nothing begins to use it meanwhile.
     refuse_running(store, &users(store, key)?)?;
@@ -200,10 +201,11 @@ pub fn restore(store: &Store, of: Of<'_>, snapshot: &SnapshotName) -> Result<()>
     journal::run(store, "restore", &[&lock], |journal| {
         journal.undo(Action::AbortRestore(named(key)))?;
         fault::point("volume.restore.begin")?;
+        quota::plan_volume(driver.as_ref(), &record)?;
         driver.begin_restore(&from, &volume)?;
         fault::point("volume.restore.copied")?;
         journal.then(Action::FinishRestore(named(key)))?;
-        if is_image {
+        if record.content_type.is_image() {
             // It may have grown since.
             journal.then(Action::RenewSize(named(key)))?;
         }

@@ -200,7 +200,7 @@ impl Group {
             fault::point("pool.thin")?;
         }
         self.activate_mark(how)?;
-        tool::format(tool::Kind::Ext4, &names::device_path(&self.name, &self.mark()))?;
+        tool::format(tool::Kind::Ext4, &[], &names::device_path(&self.name, &self.mark()))?;
         fault::point("pool.marked")
     }
 

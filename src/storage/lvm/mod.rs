@@ -153,6 +153,17 @@ impl Quotas for Lvm {
         Ok(())
     }
 
+    fn plan_disk(&self, size: u64) {
+        self.plan(Some(settings::room_for_disk(size)));
+        *self.of_volume.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.how.of_disk());
+    }
+
+    fn make_room(&self, volume: &Volume, size: u64) -> Result<()> {
+        let (place, size) = (Place::of(volume), settings::room_for_disk(size));
+        self.present(volume)?;
+        if self.size(&place.lv)? >= size { Ok(()) } else { self.resize(&place, size) }
+    }
+
     /// A logical volume always has a size: without one it keeps its own.
     fn set_size(&self, volume: &Volume, size: Option<u64>) -> Result<()> {
         self.present(volume)?;

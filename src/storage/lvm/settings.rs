@@ -21,6 +21,8 @@ pub struct Settings {
     pub(super) pool_metadata: Option<u64>,
     /// What new volumes are formatted with.
     pub(super) kind: Kind,
+    /// Options for making their file systems.
+    pub(super) create: String,
     /// Mount options.
     pub(super) options: String,
     /// Size of a volume that has none, bytes.
@@ -42,6 +44,7 @@ impl Settings {
             metadata: keys::LVM_METADATA_SIZE.size(config)?.filter(|size| *size > 0),
             pool_metadata: keys::LVM_THINPOOL_METADATA_SIZE.size(config)?.filter(|size| *size > 0),
             kind: Kind::parse(keys::VOLUME_BLOCK_FILESYSTEM.text(config))?,
+            create: keys::VOLUME_BLOCK_CREATE_OPTIONS.text(config).to_string(),
             options: keys::VOLUME_BLOCK_MOUNT_OPTIONS.text(config).to_string(),
             size: keys::VOLUME_SIZE.size(config)?.filter(|size| *size > 0).unwrap_or(DEFAULT_SIZE),
             stripes: stripes(&keys::VOLUME_LVM_STRIPES, &keys::VOLUME_LVM_STRIPES_SIZE, config)?,
@@ -53,12 +56,33 @@ impl Settings {
     /// # Errors
     /// A value is wrong.
     pub(super) fn of_volume(&self, config: &Config) -> Result<Self> {
+        let kind = volume::BLOCK_FILESYSTEM.get(config).map_or(Ok(self.kind), Kind::parse)?;
+        // Those of the pool are for its kind.
+        let usual = if kind == self.kind { self.create.as_str() } else { "" };
         Ok(Self {
-            kind: volume::BLOCK_FILESYSTEM.get(config).map_or(Ok(self.kind), Kind::parse)?,
+            kind,
+            create: volume::BLOCK_CREATE_OPTIONS.get(config).unwrap_or(usual).to_string(),
+            options: self.options_of(config).to_string(),
             stripes: stripes(&volume::LVM_STRIPES, &volume::LVM_STRIPES_SIZE, config)?,
             ..self.clone()
         })
     }
+
+    /// The same for volumes that hold a disk: a file system for one large file, which nobody but root writes to.
+    pub(super) fn of_disk(&self) -> Self {
+        Self { kind: Kind::Ext4, create: "-i 4194304 -m 0 -J size=16".to_string(), ..self.clone() }
+    }
+
+    /// Mount options of a custom volume with this configuration.
+    pub(super) fn options_of<'a>(&'a self, config: &'a Config) -> &'a str {
+        volume::BLOCK_MOUNT_OPTIONS.get(config).unwrap_or(&self.options)
+    }
+}
+
+/// How large a volume is that holds a disk of that size, bytes: what the file system needs itself and what it notes of the
+/// file, be that in as many pieces as it can.
+pub(super) fn room_for_disk(size: u64) -> u64 {
+    size.saturating_add(size / 64).saturating_add(96 << 20)
 }
 
 fn stripes(count: &Key, size: &Key, config: &Config) -> Result<Vec<String>> {

@@ -69,6 +69,14 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+        }
+    }
+
     /// By name.
     pub fn parse(name: &str) -> Result<Self> {
         match name {
@@ -79,17 +87,17 @@ impl Kind {
     }
 }
 
-/// Makes a file system on a device.
+/// Makes a file system on a device; `options` were checked when they were set.
 ///
 /// # Errors
 /// The program is missing or refuses.
-pub(super) fn format(kind: Kind, device: &Path) -> Result<()> {
+pub(super) fn format(kind: Kind, options: &[String], device: &Path) -> Result<()> {
     let cmd = match kind {
         // The attributes of a file have to fit in a block, which is smaller as a rule on what is smaller than 512 MiB.
         Kind::Ext4 => Cmd::new(MKFS_EXT4).args(["-q", "-F", "-b", "4096", "-E", "nodiscard"]),
         Kind::Xfs => Cmd::new(MKFS_XFS).args(["-q", "-f", "-K"]),
     };
-    let done = Host::default().run(cmd.arg("--").arg(device));
+    let done = Host::default().run(cmd.args(options.iter().cloned()).arg("--").arg(device));
     done.map(drop).with_context(|| format!("Failed formatting \"{}\"", device.display()))
 }
 

@@ -7,10 +7,13 @@ use super::{Lvm, group, names, tool};
 use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Result};
 use crate::fault;
+use crate::model::keys::{pool, volume as keys};
+use crate::model::volume::CustomVolume;
 use crate::storage::pool::Pool;
 use crate::storage::shown::Alone;
-use crate::storage::volume::{Staging, Trash, Volume};
-use crate::storage::{disk, kept};
+use crate::storage::volume::{Staging, Trash, Volume, VolumeKind};
+use crate::storage::{Records, disk, kept};
+use crate::store::record;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -26,23 +29,26 @@ const LOST_FOUND: &str = "lost+found";
 pub(super) struct Place {
     pub rel: String,
     pub lv: String,
+    /// The custom volume it is, which has options of its own.
+    custom: Option<Volume>,
 }
 
 impl Place {
     pub fn of(volume: &Volume) -> Self {
-        Self { rel: volume.path(), lv: names::volume(volume) }
+        let custom = (volume.kind() == VolumeKind::Custom).then(|| volume.clone());
+        Self { rel: volume.path(), lv: names::volume(volume), custom }
     }
 
     pub fn staged(volume: &Volume) -> Self {
-        Self { rel: volume.staged(), lv: names::staged(volume) }
+        Self { custom: None, rel: volume.staged(), lv: names::staged(volume) }
     }
 
     pub fn image(image: &Fingerprint) -> Self {
-        Self { rel: Pool::image(image), lv: names::image(image) }
+        Self { custom: None, rel: Pool::image(image), lv: names::image(image) }
     }
 
     pub fn staging(staging: &Staging) -> Self {
-        Self { rel: staging.path(), lv: names::staging(staging) }
+        Self { custom: None, rel: staging.path(), lv: names::staging(staging) }
     }
 }
 
@@ -65,24 +71,45 @@ impl Lvm {
 
     /// Mounts what is at `place`, and returns its folder. Repeated: nothing happens.
     pub(super) fn show(&self, place: &Place) -> Result<PathBuf> {
-        let path = self.pool.path(&place.rel);
-        if self.pool.is_mount(&place.rel)? {
-            return Ok(path);
+        match self.pool.is_mount(&place.rel)? {
+            true => Ok(self.pool.path(&place.rel)),
+            false => self.show_with(place, &self.options(place)),
         }
-        let alone = self.pool.alone()?;
-        self.show_locked(&alone, place).map(|()| path)
     }
 
-    fn show_locked(&self, _alone: &Alone, place: &Place) -> Result<()> {
+    fn show_with(&self, place: &Place, options: &str) -> Result<PathBuf> {
+        let alone = self.pool.alone()?;
+        self.show_locked(&alone, place, options).map(|()| self.pool.path(&place.rel))
+    }
+
+    /// How a volume is mounted: as the copy of its record says, or, before there is one, what was planned, or else the pool.
+    fn options(&self, place: &Place) -> String {
+        let kept = |volume: &Volume| {
+            let text = self.kept_record(volume).ok().flatten()?;
+            let record: CustomVolume = record::parse(text.as_bytes(), Path::new(&place.rel)).ok()?;
+            let given = keys::BLOCK_MOUNT_OPTIONS.get(&record.config);
+            given.is_none_or(|given| keys::BLOCK_MOUNT_OPTIONS.value.check(given).is_ok()).then_some(record.config)
+        };
+        let planned = || Some(self.of_volume.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.options.clone());
+        match &place.custom {
+            None => self.how.options.clone(),
+            Some(volume) => match kept(volume) {
+                Some(config) => self.how.options_of(&config).to_string(),
+                None => planned().unwrap_or_else(|| self.how.options.clone()),
+            },
+        }
+    }
+
+    fn show_locked(&self, _alone: &Alone, place: &Place, options: &str) -> Result<()> {
         if self.pool.is_mount(&place.rel)? {
             return Ok(());
         }
         self.activate(&place.lv)?;
         let device = self.device(&place.lv);
         let (kind, options) = match self.kind(&place.lv)? {
-            Kind::Ext4 => (c"ext4", self.how.options.clone()),
+            Kind::Ext4 => (c"ext4", options.to_string()),
             // Copies have the identity of what they were made from.
-            Kind::Xfs => (c"xfs", format!("nouuid,{}", self.how.options)),
+            Kind::Xfs => (c"xfs", format!("nouuid,{options}")),
         };
         self.pool.make_dir(&place.rel)?;
         fault::point("storage.lvm.mount")?;
@@ -92,11 +119,11 @@ impl Lvm {
 
     /// Has the copies of records be at their place in the pool's folder. In a pool of an older version they are in the folder itself.
     pub(super) fn records(&self) -> Result<()> {
-        let place = Place { rel: kept::FOLDER.to_string(), lv: self.group.mark() };
+        let place = Place { rel: kept::FOLDER.to_string(), lv: self.group.mark(), custom: None };
         if self.pool.is_mount(&place.rel)? || self.kind(&place.lv).is_err() {
             return Ok(());
         }
-        self.show_locked(&self.pool.alone()?, &place)?;
+        self.show_locked(&self.pool.alone()?, &place, &self.how.options)?;
         Ok(rustix::fs::fchmod(self.pool.open_dir(&place.rel)?, Mode::RWXU)?)
     }
 
@@ -134,6 +161,7 @@ impl Lvm {
         self.clear(place)?;
         let planned = self.of_volume.lock().unwrap_or_else(PoisonError::into_inner);
         let how = planned.as_ref().unwrap_or(&self.how);
+        let options = pool::block_create_options(how.kind.name(), &how.create)?;
         let size = format!("{size}b");
         let mut words = vec!["-y", "-Wy", "-n", &place.lv];
         match &how.thin {
@@ -146,9 +174,9 @@ impl Lvm {
         words.push(&self.group.name);
         tool::lvm("lvcreate", words)?;
         fault::point("storage.lvm.made")?;
-        tool::format(how.kind, &self.device(&place.lv))?;
+        tool::format(how.kind, &options, &self.device(&place.lv))?;
         fault::point("storage.lvm.formatted")?;
-        let path = self.show(place)?;
+        let path = self.show_with(place, &how.options)?;
         let root = self.pool.open_dir(&place.rel)?;
         let _ = rustix::fs::unlinkat(&root, LOST_FOUND, AtFlags::REMOVEDIR);
         rustix::fs::fchmod(&root, Mode::RWXU)?;
@@ -226,6 +254,7 @@ impl Lvm {
     }
 
     fn shrink(&self, place: &Place, size: u64) -> Result<()> {
+        let options = self.options(place);
         let alone = self.pool.alone()?;
         let device = self.device(&place.lv);
         let busy =
@@ -234,7 +263,7 @@ impl Lvm {
         // An instance has a mount of its own.
         match rustix::fs::open(&device, OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC, Mode::empty()) {
             Err(rustix::io::Errno::BUSY) => {
-                self.show_locked(&alone, place)?;
+                self.show_locked(&alone, place, &options)?;
                 return Err(busy());
             }
             other => drop(other?),
