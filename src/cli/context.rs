@@ -97,6 +97,20 @@ impl Context {
         self.about(undo::open(&self.layout, Access::Read)?)
     }
 
+    /// Opens the store for a command that shows what there is: what a killed command left is settled first, where it can be.
+    ///
+    /// # Errors
+    /// As [`Store::open_with`].
+    pub fn viewer(&self) -> Result<Store> {
+        let is_journal = |name: std::ffi::OsString| name.to_string_lossy().ends_with(".journal");
+        let journals = std::fs::read_dir(self.layout.ops_dir());
+        let begun = journals.is_ok_and(|all| all.flatten().any(|entry| is_journal(entry.file_name())));
+        match begun.then(|| self.store()) {
+            Some(Ok(store)) => Ok(store),
+            _ => self.reader(),
+        }
+    }
+
     /// The images are those of the project to work in.
     fn about(&self, store: Store) -> Result<Store> {
         if let Ok(project) = ProjectName::parse(&self.project) {

@@ -245,7 +245,7 @@ impl List {
         }
         let chosen = self.chosen(&|key| keys::find(key).is_some())?;
         let filters = words.iter().map(|w| Filter::parse(w)).collect::<Result<Vec<_>>>()?;
-        let store = cx.reader()?;
+        let store = cx.viewer()?;
         let projects = self.projects(cx, &store)?;
         let needs = needs(&chosen);
         // What objects have in them depends on the columns, as in Incus.

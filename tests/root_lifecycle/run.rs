@@ -117,6 +117,8 @@ fn run_that_is_killed_leaves_nothing() {
         child.stdout.as_mut().unwrap().read_exact(&mut [0u8; 6]).unwrap();
         kill(child.id() as i32, signal);
         assert_eq!(child.wait().unwrap().code(), code, "{signal}");
+        // Whatever the next command is.
+        assert_eq!(state.good(&["list", "-f", "csv", "-c", "n"]), "", "{signal}");
         gone(&state);
     }
     // In the middle of its making, too.
