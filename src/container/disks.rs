@@ -44,6 +44,9 @@ pub(super) fn detached(m: &Mount, owners: &Owners<'_>) -> Result<OwnedFd> {
         MountSource::HostPath(path) => {
             mount::open_tree(path, m.recursive).with_context(|| format!("Failed opening \"{}\"", path.display()))?
         }
+        MountSource::HostBeneath { folder, path } => {
+            mount::open_tree_at(open_beneath(folder, path)?.as_fd(), m.recursive)?
+        }
         MountSource::Volume { root, path, initial } => {
             mount::open_tree_at(open_in_volume(root, path.as_deref(), *initial)?.as_fd(), false)?
         }
@@ -81,10 +84,24 @@ fn open_in_volume(root: &Path, below: Option<&Path>, (uid, gid, mode): (u32, u32
     }
 }
 
+/// A file or folder of the host that is not outside of the folder.
+fn open_beneath(folder: &Path, path: &Path) -> Result<OwnedFd> {
+    let fail = || format!("Failed opening \"{}\" in \"{}\"", path.display(), folder.display());
+    let root = path::open_root(&folder.canonicalize().with_context(fail)?)?;
+    if path.as_os_str().is_empty() {
+        return Ok(root);
+    }
+    path::open(root.as_fd(), path, OFlags::PATH, 0, Links::Beneath).with_context(fail)
+}
+
 /// Whether a file is mounted, and so onto a file.
 pub(super) fn is_file(source: &MountSource) -> bool {
     match source {
         MountSource::HostPath(path) => !path.is_dir(),
+        MountSource::HostBeneath { folder, path } => {
+            let found = open_beneath(folder, path).and_then(|fd| path::fstat(fd.as_fd()));
+            found.is_ok_and(|stat| stat.kind != Kind::Dir)
+        }
         MountSource::Volume { root, path: Some(below), .. } => {
             let open = |root: OwnedFd| path::open(root.as_fd(), below, OFlags::PATH, 0, Links::Beneath);
             let found = path::open_root(root).and_then(open).and_then(|fd| path::fstat(fd.as_fd()));

@@ -35,11 +35,13 @@ impl Disk {
         let flag = |key: &str, default| o.get(key).map_or(Ok(default), |v| boolean::parse(v));
         let path = o.get("path").cloned().unwrap_or_default();
         let source = source(name, o, &path)?;
-        if path.is_empty() || !path.starts_with('/') {
+        if path.is_empty() {
             return Err(Error::invalid(format!(
                 "Invalid device \"{name}\": Disk entry is missing an absolute \"path\" in the instance"
             )));
         }
+        // As Incus: one that is relative begins at the root.
+        let path = if path.starts_with('/') { path } else { format!("/{path}") };
         let raw = o.get("raw.mount.options").map(String::as_str).unwrap_or_default();
         Ok(Self {
             name: name.to_string(),
@@ -126,8 +128,12 @@ impl Device for Disk {
             (Source::Root, Some(Supply::Rootfs(rootfs))) => {
                 vec![Attachment::Root { rootfs, readonly: self.readonly }]
             }
-            (Source::Host(_), Some(Supply::HostPath(path))) => {
-                vec![self.mount(MountSource::HostPath(path), self.shift)]
+            (Source::Host(_), Some(Supply::HostPath { path, beneath })) => {
+                let below = beneath.and_then(|folder| {
+                    let path = path.strip_prefix(&folder).ok()?.to_path_buf();
+                    Some(MountSource::HostBeneath { folder, path })
+                });
+                vec![self.mount(below.unwrap_or(MountSource::HostPath(path)), self.shift)]
             }
             (Source::Volume { path, .. }, Some(Supply::Volume { root, shift, initial })) => {
                 vec![self.mount(MountSource::Volume { root, path: path.clone(), initial }, shift)]
@@ -155,7 +161,7 @@ mod tests {
         let o = options(&[("type", "disk"), ("source", "/srv"), ("path", "/mnt"), ("shift", "true")]);
         let disk = Disk::load("data", &o).expect("loads");
         assert_eq!(disk.needs(), [Need::HostPath { path: "/srv".into(), required: true }]);
-        let out = disk.start(vec![Supply::HostPath("/srv".into())]).expect("starts");
+        let out = disk.start(vec![Supply::HostPath { path: "/srv".into(), beneath: None }]).expect("starts");
         let [Attachment::Mount(m)] = &out[..] else { panic!("one mount") };
         assert!(m.shift && !m.readonly);
         assert!(disk.start(vec![Supply::Absent]).expect("skips").is_empty());
@@ -178,7 +184,8 @@ mod tests {
     fn refuses_what_is_not_there_yet() {
         let other = options(&[("source", "ceph:x/y"), ("path", "/mnt")]);
         assert!(Disk::load("data", &other).is_err());
+        assert!(Disk::load("data", &options(&[("source", "/srv")])).is_err());
         let relative = options(&[("source", "/srv"), ("path", "mnt")]);
-        assert!(Disk::load("data", &relative).is_err());
+        assert_eq!(Disk::load("data", &relative).expect("loads").path, "/mnt");
     }
 }

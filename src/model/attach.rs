@@ -67,7 +67,12 @@ pub enum Need {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Supply {
     /// The host path is there.
-    HostPath(PathBuf),
+    HostPath {
+        /// Absolute path.
+        path: PathBuf,
+        /// The folder that it must not lead out of.
+        beneath: Option<PathBuf>,
+    },
     /// An optional thing is not there: the device is skipped.
     Absent,
     /// The root volume.
@@ -131,6 +136,13 @@ pub struct Mount {
 pub enum MountSource {
     /// A file or folder of the host.
     HostPath(PathBuf),
+    /// One that is looked up beneath a folder: links that lead out of that are refused.
+    HostBeneath {
+        /// The folder.
+        folder: PathBuf,
+        /// Relative to it; may be empty.
+        path: PathBuf,
+    },
     /// A custom volume, or a part of it. What lies in it is under the control of its users: the path is looked up beneath its
     /// root without following links.
     Volume {

@@ -277,6 +277,10 @@ fn forbidden_disk(project: &Config, device: &Device) -> Option<&'static str> {
             // Whoever may name a path may not climb out of it, either.
             let plain = path.components().all(|c| !matches!(c, Component::ParentDir));
             let good = below.is_empty() || plain && below.iter().any(|folder| path.starts_with(folder));
+            if !below.is_empty() && disk::SHIFT.get(device).is_some_and(boolean::is_true) {
+                // Root in there would make programs that run as root out here.
+                return Some("The \"shift\" property cannot be used with a restricted source path");
+            }
             (!good).then_some("Disk source path not allowed")
         }
         _ if allowed == "allow" => None,

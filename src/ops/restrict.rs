@@ -15,6 +15,7 @@ use crate::model::project::Project;
 use crate::model::restrict::{self, SUMS, Subject};
 use crate::store::Store;
 use crate::store::lock::{Exclusive, Held, ProjectKey, Shared, VolumeKey};
+use std::path::{Path, PathBuf};
 
 /// A project that is held: with others, or alone because it has limits.
 #[derive(Debug)]
@@ -216,6 +217,23 @@ pub fn snapshots(store: &Store, project: &ProjectName) -> Result<()> {
 /// Denied.
 pub fn backups(store: &Store, project: &ProjectName) -> Result<()> {
     allowed(store, project, &keys::BACKUPS, "backup")
+}
+
+/// The folder that a path of the host must not lead out of when a disk of the project's names it, whatever links there are on the
+/// way: some of them may have been made in an instance. None: it may lead anywhere.
+///
+/// # Errors
+/// Denied: it is in none of the folders that the project may name.
+pub fn folder_of(store: &Store, project: &ProjectName, path: &Path) -> Result<Option<PathBuf>> {
+    let config = store.project(project)?.map(|p| p.config).unwrap_or_default();
+    let folders = keys::DISK_PATHS.list(&config);
+    if folders.is_empty() || !keys::RESTRICTED.bool(&config)? {
+        return Ok(None);
+    }
+    // The outermost: one within may be a link that was made in an instance.
+    let found = folders.into_iter().map(Path::new).filter(|folder| path.starts_with(folder));
+    let found = found.min_by_key(|folder| folder.components().count());
+    found.map(|folder| Some(folder.to_path_buf())).ok_or_else(|| Error::denied("Disk source path not allowed"))
 }
 
 fn allowed(store: &Store, project: &ProjectName, key: &Key, what: &str) -> Result<()> {

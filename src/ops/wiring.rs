@@ -12,7 +12,7 @@ use crate::model::proxy::Proxy;
 /// Name and address of the interface of a device.
 pub type Interfaces<'a> = &'a dyn Fn(&str) -> Result<Identity>;
 
-/// What a custom volume is to a disk that needs it.
+/// What a custom volume, or a path of the host that is there, is to a disk that needs it.
 pub type Volumes<'a> = &'a dyn Fn(&Need) -> Result<Supply>;
 
 /// Starts all `devices` on paper: the attachments in the order they are to be made. `root` satisfies the root volume,
@@ -118,8 +118,8 @@ fn supply(device: &str, need: Need, given: Given<'_>) -> Result<Supply> {
             Ok(Supply::Rootfs(root.clone()))
         }
         Need::Volume { .. } => (given.volumes)(&need).with_context(|| format!("Failed to start device \"{device}\"")),
-        Need::HostPath { path, required } => match (path.symlink_metadata().is_ok(), required) {
-            (true, _) => Ok(Supply::HostPath(path)),
+        Need::HostPath { ref path, required } => match (path.symlink_metadata().is_ok(), required) {
+            (true, _) => (given.volumes)(&need).with_context(|| format!("Failed to start device \"{device}\"")),
             (false, false) => Ok(Supply::Absent),
             (false, true) => Err(Error::not_found(format!(
                 "Failed to start device \"{device}\": Missing source path \"{}\" for disk \"{device}\"",

@@ -42,6 +42,42 @@ fn numbers_are_limited() {
     state.finish();
 }
 
+/// A link in a folder that a project may use is under the control of whoever may write there.
+#[test]
+fn links_lead_no_disk_out_of_its_folder() {
+    let Some(state) = state("links_lead_no_disk_out_of_its_folder") else { return };
+    let folder = state.path("allowed");
+    std::fs::create_dir_all(folder.join("inside")).unwrap();
+    std::os::unix::fs::symlink("/etc", folder.join("out")).unwrap();
+    std::os::unix::fs::symlink("../..", folder.join("up")).unwrap();
+    std::os::unix::fs::symlink("inside", folder.join("link")).unwrap();
+    let paths = format!("restricted.devices.disk.paths={}", folder.display());
+    make(&state, "p1", &["restricted=true", "restricted.devices.disk=allow", "restricted.devices.nic=allow", &paths]);
+    good(&state, "p1", &["create", "test", "c1"]);
+    let source = |name: &str| format!("source={}", folder.join(name).display());
+    let in_p1 = |words: &[&str]| state.run(&[&["--project", "p1"], words].concat());
+    good(&state, "p1", &["config", "device", "add", "c1", "d", "disk", "path=/data", &source("inside")]);
+    refused(
+        &state,
+        &["--project", "p1", "config", "device", "set", "c1", "d", "shift=true"],
+        "cannot be used with a restricted source path",
+    );
+    for name in ["out", "up"] {
+        good(&state, "p1", &["config", "device", "set", "c1", "d", &source(name)]);
+        let out = in_p1(&["start", "c1"]);
+        out.clean_failure().unwrap();
+        assert!(out.stderr.contains("Failed opening"), "{out}");
+    }
+    good(&state, "p1", &["config", "device", "set", "c1", "d", &source("link")]);
+    good(&state, "p1", &["start", "c1"]);
+    // Also while it runs.
+    let device = ["config", "device", "add", "c1", "e", "disk", "path=/e"];
+    in_p1(&[&device[..], &[&source("out")]].concat()).clean_failure().unwrap();
+    good(&state, "p1", &[&device[..], &[&source("inside")]].concat());
+    state.good(&["project", "delete", "-f", "p1"]);
+    state.finish();
+}
+
 #[test]
 fn sums_are_limited() {
     let Some(state) = state("sums_are_limited") else { return };

@@ -21,7 +21,7 @@ mod users;
 pub use users::{User, all_users, users};
 
 use super::file::Files;
-use super::{features, load, pool};
+use super::{features, load, pool, restrict};
 use crate::base::names::{PoolName, ProjectName, SnapshotName, VolumeName};
 use crate::error::{Context, Error, Result};
 use crate::model::attach::{Need, Rootfs, Supply};
@@ -204,11 +204,15 @@ pub fn hold<'a>(
     keys.into_iter().map(|key| store.lock(key, "")).collect()
 }
 
-/// Has the need of a disk device for a volume satisfied. `mapped`: the instance has an ID map.
+/// Has the need of a disk device for a volume satisfied, or for a path of the host that is there. `mapped`: the instance has an ID map.
 ///
 /// # Errors
 /// Not found: the volume, or its data. Unsupported: the pool cannot show it with the instance's IDs.
 pub fn supply(store: &Store, project: &ProjectName, need: &Need, mapped: bool) -> Result<Supply> {
+    if let Need::HostPath { path, .. } = need {
+        let beneath = restrict::folder_of(store, project, path)?;
+        return Ok(Supply::HostPath { path: path.clone(), beneath });
+    }
     let Need::Volume { pool, volume, required } = need else {
         return Err(Error::internal("A volume was asked for something else"));
     };
