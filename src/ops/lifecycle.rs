@@ -3,7 +3,7 @@
 //! The monitor holds no lock while it waits; here it takes the instance's lock to record the exit, waiting for whoever has
 //! it. The same clean-up serves commands that find the monitor dead ([`clean_up`]).
 
-use super::{confine, cpus, delete, halt, load, logs, network, nics, power, start, undo};
+use super::{confine, cpus, delete, halt, load, logs, network, nics, power, snapshot, start, undo};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::base::time;
 use crate::container::plan::{Places, Plan};
@@ -188,6 +188,9 @@ pub fn exited<T>(monitored: Monitored, end: End, again: Again<'_, T>) -> Result<
     }
     let store = undo::open(&layout, Access::Write)?;
     fault::point("exit.begin")?;
+    // A snapshot takes the lock of the pool before the instance's.
+    let due = snapshot::due_at_restart(&store, &project, &name);
+    let held_pool = due.as_ref().and_then(|pool| store.lock_pool_shared(pool).ok());
     let held = lock_patiently(&store, &project, &name)?;
     fault::point("exit.locked")?;
     let wish = monitor.wish()?;
@@ -214,7 +217,11 @@ pub fn exited<T>(monitored: Monitored, end: End, again: Again<'_, T>) -> Result<
             nics::end(&store, (&project, &name))?;
             fault::point("exit.restart")?;
             let options = start::Options { restarted: times };
-            let started = match again(&store, &held, &options) {
+            let taken = due
+                .as_ref()
+                .filter(|_| held_pool.is_some())
+                .map_or(Ok(()), |pool| snapshot::at_start(&store, &held, pool));
+            let started = match taken.and_then(|()| again(&store, &held, &options)) {
                 Ok(started) => started,
                 Err(e) => {
                     clean_up(&store, &held)?;

@@ -99,6 +99,12 @@ pub(super) fn due_at_start(store: &Store, project: &ProjectName, expanded: &Expa
     }
 }
 
+/// The same of an instance that runs, should it start again; none, too, if that cannot be told.
+pub(super) fn due_at_restart(store: &Store, project: &ProjectName, name: &InstanceName) -> Option<PoolName> {
+    let loaded = load::load(store, project, name).ok()?;
+    due_at_start(store, project, &loaded.expanded).ok().flatten()
+}
+
 /// Takes the snapshot of an instance at rest that is about to start. Locks: its pool, which `pool` is, shared; the instance.
 ///
 /// # Errors

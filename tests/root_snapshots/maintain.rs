@@ -96,6 +96,9 @@ fn a_start_takes_one() {
     state.good(&["stop", "-f", "c1"]);
     state.good(&["admin", "boot"]);
     assert_eq!(names(&state, "c1"), ["snap0", "snap1"]);
+    state.good(&["restart", "-f", "c1"]);
+    assert_eq!(names(&state, "c1"), ["snap0", "snap1", "snap2"]);
+    state.sh("c1", "true");
     state.good(&["snapshot", "restore", "c1", "snap0"]);
     assert_eq!(state.sh("c1", "ls /root"), "");
     state.launch("c2", &schedule).good().unwrap();
