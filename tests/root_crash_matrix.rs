@@ -19,6 +19,8 @@
 #[path = "root_crash_matrix/checks.rs"]
 mod checks;
 mod common_root;
+#[path = "root_crash_matrix/dependents.rs"]
+mod dependents;
 mod image_common;
 mod image_server;
 #[path = "root_crash_matrix/layers.rs"]
@@ -64,6 +66,7 @@ fn crash_matrix() {
         matrix.run(scenarios::ALL),
         matrix.run(snapshots::ALL),
         matrix.run(volumes::ALL),
+        matrix.run(dependents::ALL),
         matrix.run(pools::ALL),
         matrix.run(lvm::ALL),
         matrix.run(projects::ALL),

@@ -9,6 +9,8 @@
 #[path = "root_volumes/backups.rs"]
 mod backups;
 mod common_root;
+#[path = "root_volumes/dependent.rs"]
+mod dependent;
 #[path = "root_volumes/disks.rs"]
 mod disks;
 #[path = "root_volumes/files.rs"]

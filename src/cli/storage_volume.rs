@@ -10,13 +10,13 @@ use super::storage_volume_list::{Info, List};
 use super::storage_volume_snapshot::Snapshot;
 use super::storage_volume_use::{Attach, AttachProfile, Detach, DetachProfile};
 use super::{Context, DONE, Outcome, kv, refuse_target};
-use crate::base::names::{PoolName, ProjectName, SnapshotName, VolumeName};
+use crate::base::names::{InstanceName, PoolName, ProjectName, SnapshotName, VolumeName};
 use crate::error::{Error, Result};
 use crate::model::view::{VolumePut, VolumeSnapshotPut, VolumeSnapshotView, VolumeView, property};
 use crate::model::volume::ContentType;
 use crate::ops::config::{Change, change_properties, document_of};
 use crate::ops::volume::list::{self, Type};
-use crate::ops::volume::{self as ops, Of, change, rename};
+use crate::ops::volume::{self as ops, Of, change, rename, root};
 use crate::store::Store;
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
@@ -377,17 +377,26 @@ fn show(cx: &Context, place: &Place) -> Outcome {
 /// A volume or a snapshot as a document.
 fn document(cx: &Context, place: &Place) -> Result<String> {
     let store = cx.reader()?;
-    match shown_snapshot(cx, &store, place)? {
+    refuse_target(place.target.as_deref())?;
+    match shown_snapshot(cx, &store, (&place.pool, &place.volume))? {
         Some(snapshot) => yaml::document(&snapshot),
         None => yaml::document(&shown(cx, &store, place)?.1),
     }
 }
 
 /// The snapshot that is meant; none: it is a volume.
-fn shown_snapshot(cx: &Context, store: &Store, place: &Place) -> Result<Option<VolumeSnapshotView>> {
-    refuse_target(place.target.as_deref())?;
-    let Some((name, snapshot)) = Word::parse(&place.volume).of_snapshot()? else { return Ok(None) };
-    let (project, pool) = (cx.project(store)?, pool(&place.pool)?);
+pub(super) fn shown_snapshot(
+    cx: &Context,
+    store: &Store,
+    (pool_word, volume): (&str, &str),
+) -> Result<Option<VolumeSnapshotView>> {
+    let (project, pool, word) = (cx.project(store)?, pool(pool_word)?, Word::parse(volume));
+    if let (Type::Container, Some(snapshot)) = (word.kind, &word.snapshot) {
+        let name = InstanceName::parse(&word.name).map_err(|_| ops::not_found())?;
+        let snapshot = SnapshotName::parse(snapshot).map_err(|_| ops::snapshot::not_found())?;
+        return list::root_snapshot(store, (&project, &name), &pool, &snapshot).map(Some);
+    }
+    let Some((name, snapshot)) = word.of_snapshot()? else { return Ok(None) };
     let all = list::snapshots(store, Of { project: &project, pool: &pool, name: &name })?;
     let found = all.into_iter().find(|s| s.name == snapshot.as_str());
     found.map(Some).ok_or_else(ops::snapshot::not_found)
@@ -414,6 +423,12 @@ fn edited(cx: &Context, place: &Place) -> Outcome {
 
 fn update(cx: &Context, place: &Place, edit: &mut dyn FnMut(&mut VolumePut) -> Result<()>) -> Result<()> {
     let store = cx.store()?;
+    let word = Word::parse(&place.volume);
+    if word.kind == Type::Container && word.snapshot.is_none() {
+        refuse_target(place.target.as_deref())?;
+        let name = InstanceName::parse(&word.name).map_err(|_| ops::not_found())?;
+        return root::update(&store, (&cx.project(&store)?, &name), &pool(&place.pool)?, edit);
+    }
     let named = Named::of_place(cx, &store, place, "changed")?;
     change::update(&store, named.get(), edit)
 }
@@ -426,7 +441,13 @@ fn update_snapshot(
     refuse_target(place.target.as_deref())?;
     let store = cx.store()?;
     let (project, pool) = (cx.project(&store)?, pool(&place.pool)?);
-    let Some((name, snapshot)) = Word::parse(&place.volume).of_snapshot()? else {
+    let word = Word::parse(&place.volume);
+    if let (Type::Container, Some(snapshot)) = (word.kind, &word.snapshot) {
+        let name = InstanceName::parse(&word.name).map_err(|_| ops::not_found())?;
+        let snapshot = SnapshotName::parse(snapshot).map_err(|_| ops::snapshot::not_found())?;
+        return root::update_snapshot(&store, (&project, &name), (&pool, &snapshot), edit);
+    }
+    let Some((name, snapshot)) = word.of_snapshot()? else {
         return Err(ops::snapshot::not_found());
     };
     ops::snapshot::update(&store, Of { project: &project, pool: &pool, name: &name }, &snapshot, edit)
@@ -454,7 +475,8 @@ fn changed(cx: &Context, place: &Place, property: bool, change: &Change) -> Outc
 impl Get {
     fn run(self, cx: &Context) -> Outcome {
         let store = cx.reader()?;
-        if let Some(mut found) = shown_snapshot(cx, &store, &self.place)? {
+        refuse_target(self.place.target.as_deref())?;
+        if let Some(mut found) = shown_snapshot(cx, &store, (&self.place.pool, &self.place.volume))? {
             let value = match self.property {
                 true => property::get(&mut found.put, &self.key).map_err(|e| {
                     let (key, name) = (&self.key, &self.place.volume);

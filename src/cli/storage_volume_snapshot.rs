@@ -3,7 +3,7 @@
 use super::list::FormatOption;
 use super::output::columns::{self, Column, column};
 use super::output::yaml;
-use super::storage_volume::Named;
+use super::storage_volume::{Named, shown_snapshot};
 use super::{Context, DONE, Outcome, complete};
 use crate::base::names::SnapshotName;
 use crate::base::time;
@@ -214,7 +214,12 @@ impl List {
         let all = list::snapshots(&store, volume.get())?;
         let row = |view: &VolumeSnapshotView| chosen.iter().map(|c| cell(view, c.cell)).collect();
         let header: Vec<&str> = chosen.iter().map(|c| c.header).collect();
-        self.format.print(&format, &header, all.iter().map(row).collect(), &all)
+        let rows = all.iter().map(row).collect();
+        // As an object it has its volume's name, too.
+        let full =
+            |view: VolumeSnapshotView| VolumeSnapshotView { name: format!("{}/{}", volume.name, view.name), ..view };
+        let all: Vec<_> = all.iter().cloned().map(full).collect();
+        self.format.print(&format, &header, rows, &all)
     }
 }
 
@@ -249,17 +254,12 @@ fn restore(cx: &Context, one: &One) -> Outcome {
 
 impl Show {
     fn run(self, cx: &Context) -> Outcome {
-        let whole = self.place.volume.strip_prefix("custom/").unwrap_or(&self.place.volume);
-        let (volume, snapshot) = match (&self.snapshot, whole.split_once('/')) {
-            (Some(snapshot), _) => (whole, snapshot.as_str()),
-            (None, Some(parts)) => parts,
-            (None, None) => return Err(Error::invalid("Missing snapshot name").into()),
+        let word = match &self.snapshot {
+            Some(snapshot) => format!("{}/{snapshot}", self.place.volume),
+            None => self.place.volume,
         };
-        let store = cx.reader()?;
-        let volume = Named::of(cx, &store, (&self.place.pool, volume), "shown")?;
-        let name = named(snapshot)?;
-        let found = list::snapshots(&store, volume.get())?.into_iter().find(|s| s.name == name.as_str());
-        cx.print(yaml::document(&found.ok_or_else(ops::not_found)?)?)?;
+        let found = shown_snapshot(cx, &cx.reader()?, (&self.place.pool, &word))?;
+        cx.print(yaml::document(&found.ok_or_else(|| Error::invalid("Missing snapshot name"))?)?)?;
         Ok(DONE)
     }
 }

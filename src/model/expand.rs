@@ -121,6 +121,7 @@ pub(crate) mod tests {
             profiles: vec!["default".into()],
             config: map(config),
             devices: devices(devices_),
+            root: Default::default(),
             volatile: None,
         }
     }

@@ -66,9 +66,30 @@ pub struct Instance {
     /// Local devices.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub devices: Devices,
+    /// What was said about the root volume.
+    #[serde(default, skip_serializing_if = "RootVolume::is_empty")]
+    pub root: RootVolume,
     /// What the program filled in when it made the instance; counts until there is a record of its own for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volatile: Option<Volatile>,
+}
+
+/// What was said about a root volume, which is without effect.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RootVolume {
+    /// Free text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// `user.*`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: Config,
+}
+
+impl RootVolume {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Instance {

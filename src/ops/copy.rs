@@ -10,6 +10,8 @@ use super::network::{
 };
 use super::restrict::{self, Hold, Wanted};
 use super::transfer::{self, End};
+use super::volume::along::{self, Along};
+use super::volume::dependent;
 use super::{create, delete, idmap, lifecycle, load, nics, pool, quota, snapshot, volume};
 use crate::base::names::{InstanceName, PoolName, ProjectName, SnapshotName};
 use crate::base::time;
@@ -21,10 +23,11 @@ use crate::model::keys::{self, device::disk, volatile_value};
 use crate::ops::record_copy;
 use crate::storage::{Driver, Volume};
 use crate::store::atomic::Durability;
-use crate::store::lock::{Exclusive, Held, InstanceKey};
+use crate::store::lock::{Exclusive, Held, InstanceKey, Proof};
 use crate::store::types::Snapshot;
 use crate::store::undo::{Volume as Named, VolumeKind};
 use crate::store::{Action, Journal, Store, journal};
+use std::collections::BTreeSet;
 
 /// What is wanted.
 #[derive(Debug, Clone)]
@@ -62,6 +65,8 @@ pub(super) struct New {
     expanded: Expanded,
     pool: PoolName,
     snapshots: Vec<(SnapshotName, Snapshot)>,
+    along: along::Plan,
+    moving: bool,
 }
 
 /// Copies; the copy's name.
@@ -76,7 +81,7 @@ pub fn copy(store: &Store, request: &Request) -> Result<InstanceName> {
     let _projects = projects(store, &request.project, &request.target_project)?;
     let source = load::load(store, &request.project, &request.name)?;
     let new = prepare(store, request, &target, &source)?;
-    let _pools = pools(store, [&source.pool()?, &new.pool])?;
+    let _pools = pools(store, [&source.pool()?, &new.pool].into_iter().chain(new.along.pools()))?;
     let from = InstanceKey { project: request.project.clone(), name: request.name.clone() };
     let to = InstanceKey { project: request.target_project.clone(), name: target.clone() };
     if from == to {
@@ -90,9 +95,14 @@ pub fn copy(store: &Store, request: &Request) -> Result<InstanceName> {
     if request.moving && load::running(store, &request.project, &request.name)?.is_some() {
         return Err(Error::conflict("Instance must be stopped to be moved"));
     }
-    let then = if request.moving { delete::actions(store, &from, None)? } else { Vec::new() };
+    let mut then = if request.moving { delete::actions(store, &from, None)? } else { Vec::new() };
+    let along = Along::lock(store, &new.along, (request.snapshot.as_ref(), request.instance_only), "copy")?;
+    if request.moving {
+        then.extend(along.removal(store)?);
+    }
     let ends = Ends { from: &from, to: &to, source: &again, snapshot: request.snapshot.as_ref() };
-    make(store, ends, new, then)?;
+    make(store, ends, (new, &along), then)?;
+    along.tell(store);
     record_copy::instance(store, (&request.target_project, &target), true);
     lifecycle::note(store, &request.target_project, &target, "instance-created");
     Ok(target)
@@ -110,14 +120,13 @@ pub(super) fn projects(store: &Store, source: &ProjectName, target: &ProjectName
     std::iter::once(both[0]).chain(second).map(one).collect()
 }
 
-/// Both pools, likewise.
-pub(super) fn pools(
+/// The pools, likewise.
+pub(super) fn pools<'a>(
     store: &Store,
-    mut both: [&PoolName; 2],
+    pools: impl IntoIterator<Item = &'a PoolName>,
 ) -> Result<Vec<Held<crate::store::lock::PoolKey, crate::store::lock::Shared>>> {
-    both.sort();
-    let second = (both[0] != both[1]).then_some(both[1]);
-    std::iter::once(both[0]).chain(second).map(|p| store.lock_pool_shared(p)).collect()
+    let pools: BTreeSet<&PoolName> = pools.into_iter().collect();
+    pools.into_iter().map(|p| store.lock_pool_shared(p)).collect()
 }
 
 pub(super) type InstanceLock = Held<InstanceKey, Exclusive>;
@@ -151,6 +160,8 @@ fn prepare(store: &Store, request: &Request, name: &InstanceName, source: &load:
         (instance.created_at, instance.ephemeral, instance.stateful) = (time::now(), request.ephemeral, false);
     }
     instance.volatile = None;
+    dependent::follow(&mut instance.devices, &source.expanded.devices);
+    let then = instance.devices.clone();
     instance.config.extend(request.config.clone());
     instance.config.retain(|_, v| !v.is_empty());
     if let Some(profiles) = &request.profiles {
@@ -161,13 +172,15 @@ fn prepare(store: &Store, request: &Request, name: &InstanceName, source: &load:
     create::override_devices(&mut instance, &expanded, &request.device_overrides)?;
     if let Some(pool) = &request.storage {
         pool::put_root(&mut instance, &expanded, pool);
+        along::put_pool(&mut instance.devices, pool, &request.device_overrides);
     }
     expanded = load::expanded(store, project, &instance)?;
+    let along = along::Plan::new(store, (&source.project, &then), (project, &expanded.devices), request.moving)?;
     keys::validate_config(&instance.config, instance.kind)?;
     keys::validate_expanded(&expanded.config)?;
     keys::device::validate_all(&instance.devices, Some(&expanded.devices), Some(instance.kind))?;
     network::check_devices(store, project, &expanded.devices, Some(instance.kind))?;
-    super::volume::check_devices(store, project, &expanded.devices, Some(instance.kind))?;
+    super::volume::check_devices(store, project, &along.others(&expanded.devices), Some(instance.kind))?;
     if !request.moving {
         taken::check(store, Owner { project, name, devices: &expanded.devices }, &expanded.devices)?;
     }
@@ -190,7 +203,7 @@ fn prepare(store: &Store, request: &Request, name: &InstanceName, source: &load:
     if kept {
         snapshots.iter_mut().for_each(|(_, s)| pool::put_root(&mut s.instance, &source.expanded, &pool));
     }
-    Ok(New { instance, volatile, expanded, pool, snapshots })
+    Ok(New { instance, volatile, expanded, pool, snapshots, along, moving: request.moving })
 }
 
 /// In another project, whose profiles have no root disk, the copy has that of the source as its own; what is moved also where
@@ -261,9 +274,10 @@ pub(super) struct Ends<'a> {
 
 /// Makes the volumes and the records, with a journal.
 /// Afterwards comes `then`.
-fn make(store: &Store, ends: Ends<'_>, new: New, then: Vec<Action>) -> Result<()> {
+fn make(store: &Store, ends: Ends<'_>, (new, along): (New, &Along), then: Vec<Action>) -> Result<()> {
     let InstanceKey { project, name } = ends.to.key();
-    journal::run(store, "copy", &[ends.from, ends.to], |journal| {
+    let proofs: Vec<&dyn Proof> = [ends.from as &dyn Proof, ends.to].into_iter().chain(along.proofs()).collect();
+    journal::run(store, "copy", &proofs, |journal| {
         if store.instance_exists(project, name)? {
             return Err(create::taken(name));
         }
@@ -282,13 +296,15 @@ fn make(store: &Store, ends: Ends<'_>, new: New, then: Vec<Action>) -> Result<()
             journal.commits_by(&store.layout().instance_record(project, name))?;
         }
         then.into_iter().try_for_each(|action| journal.then(action))?;
+        along.note(store, journal)?;
         fault::point("copy.begin")?;
-        volumes(store, journal, ends, &new)?;
-        records(store, ends.to, new)
+        volumes(store, journal, ends, (&new, along))?;
+        along.finish(store)?;
+        records(store, ends, new)
     })
 }
 
-fn volumes(store: &Store, journal: &mut Journal<'_>, ends: Ends<'_>, new: &New) -> Result<()> {
+fn volumes(store: &Store, journal: &mut Journal<'_>, ends: Ends<'_>, (new, along): (&New, &Along)) -> Result<()> {
     let InstanceKey { project, name } = ends.to.key();
     let pool = ends.source.pool()?;
     let (from, to) = (pool::need(store, &pool)?, pool::need(store, &new.pool)?);
@@ -309,10 +325,16 @@ fn volumes(store: &Store, journal: &mut Journal<'_>, ends: Ends<'_>, new: &New) 
         crossing.copy(journal, (&old.snapshot(snapshot)?, &target.snapshot(snapshot)?), &mut at_rest)?;
         fault::point("copy.snapshot")?;
     }
+    along.snapshots(store)?;
     match ends.snapshot {
-        Some(snapshot) => crossing.copy(journal, (&old.snapshot(snapshot)?, &target), &mut at_rest)?,
-        None => crossing
-            .copy(journal, (&old, &target), &mut |journal, body| snapshot::frozen(store, ends.from, journal, body))?,
+        Some(snapshot) => {
+            crossing.copy(journal, (&old.snapshot(snapshot)?, &target), &mut at_rest)?;
+            along.volumes(store)?;
+        }
+        // What goes along is copied in the same moment.
+        None => crossing.copy(journal, (&old, &target), &mut |journal, body| {
+            snapshot::frozen(store, ends.from, journal, || body().and_then(|()| along.volumes(store)))
+        })?,
     }
     quota::new_root(store, to.as_ref(), &target, &new.expanded.devices)?;
     fault::point("copy.volume")
@@ -327,9 +349,13 @@ pub(super) fn files<'a>(
     move |old, new| transfer::stage(store, End { driver: from, volume: old }, End { driver: to, volume: new })
 }
 
-fn records(store: &Store, held: &InstanceLock, mut new: New) -> Result<()> {
+fn records(store: &Store, ends: Ends<'_>, mut new: New) -> Result<()> {
+    let held = ends.to;
     let InstanceKey { project, name } = held.key();
-    let _volumes = volume::keep(store, project, new.expanded.devices.values())?;
+    // What is moved has two names, and may keep a volume.
+    let me = [held.key(), ends.from.key()];
+    let me = if new.moving { &me[..] } else { &me[..1] };
+    let _volumes = volume::keep(store, project, new.along.others(&new.expanded.devices).values(), me)?;
     let isolated = keys::SECURITY_IDMAP_ISOLATED.bool(&new.expanded.config)?;
     let config = &mut new.volatile.config;
     let _ids = isolated.then(|| idmap::assign(store, (project, name), &new.expanded.config, config)).transpose()?;

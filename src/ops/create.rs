@@ -184,6 +184,7 @@ pub fn prepare(store: &Store, request: &Request, name: &InstanceName) -> Result<
     }
     network::check_devices(store, &request.project, &expanded.devices, Some(instance.kind))?;
     super::volume::check_devices(store, &request.project, &expanded.devices, Some(instance.kind))?;
+    super::volume::dependent::check_new(store, &request.project, &Devices::new(), &expanded.devices)?;
     let owner = Owner { project: &request.project, name, devices: &expanded.devices };
     taken::check(store, owner, &expanded.devices)?;
     let wanted = Wanted { project: &request.project, name, kind: instance.kind, expanded: &expanded };
@@ -238,6 +239,7 @@ fn record(request: &Request, image: Option<&Image>) -> Result<Instance> {
         profiles,
         config,
         devices: request.devices.clone(),
+        root: Default::default(),
         volatile: None,
     })
 }
@@ -332,7 +334,7 @@ pub fn make_parts(
 ) -> Result<()> {
     let driver = pool::need(store, &new.pool)?;
     let InstanceKey { project, name } = held.key();
-    let _volumes = super::volume::keep(store, project, new.expanded.devices.values())?;
+    let _volumes = super::volume::keep(store, project, new.expanded.devices.values(), &[held.key()])?;
     quota::plan_root(store, driver.as_ref(), &new.expanded.devices)?;
     volume(driver.as_ref(), held, image)?;
     quota::new_root(store, driver.as_ref(), &crate::storage::Volume::container(project, name)?, &new.expanded.devices)?;

@@ -1,5 +1,6 @@
 //! `delete`: the instance disappears at once, its files are freed last.
 
+use super::volume::dependent::Dependents;
 use super::{confine, image_import, lifecycle, load, network, nics, pool, snapshot, stop};
 use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName};
 use crate::error::{Error, Result};
@@ -46,7 +47,7 @@ pub fn delete(store: &Store, project: &ProjectName, name: &InstanceName, force: 
         Some((_, e)) => return Err(e.hint("if it is gone for good: stapes delete --force <instance>")),
         None => (None, None),
     };
-    run(store, &held, actions(store, &held, lost.as_ref())?)?;
+    run(store, &held, lost.as_ref())?;
     lifecycle::note(store, project, name, "instance-deleted");
     Ok(stays)
 }
@@ -72,17 +73,20 @@ fn check_protection(store: &Store, project: &ProjectName, name: &InstanceName) -
 /// # Errors
 /// What could not be removed; `doctor` finds it again.
 pub fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Result<()> {
-    run(store, held, actions(store, held, None)?)
+    run(store, held, None)
 }
 
-fn run(store: &Store, held: &Held<InstanceKey, Exclusive>, actions: Vec<Action>) -> Result<()> {
+fn run(store: &Store, held: &Held<InstanceKey, Exclusive>, lost: Option<&PoolName>) -> Result<()> {
+    let along = Dependents::of(store, held, "delete")?;
+    let mut actions = actions(store, held, lost)?;
+    actions.extend(along.removal(store, held.key())?);
     nics::release(store, (&held.key().project, &held.key().name));
     fault::point("delete.begin")?;
-    Journal::forward(store, "delete", &[held], actions)?.finish()?;
+    Journal::forward(store, "delete", &along.proofs(held), actions)?.finish()?;
     fault::point("delete.done")
 }
 
-/// What deletes a stopped instance; nothing is done to the pool `lost`.
+/// What deletes a stopped instance, but for the volumes that go with it; nothing is done to the pool `lost`.
 ///
 /// # Errors
 /// Its pool cannot be read.

@@ -47,7 +47,9 @@ fn is_fixed(options: &Device) -> bool {
 fn differ(old: &Device, new: &Device) -> bool {
     let counts = |d: &Device| -> Device {
         let sized = |k: &str| device::disk::SIZE.matches(k) && pool::is_root(d);
-        let kept = d.iter().filter(|(k, v)| !device::USER.matches(k) && !sized(k) && !v.is_empty());
+        // With what runs it has nothing to do.
+        let apart = |k: &str| device::USER.matches(k) || device::disk::DEPENDENT.matches(k);
+        let kept = d.iter().filter(|(k, v)| !apart(k) && !sized(k) && !v.is_empty());
         kept.map(|(k, v)| (k.clone(), v.clone())).collect()
     };
     counts(old) != counts(new)

@@ -23,6 +23,7 @@ pub mod file;
 mod file_tree;
 pub mod first_use;
 pub mod foreground;
+mod freeze;
 pub mod halt;
 mod halted;
 pub mod idmap;

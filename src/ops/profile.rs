@@ -133,7 +133,7 @@ pub fn create(store: &Store, project: &ProjectName, name: &ProfileName, put: &Pr
     }
     let profile = record_of(put);
     validate(store, project, name, &profile)?;
-    let _volumes = volume::keep(store, project, profile.devices.values())?;
+    let _volumes = volume::keep(store, project, profile.devices.values(), &[])?;
     fault::point("profile.create")?;
     record(store, lock.own()?, name, &profile)?;
     note(store, project, name, "profile-created");

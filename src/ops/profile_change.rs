@@ -50,7 +50,7 @@ pub fn update(
     }
     let affected = checked(all, name)?;
     let held = lock_instances(store, &affected)?;
-    let _volumes = volume::keep(store, project, new.devices.values())?;
+    let _volumes = volume::keep(store, project, new.devices.values(), &[])?;
     let mut proofs: Vec<&dyn Proof> = held.iter().map(|h| h as &dyn Proof).collect();
     proofs.extend(lock.held.iter().map(|h| h as &dyn Proof));
     let mut chosen = choose(store, &held, &affected)?;

@@ -5,6 +5,7 @@
 
 use super::copy::{self, Ends, Request};
 use super::crossing::{Crossing, Way, at_rest};
+use super::volume::dependent;
 use super::{lifecycle, load, pool, snapshot, transfer};
 use crate::base::names::{InstanceName, SnapshotName};
 use crate::error::{Error, Result};
@@ -44,6 +45,7 @@ pub fn refresh(store: &Store, request: &Request, target: &InstanceName, exclude_
     }
     let source = load::load(store, &request.project, &request.name)?;
     let target_is = load::load(store, &request.target_project, target)?;
+    [&source, &target_is].into_iter().try_for_each(|one| dependent::refuse(store, one, "refreshed"))?;
     let changes = match request.instance_only || request.snapshot.is_some() {
         true => Changes::default(),
         false => changes(store, &source, &target_is, exclude_older)?,

@@ -3,13 +3,15 @@
 
 use super::crossing::{Crossing, Way, at_rest};
 use super::update::restore_instance;
+use super::volume::along::{self, Along};
 use super::{copy, image_import, lifecycle, load, pool, quota, snapshot};
 use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName, SnapshotName};
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::model::instance::Devices;
 use crate::model::keys::{self, device::disk};
 use crate::ops::record_copy;
-use crate::store::lock::{Exclusive, Held, InstanceKey};
+use crate::store::lock::{Exclusive, Held, InstanceKey, Proof};
 use crate::store::types::Snapshot;
 use crate::store::undo::{Volume as Named, VolumeKind};
 use crate::store::{Action, Journal, Store, journal, record};
@@ -21,24 +23,34 @@ use crate::store::{Action, Journal, Store, journal, record};
 pub fn relocate(store: &Store, who: (&ProjectName, &InstanceName), to: &PoolName) -> Result<()> {
     let (project, name) = who;
     let _project = store.lock_project_shared(project)?;
-    let from = load::load(store, project, name)?.pool()?;
+    let before = load::load(store, project, name)?;
+    let from = before.pool()?;
     pool::need(store, to)?;
     if from == *to {
         return Ok(());
     }
-    let _pools = copy::pools(store, [&from, to])?;
+    let plan = |loaded: &load::Loaded| {
+        let mut devices = loaded.instance.devices.clone();
+        along::put_pool(&mut devices, to, &Devices::new());
+        along::Plan::new(store, (project, &loaded.instance.devices), (project, &devices), true)
+    };
+    let planned = plan(&before)?;
+    let _pools = copy::pools(store, [&from, to].into_iter().chain(planned.pools()))?;
     let held = store.lock_instance(project, name, "move")?;
     lifecycle::settle(store, &held)?;
     let loaded = load::load(store, project, name)?;
-    if loaded.pool()? != from {
+    if loaded.pool()? != from || plan(&loaded)? != planned {
         return Err(Error::conflict("The instance was moved meanwhile"));
     }
     if load::running(store, project, name)?.is_some() {
         return Err(Error::conflict("Instance must be stopped to be moved"));
     }
     let snapshots = copy::snapshots(store, &loaded, to, true)?;
-    journal::run(store, "move", &[&held], |journal| {
+    let along = Along::lock(store, &planned, (None, false), "move")?;
+    let proofs: Vec<&dyn Proof> = std::iter::once(&held as &dyn Proof).chain(along.proofs()).collect();
+    journal::run(store, "move", &proofs, |journal| {
         let moved = Moved { held: &held, loaded: &loaded, from: &from, to };
+        volumes_along(store, journal, &along)?;
         volumes(store, journal, moved, &snapshots)?;
         records(store, journal, moved, &snapshots)?;
         let image = keys::VOLATILE_BASE_IMAGE.get(&loaded.volatile.config).and_then(|i| Fingerprint::parse(i).ok());
@@ -109,6 +121,15 @@ fn volumes(
     quota::new_root(store, to.as_ref(), &root, &devices)
 }
 
+/// The volumes that go with it.
+fn volumes_along(store: &Store, journal: &mut Journal<'_>, along: &Along) -> Result<()> {
+    along.note(store, journal)?;
+    along.snapshots(store)?;
+    along.volumes(store)?;
+    along.finish(store)?;
+    along.removal(store)?.into_iter().try_for_each(|action| journal.then(action))
+}
+
 fn records(
     store: &Store,
     journal: &mut Journal<'_>,
@@ -127,6 +148,7 @@ fn records(
     }
     let mut instance = loaded.instance.clone();
     pool::put_root(&mut instance, &loaded.expanded, to);
+    along::put_pool(&mut instance.devices, to, &Devices::new());
     journal.undo(restore_instance(store, loaded)?)?;
     store.save_instance(held, &instance)?;
     fault::point("move.record")

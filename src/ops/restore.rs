@@ -8,6 +8,7 @@
 use super::network::taken::{self, Owner};
 use super::restrict::{self, Wanted};
 use super::update::{restore_instance, restore_volatile};
+use super::volume::dependent::{self, Dependents};
 use super::{halted, lifecycle, load, pool, quota, snapshot, volume};
 use crate::base::names::{InstanceName, PoolName, ProjectName, SnapshotName};
 use crate::error::{Context, Error, Result};
@@ -76,6 +77,7 @@ fn prepare(store: &Store, loaded: &load::Loaded, request: &Request) -> Result<Ne
     let Snapshot { instance: then, volatile, .. } = record;
     let mut instance =
         Instance { created_at: loaded.instance.created_at, volatile: loaded.instance.volatile.clone(), ..then };
+    dependent::follow(&mut instance.devices, &loaded.expanded.devices);
     let mut expanded = load::expanded(store, &loaded.project, &instance)?;
     let pool = loaded.pool()?;
     if pool::of_root(&expanded.devices).map_or(true, |(_, then)| then != pool) {
@@ -138,12 +140,16 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, pool: &PoolName, r
         project: project.to_string(),
         name: name.to_string(),
     };
-    journal::run(store, "restore", &[held], |journal| {
+    let dependents = loaded.expanded.devices.values().filter(|device| dependent::is(device));
+    let kept = volume::keep(store, project, new.devices.values().chain(dependents), &[held.key()])?;
+    let (along, _volumes) = Dependents::kept(kept, |_| true);
+    let now = dependent::of(store, project, &loaded.expanded.devices)?;
+    journal::run(store, "restore", &along.proofs(held), |journal| {
         journal.undo(Action::AbortRestore(target.clone()))?;
         fault::point("restore.begin")?;
         driver.begin_restore(&from, &volume)?;
         fault::point("restore.copied")?;
-        let _volumes = volume::keep(store, project, new.devices.values())?;
+        along.restore(store, journal, (&now, &request.snapshot))?;
         journal.undo(restore_volatile(store, &loaded)?)?;
         journal.undo(restore_instance(store, &loaded)?)?;
         journal.keep()?;
@@ -152,6 +158,7 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, pool: &PoolName, r
         store.save_instance(held, &new.instance)?;
         fault::point("restore.record")?;
         journal.then(Action::FinishRestore(target))?;
+        along.restored(store, &request.snapshot).into_iter().try_for_each(|action| journal.then(action))?;
         match resized {
             true => journal.then(quota::renewal(project, name)),
             false => Ok(()),

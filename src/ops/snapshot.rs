@@ -4,13 +4,13 @@
 //! are all of one moment; a kill in between leaves the journal, which thaws it. The record comes last: with it the snapshot
 //! is there. Both are on disk before anybody is told so.
 
+use super::volume::dependent::Dependents;
 use super::{lifecycle, load, pool, restrict};
 use crate::base::cron::{self, Trigger};
 use crate::base::names::{InstanceName, PoolName, ProjectName, SnapshotName};
 use crate::base::time;
 use crate::error::{Context, Error, Kind, Result};
 use crate::fault;
-use crate::host::cgroup::Group;
 use crate::model::expand::Expanded;
 use crate::model::keys;
 use crate::model::snapshot_name;
@@ -22,10 +22,8 @@ use crate::store::types::Snapshot;
 use crate::store::undo::{Volume as Named, VolumeKind};
 use crate::store::{Action, Journal, Store, journal};
 use jiff::Timestamp;
-use std::time::Duration;
 
-/// How long processes may take to freeze and to thaw.
-const FREEZE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) use super::freeze::{all_frozen, frozen};
 
 /// When a snapshot is to be deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -192,16 +190,19 @@ fn take(
     let driver = pool::need(store, pool)?;
     let volume = loaded.volume()?;
     let copy = volume.snapshot(snapshot)?;
-    journal::run(store, "snapshot", &[held], |journal| {
+    let along = Dependents::of(store, held, "snapshot")?;
+    journal::run(store, "snapshot", &along.proofs(held), |journal| {
         let path = store.snapshot_path(project, name, snapshot)?;
         journal.undo(Action::RemoveVolume(volume_of(pool, project, name, snapshot)))?;
+        along.begin(store, journal, snapshot)?;
         journal.undo(forget(held, snapshot))?;
         if !loaded.instance.ephemeral {
             journal.commits_by(&path)?;
         }
         fault::point("snapshot.begin")?;
-        frozen(store, held, journal, || driver.copy(&volume, &copy))?;
+        frozen(store, held, journal, || driver.copy(&volume, &copy).and_then(|()| along.copy(store, snapshot)))?;
         fault::point("snapshot.thawed")?;
+        along.record(store, snapshot)?;
         if !loaded.instance.ephemeral {
             record_copy::of_snapshot(driver.as_ref(), &volume, snapshot, record);
         }
@@ -209,62 +210,6 @@ fn take(
         fault::point("snapshot.record")
     })
     .with_context(|| format!("Failed creating instance snapshot \"{snapshot}\""))
-}
-
-/// Does something while what runs of an instance is frozen. The journal thaws it should we be killed.
-///
-/// # Errors
-/// As `body`; it cannot be frozen.
-pub(super) fn frozen(
-    store: &Store,
-    held: &Held<InstanceKey, Exclusive>,
-    journal: &mut Journal<'_>,
-    body: impl FnOnce() -> Result<()>,
-) -> Result<()> {
-    all_frozen(store, std::slice::from_ref(held), journal, body)
-}
-
-/// The same with several instances.
-///
-/// # Errors
-/// As [`frozen`].
-pub(super) fn all_frozen(
-    store: &Store,
-    held: &[Held<InstanceKey, Exclusive>],
-    journal: &mut Journal<'_>,
-    body: impl FnOnce() -> Result<()>,
-) -> Result<()> {
-    let mut groups = Vec::new();
-    let mut freeze_all = || -> Result<()> {
-        for one in held {
-            groups.extend(freeze(store, one, journal)?);
-        }
-        Ok(())
-    };
-    let done = freeze_all().and_then(|()| body()).and_then(|()| fault::point("snapshot.copied"));
-    let thawed = groups.iter().filter_map(|group| group.freeze(false, FREEZE_TIMEOUT).err());
-    Error::join(done.err().into_iter().chain(thawed).collect()).map_or(Ok(()), Err)
-}
-
-/// Freezes what runs, unless it is frozen already; what is to be thawed.
-fn freeze(store: &Store, held: &Held<InstanceKey, Exclusive>, journal: &mut Journal<'_>) -> Result<Option<Group>> {
-    let InstanceKey { project, name } = held.key();
-    let Some(running) = load::running(store, project, name)? else { return Ok(None) };
-    let group = Group::at(running.file.cgroup.clone());
-    if group.frozen() {
-        return Ok(None);
-    }
-    let thaw = Action::ThawCgroup { path: running.file.cgroup };
-    journal.undo(thaw.clone())?;
-    journal.then(thaw)?;
-    match group.freeze(true, FREEZE_TIMEOUT) {
-        Ok(()) => {}
-        // It ended meanwhile: its monitor waits for our lock to record that.
-        Err(_) if !group.exists() || !group.populated() => return Ok(None),
-        Err(e) => return Err(e),
-    }
-    fault::point("snapshot.frozen")?;
-    Ok(Some(group))
 }
 
 /// A snapshot's volume, for a journal.
@@ -307,9 +252,11 @@ pub(super) fn delete_locked(
     snapshot: &SnapshotName,
 ) -> Result<()> {
     let InstanceKey { project, name } = held.key();
-    let actions = vec![forget(held, snapshot), Action::RemoveVolume(volume_of(pool, project, name, snapshot))];
+    let along = Dependents::of(store, held, "snapshot")?;
+    let mut actions = vec![forget(held, snapshot), Action::RemoveVolume(volume_of(pool, project, name, snapshot))];
+    actions.extend(along.snapshot_removal(store, snapshot));
     fault::point("snapshot.delete")?;
-    Journal::forward(store, "snapshot", &[held], actions)?.finish()
+    Journal::forward(store, "snapshot", &along.proofs(held), actions)?.finish()
 }
 
 /// The action that removes a record.
@@ -341,7 +288,8 @@ pub fn rename(store: &Store, who: (&ProjectName, &InstanceName), from: &Snapshot
     }
     let pool = loaded.pool()?;
     let (driver, volume) = (pool::need(store, &pool)?, loaded.volume()?);
-    journal::run(store, "snapshot", &[&held], |journal| {
+    let along = Dependents::of(store, &held, "snapshot")?;
+    journal::run(store, "snapshot", &along.proofs(&held), |journal| {
         let (old, new) = (volume.snapshot(from)?, volume.snapshot(to)?);
         if driver.exists(&new)? {
             return Err(taken().hint("Run \"stapes doctor\": no snapshot has its volume"));
@@ -350,9 +298,11 @@ pub fn rename(store: &Store, who: (&ProjectName, &InstanceName), from: &Snapshot
         journal
             .undo(Action::RenameVolume { volume: volume_of(&pool, project, name, to), to: format!("{name}@{from}") })?;
         journal.undo(Action::RenameSnapshot { project: p, name: n, from: to.to_string(), to: from.to_string() })?;
+        along.begin_rename(store, journal, (from, to))?;
         journal.keep()?;
         driver.rename(&old, &new)?;
         fault::point("snapshot.renamed")?;
+        along.rename(store, (from, to))?;
         store.rename_snapshot(&held, from, to)?;
         fault::point("snapshot.record")
     })?;

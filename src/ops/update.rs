@@ -6,6 +6,7 @@
 use super::load::{self, Loaded};
 use super::network::taken::{self, Owner};
 use super::restrict::{self, Wanted};
+use super::volume::dependent::{self, Dependents};
 use super::{cpus, disk_live, idmap, lifecycle, live, network, nic_live, nics, pool, proxy_live, quota, volume};
 use crate::base::names::{InstanceName, PoolName, ProjectName};
 use crate::error::{Context, Error, Result};
@@ -88,7 +89,9 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, old: &Loaded, put:
     if running.is_some() {
         live::check(store, &changes, &expanded)?;
     }
-    let _volumes = volume::keep(store, &old.project, changes.devices.incoming().values())?;
+    let kept = volume::keep(store, &old.project, changes.devices.incoming().values(), &[held.key()])?;
+    let fresh = dependent::check_new(store, &old.project, &old.expanded.devices, &expanded.devices)?;
+    let (fresh, _volumes) = Dependents::kept(kept, |key| fresh.contains(key));
     let mut new =
         Loaded { instance, volatile: Volatile { config: volatile, ..old.volatile.clone() }, expanded, ..old.clone() };
     let _ids = refresh_volatile(store, &changes, &mut new)?;
@@ -116,11 +119,18 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, old: &Loaded, put:
         proxy_live::apply(target, &new, &proxy_live::touched(&changes.devices, &new.expanded.devices))?;
         saved(&new, journal)
     };
-    if undo.is_empty() {
+    if undo.is_empty() && fresh.is_empty() {
         return act(None);
     }
-    journal::run(store, "update", &[held], |journal| {
+    journal::run(store, "update", &fresh.proofs(held), |journal| {
         undo.into_iter().try_for_each(|action| journal.undo(action))?;
+        if !fresh.is_empty() {
+            // The snapshots of the volumes and the record that says that they are the instance's count together.
+            fresh.catch_up(store, held, journal)?;
+            journal.undo(restore_volatile(store, old)?)?;
+            journal.undo(restore_instance(store, old)?)?;
+            journal.keep()?;
+        }
         act(Some(journal))
     })
 }

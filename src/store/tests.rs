@@ -64,6 +64,7 @@ fn instance() -> Instance {
         profiles: vec!["default".into()],
         config: [("limits.cpu".to_string(), "2".to_string())].into(),
         devices: Default::default(),
+        root: Default::default(),
         volatile: None,
     }
 }

@@ -7,6 +7,7 @@ use super::scenarios::{Scenario, scenario};
 const VOLUME: &[&str] = &["storage volume create default v1 user.x=old"];
 const SNAPSHOT: &[&str] = &[VOLUME[0], "storage volume snapshot create default v1 s1"];
 const USED: &[&str] = &[SNAPSHOT[0], SNAPSHOT[1], "create img c1", "storage volume attach default v1 c1 data /data"];
+const USED_OTHER: &[&str] = &[USED[0], USED[1], USED[2], USED[3], "storage create other dir"];
 const RUNS: &[&str] = &[VOLUME[0], "launch img c1"];
 const RUNS_WITH: &[&str] = &[VOLUME[0], "launch img c1", "storage volume attach default v1 c1 data /data"];
 
@@ -50,6 +51,10 @@ pub const ALL: &[Scenario] = &[
     Scenario { before: SNAPSHOT, ..scenario("volume delete", "storage volume delete default v1", gone) },
     Scenario { before: SNAPSHOT, ..scenario("volume rename", "storage volume rename default v1 v2", renamed) },
     Scenario { before: USED, ..scenario("volume rename, used", "storage volume rename default v1 v2", renamed_used) },
+    Scenario {
+        before: USED_OTHER,
+        ..scenario("volume move, used", "storage volume move default/v1 other/v2", moved_used)
+    },
     Scenario { before: VOLUME, ..scenario("volume snapshot", "storage volume snapshot create default v1 s1", taken) },
     Scenario {
         before: RUNS_WITH,
@@ -173,6 +178,19 @@ fn gone(state: &State, done: bool) -> Result<(), String> {
     want(!done || !has(&all, "v1"), "it was reported deleted and is there")?;
     want(has(&all, "v1") == has(&all, "v1/s1"), &format!("half of it is there: {all:?}"))?;
     if has(&all, "v1") { whole(state, "v1") } else { Ok(()) }
+}
+
+fn moved_used(state: &State, done: bool) -> Result<(), String> {
+    names(state)?;
+    let get =
+        |key: &str| state.run(&["config", "device", "get", "c1", "data", key]).good().map(|v| v.trim().to_string());
+    let (pool, name) = (get("pool")?, get("source")?);
+    want(!done || pool == "other", "it was reported moved and is not")?;
+    let (elsewhere, other) = if pool == "other" { ("default", "v1") } else { ("other", "v2") };
+    want(state.run(&["storage", "volume", "show", elsewhere, other]).good().is_err(), "there are two")?;
+    state.run(&["storage", "volume", "snapshot", "restore", &pool, &name, "s1"]).good()?;
+    kept(state, done)?;
+    state.run(&["storage", "volume", "delete", &pool, &name]).good().map(drop)
 }
 
 /// The name it has, with its snapshot.

@@ -157,9 +157,23 @@ fn copied_and_moved() {
     good(&state, &["snapshot", "restore", "default", "v3", "s1"]);
     state.good(&["create", "test", "c1"]);
     good(&state, &["attach", "default", "v3", "c1", "d", "/data"]);
-    refused(&state, &["move", "default/v3", "second/v3"], "The storage volume is still in use");
+    state.good(&["start", "c1"]);
+    refused(&state, &["move", "default/v3", "second/v3"], "still in use by running instances");
+    state.good(&["stop", "-f", "c1"]);
+    good(&state, &["move", "default/v3", "second/v5"]);
+    let device = state.good(&["config", "device", "show", "c1"]);
+    assert!(device.contains("pool: second\n") && device.contains("source: v5\n"), "{device}");
+    good(&state, &["snapshot", "restore", "second", "v5", "s1"]);
+    good(&state, &["mv", "second/v5", "default/v3"]);
     good(&state, &["mv", "default/v3", "default/v4"]);
     assert_eq!(state.good(&["config", "device", "get", "c1", "d", "source"]), "v4\n");
+    state.good(&["project", "create", "p1"]);
+    refused(
+        &state,
+        &["move", "default/v4", "default/v4", "--target-project", "p1"],
+        "The storage volume is still in use",
+    );
+    state.good(&["project", "delete", "p1"]);
     state.good(&["delete", "c1"]);
     for name in ["v1", "then", "alone", "v4"] {
         good(&state, &["delete", "default", name]);

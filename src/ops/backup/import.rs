@@ -206,6 +206,7 @@ fn record(found: &FoundInstance) -> Result<(Instance, Config)> {
         profiles: found.profiles.clone(),
         config,
         devices: found.devices.clone(),
+        root: Default::default(),
         volatile: None,
     };
     Ok((instance, volatile))
@@ -341,7 +342,7 @@ fn records(store: &Store, held: &Held<InstanceKey, Exclusive>, mut new: New) -> 
     let isolated = keys::SECURITY_IDMAP_ISOLATED.bool(&new.expanded.config)?;
     let config = &mut new.volatile.config;
     let _ids = isolated.then(|| idmap::assign(store, (project, name), &new.expanded.config, config)).transpose()?;
-    let _volumes = volume::keep(store, project, new.expanded.devices.values())?;
+    let _volumes = volume::keep(store, project, new.expanded.devices.values(), &[held.key()])?;
     let _networks = network::keep(store, project, new.instance.devices.values())?;
     if !new.snapshots.is_empty() {
         store.begin_snapshots(held, new.instance.ephemeral, &new.snapshots)?;

@@ -1,12 +1,14 @@
 //! Making, changing and deleting volumes.
 
 use super::{
-    Of, data, named, named_snapshot, need, need_pool, not_found, note, project_of, refuse_running, taken, users,
+    Of, data, dependent, named, named_snapshot, need, need_pool, not_found, note, project_of, refuse_running, taken,
+    users,
 };
 use crate::base::time;
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::instance::Config;
+use crate::model::keys::device::disk;
 use crate::model::keys::volume as keys;
 use crate::model::view::VolumePut;
 use crate::model::volume::{ContentType, CustomVolume};
@@ -36,6 +38,9 @@ pub fn create(store: &Store, of: Of<'_>, content: ContentType, put: VolumePut) -
     let lock = store.lock_volume(key.clone(), "create")?;
     free(store, &key)?;
     let driver = pool::need(store, of.pool)?;
+    if disk::DEPENDENT.get(&put.config).is_some() {
+        return Err(Error::invalid("Config key \"dependent\" cannot be set on creation"));
+    }
     let given: Config = put.config.into_iter().filter(|(_, value)| !value.is_empty()).collect();
     keys::check(&key.name, content, &given)?;
     let mut config = given.clone();
@@ -109,6 +114,14 @@ pub fn update(store: &Store, of: Of<'_>, edit: &mut dyn FnMut(&mut VolumePut) ->
     let mut put = VolumePut { config: old.config.clone(), description: old.description.clone() };
     edit(&mut put)?;
     put.config.retain(|_, value| !value.is_empty());
+    let goes = users(store, &key)?.iter().any(|user| user.dependent);
+    if disk::DEPENDENT.get(&put.config).is_some() && disk::DEPENDENT.bool(&put.config).ok() != Some(goes) {
+        return Err(Error::invalid("dependent cannot be changed").hint("it is set on the disk device of an instance"));
+    }
+    put.config.remove(disk::DEPENDENT.name);
+    if goes {
+        dependent::check_config(&put.config)?;
+    }
     if old.content_type == ContentType::Iso && put.config != old.config {
         return Err(Error::invalid("Custom ISO volume config cannot be changed"));
     }
@@ -176,16 +189,21 @@ pub fn delete(store: &Store, of: Of<'_>) -> Result<()> {
         return Err(Error::conflict("The storage volume is still in use"));
     }
     fault::point("volume.delete.begin")?;
-    let mut actions = vec![Action::RemoveFile { path: store.layout().volume_record(&key) }];
-    for (snapshot, _) in store.volume_snapshots(&key)? {
-        actions.push(Action::RemoveVolume(named_snapshot(&key, &snapshot)));
-    }
-    actions.push(Action::RemoveTree { path: store.layout().volume_snapshots_dir(&key) });
-    actions.push(Action::RemoveVolume(named(&key)));
-    Journal::forward(store, "delete", &[&lock], actions)?.finish()?;
+    Journal::forward(store, "delete", &[&lock], removal(store, &key)?)?.finish()?;
     fault::point("volume.delete.done")?;
     note(store, &key, "storage-volume-deleted");
     Ok(())
+}
+
+/// What deletes a volume with its snapshots. Lock: the volume.
+pub(super) fn removal(store: &Store, key: &VolumeKey) -> Result<Vec<Action>> {
+    let mut actions = vec![Action::RemoveFile { path: store.layout().volume_record(key) }];
+    for (snapshot, _) in store.volume_snapshots(key)? {
+        actions.push(Action::RemoveVolume(named_snapshot(key, &snapshot)));
+    }
+    actions.push(Action::RemoveTree { path: store.layout().volume_snapshots_dir(key) });
+    actions.push(Action::RemoveVolume(named(key)));
+    Ok(actions)
 }
 
 /// Empties a volume: it is as it was when it was made, with the configuration it has now.

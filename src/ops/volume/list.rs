@@ -1,9 +1,10 @@
 //! `storage volume list`, `show` and `info`: all volumes of a pool as users see them, those of instances and images too.
 
-use super::{Of, all_users, need, need_pool, not_found, project_of};
+use super::{Of, User, all_users, need, need_pool, not_found, project_of};
 use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName, SnapshotName, VolumeName};
 use crate::error::{Error, Kind, Result};
 use crate::model::instance::InstanceType;
+use crate::model::keys::device::disk;
 use crate::model::view::{VolumeSnapshotView, VolumeView, url};
 use crate::model::volume::{ContentType, CustomVolume};
 use crate::ops::{load, pool, quota};
@@ -78,6 +79,7 @@ fn roots(store: &Store, project: &ProjectName, pool: &PoolName) -> Result<Vec<Vo
         for (snapshot, record) in store.snapshots(project, &name)? {
             let mut view = VolumeView { name: format!("{name}/{snapshot}"), ..root.clone() };
             if let Ok(record) = record {
+                view.put = super::root::put_of(&record.instance);
                 view.created_at = record.created_at.into();
             }
             all.push(view);
@@ -94,7 +96,8 @@ fn root_view(loaded: &load::Loaded) -> VolumeView {
     };
     let used_by = vec![url::instance(&loaded.project, &loaded.name)];
     let created_at = loaded.instance.created_at.into();
-    VolumeView { used_by, created_at, ..VolumeView::of(kind.as_str(), &loaded.project, &loaded.name) }
+    let put = super::root::put_of(&loaded.instance);
+    VolumeView { put, used_by, created_at, ..VolumeView::of(kind.as_str(), &loaded.project, &loaded.name) }
 }
 
 fn images(store: &Store, pool: &PoolName) -> Result<Vec<VolumeView>> {
@@ -119,8 +122,7 @@ fn custom(store: &Store, owner: &ProjectName, pool: &PoolName) -> Result<Vec<Vol
     for (name, found) in store.volumes(owner, pool)? {
         let key = VolumeKey { project: owner.clone(), pool: pool.clone(), name };
         let record = found.unwrap_or_else(|e| broken(&e));
-        let used_by = users.remove(&key.file_key()).unwrap_or_default().iter().map(super::User::address).collect();
-        let view = VolumeView::custom(owner, &key.name, &record, used_by);
+        let view = custom_view(&key, &record, &users.remove(&key.file_key()).unwrap_or_default());
         for (snapshot, found) in store.volume_snapshots(&key)? {
             let mut one = VolumeView { name: format!("{}/{snapshot}", key.name), ..view.clone() };
             match found {
@@ -136,6 +138,15 @@ fn custom(store: &Store, owner: &ProjectName, pool: &PoolName) -> Result<Vec<Vol
         all.push(view);
     }
     Ok(all)
+}
+
+fn custom_view(key: &VolumeKey, record: &CustomVolume, users: &[User]) -> VolumeView {
+    let used_by = users.iter().map(User::address).collect();
+    let mut view = VolumeView::custom(&key.project, &key.name, record, used_by);
+    if users.iter().any(|user| user.dependent) {
+        disk::DEPENDENT.set(&mut view.put.config, "true");
+    }
+    view
 }
 
 fn broken(e: &Error) -> CustomVolume {
@@ -159,8 +170,7 @@ pub fn show(store: &Store, project: &ProjectName, pool: &PoolName, (kind, name):
             let name = VolumeName::parse(name).map_err(|_| not_found())?;
             let key = Of { project, pool, name: &name }.key(store)?;
             let record = need(store, &key)?;
-            let used_by = super::users(store, &key)?.iter().map(super::User::address).collect();
-            Ok(VolumeView::custom(&key.project, &name, &record, used_by))
+            Ok(custom_view(&key, &record, &super::users(store, &key)?))
         }
         Type::Image => {
             let image = Fingerprint::parse(name).map_err(|_| not_found())?;
@@ -182,6 +192,29 @@ pub fn show(store: &Store, project: &ProjectName, pool: &PoolName, (kind, name):
             }
         }
     }
+}
+
+/// A snapshot of the root volume of an instance.
+///
+/// # Errors
+/// Not found; its record is damaged.
+pub fn root_snapshot(
+    store: &Store,
+    (project, name): (&ProjectName, &InstanceName),
+    pool: &PoolName,
+    snapshot: &SnapshotName,
+) -> Result<VolumeSnapshotView> {
+    show(store, project, pool, (Type::Container, name.as_str()))?;
+    let found = store.snapshot(project, name, snapshot)?.ok_or_else(super::snapshot::not_found)?;
+    let record = crate::model::volume::VolumeSnapshot {
+        format: 1,
+        description: found.instance.root.description,
+        created_at: found.created_at,
+        expires_at: found.expires_at,
+        scheduled_for: None,
+        config: found.instance.root.config,
+    };
+    Ok(VolumeSnapshotView::new(snapshot.as_str(), ContentType::Filesystem, &record))
 }
 
 /// The snapshots of a custom volume; what is wrong with a damaged one stands in its description.

@@ -5,9 +5,11 @@
 //! a volume stands in the devices of instances and profiles. Whoever records a device that names one holds the volume with
 //! others meanwhile ([`keep`]), whoever deletes or renames it holds it alone and looks for users then.
 
+pub mod along;
 pub mod attach;
 pub mod change;
 pub mod copy;
+pub mod dependent;
 pub mod export;
 pub mod image;
 pub mod import;
@@ -15,6 +17,7 @@ pub mod list;
 mod quiet;
 pub mod refresh;
 pub mod rename;
+pub mod root;
 pub mod snapshot;
 mod users;
 
@@ -36,8 +39,9 @@ use crate::model::volume::{ContentType, CustomVolume};
 use crate::storage::{Driver, Volume};
 use crate::store::Store;
 use crate::store::events::{self, Event};
-use crate::store::lock::{Held, Key, Shared, VolumeKey};
+use crate::store::lock::{Exclusive, Held, InstanceKey, Key, Shared, VolumeKey};
 use crate::store::undo::{Volume as Named, VolumeKind};
+use std::collections::BTreeMap;
 
 /// A volume as a user names it: the project in use, the pool, the volume's name.
 #[derive(Debug, Clone, Copy)]
@@ -151,6 +155,9 @@ pub fn check_devices(
 
 /// A volume can be what `device` has it be: disks and discs are for virtual machines.
 fn fits(record: &CustomVolume, device: &Device, kind: Option<InstanceType>) -> Result<()> {
+    if kind.is_none() && dependent::is(device) {
+        return Err(Error::invalid("Dependent disks cannot be added to profiles"));
+    }
     let what = match record.content_type {
         ContentType::Filesystem => return Ok(()),
         ContentType::Block => "block",
@@ -169,24 +176,54 @@ fn fits(record: &CustomVolume, device: &Device, kind: Option<InstanceType>) -> R
     }
 }
 
-/// Keeps the volumes that `devices` name until what is returned is dropped: nobody deletes or renames one before it is
-/// recorded that it is used. Nothing but allocators is locked meanwhile.
+/// A volume that is kept: with others, or alone if it goes with the instance.
+#[derive(Debug)]
+pub enum Kept {
+    /// With others.
+    Shared(Held<VolumeKey, Shared>),
+    /// Alone.
+    Alone(Held<VolumeKey, Exclusive>),
+}
+
+impl Kept {
+    fn key(&self) -> &VolumeKey {
+        match self {
+            Self::Shared(held) => held.key(),
+            Self::Alone(held) => held.key(),
+        }
+    }
+}
+
+/// Keeps the volumes that `devices` of the instance `me` name until what is returned is dropped: nobody deletes or renames one
+/// before it is recorded that it is used. Nothing but allocators is locked meanwhile. What is moved has two names.
 ///
 /// # Errors
-/// Not found: one of them was deleted meanwhile. Busy.
+/// Not found: one of them was deleted meanwhile. Invalid: one goes with another instance, or is to go with this one and has
+/// other users. Busy.
 pub fn keep<'a>(
     store: &Store,
     project: &ProjectName,
     devices: impl Iterator<Item = &'a Device>,
-) -> Result<Vec<Held<VolumeKey, Shared>>> {
-    let held = hold(store, project, devices)?;
-    for one in &held {
-        store.volume(one.key())?.ok_or_else(not_found).context("Failed loading custom volume")?;
+    me: &[&InstanceKey],
+) -> Result<Vec<Kept>> {
+    let mut keys: BTreeMap<String, (VolumeKey, bool)> = BTreeMap::new();
+    for device in devices {
+        let Some(key) = of_device(store, project, device).context("Failed loading custom volume")? else { continue };
+        keys.entry(key.file_key()).or_insert((key, false)).1 |= dependent::is(device);
     }
-    Ok(held)
+    let one = |(key, alone): (VolumeKey, bool)| {
+        let kept = match alone {
+            true => Kept::Alone(store.lock_volume(key, "attach")?),
+            false => Kept::Shared(store.lock(key, "")?),
+        };
+        store.volume(kept.key())?.ok_or_else(not_found).context("Failed loading custom volume")?;
+        dependent::check_others(store, kept.key(), me, alone)?;
+        Ok(kept)
+    };
+    keys.into_values().map(one).collect()
 }
 
-/// As [`keep`], for a start: whether they are there is seen then.
+/// As [`keep`], with others, for a start: whether they are there is seen then.
 ///
 /// # Errors
 /// Busy.

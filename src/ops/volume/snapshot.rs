@@ -5,7 +5,7 @@
 //! takes the place of the data at once, and only while nothing that runs uses the volume.
 
 use super::quiet::Quiet;
-use super::{Of, data, named, named_snapshot, need, note, refuse_running, users};
+use super::{Of, data, dependent, named, named_snapshot, need, note, refuse_running, users};
 use crate::base::names::SnapshotName;
 use crate::base::time;
 use crate::error::{Context, Error, Result};
@@ -37,6 +37,7 @@ pub fn create(store: &Store, of: Of<'_>, request: &Request, description: &str) -
     let _pool = store.lock_pool_shared(of.pool)?;
     let (lock, quiet) = Quiet::lock(store, &of.key(store)?, "snapshot")?;
     let volume = need(store, lock.key())?;
+    dependent::refuse_direct(store, lock.key(), "Direct snapshots are")?;
     if volume.content_type == ContentType::Iso {
         return Err(Error::invalid("Volume of content type \"iso\" does not support snapshots"));
     }
@@ -110,6 +111,7 @@ pub fn delete(store: &Store, of: Of<'_>, snapshots: &[SnapshotName]) -> Result<(
     let _pool = store.lock_pool_shared(of.pool)?;
     let lock = store.lock_volume(of.key(store)?, "snapshot")?;
     need(store, lock.key())?;
+    dependent::refuse_direct(store, lock.key(), "Direct snapshot removal is")?;
     let one = |snapshot: &SnapshotName| {
         // One whose record is damaged can go, too.
         if !store.layout().volume_snapshot_record(lock.key(), snapshot).exists() {
@@ -139,6 +141,7 @@ pub fn rename(store: &Store, of: Of<'_>, from: &SnapshotName, to: &SnapshotName)
     let lock = store.lock_volume(of.key(store)?, "snapshot")?;
     let key = lock.key();
     need(store, key)?;
+    dependent::refuse_direct(store, key, "Direct snapshot renaming is")?;
     store.volume_snapshot(key, from)?.ok_or_else(not_found)?;
     let driver = pool::need(store, &key.pool)?;
     let (old, new) = (data(key)?.snapshot(from)?, data(key)?.snapshot(to)?);

@@ -1,6 +1,6 @@
 //! Who uses a volume: the instances that have it among their devices or get it from a profile, and the profiles.
 
-use super::of_device;
+use super::{dependent, of_device};
 use crate::base::names::{InstanceName, ProfileName, ProjectName};
 use crate::error::Result;
 use crate::model::instance::Devices;
@@ -20,6 +20,8 @@ pub struct User {
     pub instance: Option<InstanceName>,
     /// The profile, if it is one.
     pub profile: Option<ProfileName>,
+    /// The volume goes with it.
+    pub dependent: bool,
 }
 
 impl User {
@@ -42,12 +44,15 @@ pub fn all_users(store: &Store, owner: &ProjectName) -> Result<BTreeMap<String, 
     let mut all: BTreeMap<String, Vec<User>> = BTreeMap::new();
     for project in features::sharing(store, owner, Feature::Volumes)? {
         let mut add = |devices: &Devices, instance: Option<&InstanceName>, profile: Option<&ProfileName>| {
-            let keys = devices.values().filter_map(|d| of_device(store, &project, d).ok().flatten());
-            let mut keys: Vec<String> = keys.map(|key| key.file_key()).collect();
-            keys.sort();
-            keys.dedup();
-            let user = User { project: project.clone(), instance: instance.cloned(), profile: profile.cloned() };
-            keys.into_iter().for_each(|key| all.entry(key).or_default().push(user.clone()));
+            let mut keys: BTreeMap<String, bool> = BTreeMap::new();
+            for device in devices.values() {
+                let Some(key) = of_device(store, &project, device).ok().flatten() else { continue };
+                *keys.entry(key.file_key()).or_default() |= dependent::is(device);
+            }
+            for (key, dependent) in keys {
+                let (instance, profile) = (instance.cloned(), profile.cloned());
+                all.entry(key).or_default().push(User { project: project.clone(), instance, profile, dependent });
+            }
         };
         for (name, record) in store.instances(&project)? {
             let Ok(record) = record else { continue };
