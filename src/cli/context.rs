@@ -15,7 +15,7 @@ use crate::model::keys;
 use crate::model::remote::{self, Remote};
 use crate::ops::image_oci::{Logins, Registry};
 use crate::ops::image_remote::{Place, Server};
-use crate::ops::{features, first_use, leave, undo};
+use crate::ops::{features, first_use, leave, restrict, undo};
 use crate::remote::Folders;
 use crate::store::layout::Layout;
 use crate::store::{Access, Store};
@@ -177,6 +177,28 @@ impl Context {
         }
         let (addr, cache) = (found.addr.clone(), self.layout.cache.join("simplestreams"));
         Place::Server(Box::new(Server { name, addr, url, trust, client, cache }))
+    }
+
+    /// Refuses to fetch images for `project` from that place, unless it may.
+    ///
+    /// # Errors
+    /// Denied.
+    pub fn may_fetch(&self, store: &Store, project: &ProjectName, place: &Place) -> Result<()> {
+        let url = match place {
+            Place::Local => return Ok(()),
+            Place::Bootstrap => return restrict::image_server(store, project, &[remote::BOOTSTRAP]),
+            Place::Server(server) => &server.url,
+            Place::Registry(registry) => &registry.url,
+        };
+        self.may_ask(store, project, url)
+    }
+
+    /// The same of an address.
+    ///
+    /// # Errors
+    /// Denied.
+    pub fn may_ask(&self, store: &Store, project: &ProjectName, url: &Url) -> Result<()> {
+        restrict::image_server(store, project, &[&url.host, &format!("{}:{}", url.host, url.port)])
     }
 
     /// The server or registry that an image came from: the remote that has its address, or none by name.

@@ -270,6 +270,7 @@ fn failed_start(cx: &Context, store: &Store, request: &Request, e: Error) -> Err
 /// See `ops::image`.
 pub(super) fn resolve(cx: &Context, store: &Store, image: &Object) -> Result<Fingerprint> {
     let place = cx.place(&image.remote)?;
+    cx.may_fetch(store, &cx.project(store)?, &place)?;
     let progress = cx.progress(if matches!(place, Place::Server(_) | Place::Registry(_)) {
         "Retrieving image: %s"
     } else {

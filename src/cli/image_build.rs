@@ -5,6 +5,7 @@ use super::{Context, DONE, Outcome, complete, kv};
 use crate::base::names::AliasName;
 use crate::error::{Context as _, Error, Result};
 use crate::ops::image_import::{self, BOOTSTRAP, BuildRequest};
+use crate::ops::image_remote::Place;
 use clap::{Args, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 use std::path::PathBuf;
@@ -67,6 +68,7 @@ impl Build {
             public: self.public,
         };
         let store = cx.store()?;
+        cx.may_fetch(&store, &cx.project(&store)?, &Place::Bootstrap)?;
         let progress = cx.progress("Building image: %s");
         let fingerprint = image_import::build(&store, &cx.tools(), &request, &mut reporter(&progress))?;
         progress.clear();

@@ -120,6 +120,7 @@ impl Copy {
             store.project(project)?.ok_or_else(|| Error::not_found("Project not found"))?;
             features::images(&store, project);
         }
+        cx.may_fetch(&store, target.as_ref().unwrap_or(&cx.project(&store)?), &place)?;
         let progress = cx.progress("Copying the image: %s");
         let mut report = reporter(&progress);
         match (&place, &target) {

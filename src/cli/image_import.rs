@@ -109,7 +109,9 @@ impl Import {
                 return Err(Error::invalid("An image from a URL is one file").into());
             }
             None if words.is_url() => {
-                import::Source::Unified(image_url::open(&store, &client, &trust, &Url::parse(&words.image)?)?)
+                let url = Url::parse(&words.image)?;
+                cx.may_ask(&store, &cx.project(&store)?, &url)?;
+                import::Source::Unified(image_url::open(&store, &client, &trust, &url)?)
             }
             Some(rootfs) => {
                 import::Source::Split { metadata: Input::open(image)?, rootfs: Input::open(rootfs.as_ref())? }

@@ -7,7 +7,7 @@
 use super::image::{self, cached};
 use super::image_import::{self, Request, Wanted, arrive, home, lock_source, publish};
 use super::image_layers::Apart;
-use super::image_remote::{CACHE_DAYS, Copy, adopt, expire};
+use super::image_remote::{CACHE_DAYS, Copy, adopt, expire, settings};
 use crate::base::names::{AliasName, Fingerprint, ProjectName};
 use crate::base::time::GoTime;
 use crate::base::url::Url;
@@ -130,7 +130,7 @@ pub fn cached_or_fetched(
     if let Some(found) = cached(store, (OCI, &registry.addr), name, InstanceType::Container)? {
         return Ok(found);
     }
-    let follow = keys::server::is_on(&store.server()?.config, keys::server::AUTO_UPDATE_CACHED, true);
+    let follow = keys::server::is_on(&settings(store)?, keys::server::AUTO_UPDATE_CACHED, true);
     let wanted = Wanted {
         source: Some(source(registry, name)),
         cached: true,
@@ -208,7 +208,7 @@ fn fetch(
     on_progress: OnProgress<'_>,
 ) -> Result<Fingerprint> {
     let folder = store.layout().blobs_dir();
-    let days = keys::server::number(&store.server()?.config, keys::server::REMOTE_CACHE_EXPIRY, CACHE_DAYS);
+    let days = keys::server::number(&settings(store)?, keys::server::REMOTE_CACHE_EXPIRY, CACHE_DAYS);
     pull::forget_old(&folder, u64::try_from(days).unwrap_or(0).max(1));
     take(store, (found, name), wanted, on_progress, |make, there, on_progress| {
         pull::layers(image, (&found.manifest.layers, there), &folder, |layers| make(layers, on_progress))

@@ -207,7 +207,7 @@ pub fn cached_or_fetched(
     if let Some(found) = cached(store, (SIMPLESTREAMS, &server.addr), name, InstanceType::Container)? {
         return Ok(found);
     }
-    let follow = keys::server::is_on(&store.server()?.config, keys::server::AUTO_UPDATE_CACHED, true);
+    let follow = keys::server::is_on(&settings(store)?, keys::server::AUTO_UPDATE_CACHED, true);
     let found = with_offer(server, name, InstanceType::Container, |offer, by_name| {
         // Named by its fingerprint.
         if offer.kind != InstanceType::Container {
@@ -424,15 +424,29 @@ fn forget_old_parts(store: &Store) {
 
 /// Deletes cached images that were not used for long. Best effort: it is nobody's command.
 pub(super) fn expire(store: &Store, but: &Fingerprint) {
-    let Ok(server) = store.server() else { return };
-    for fingerprint in outdated(store, &server.config, time::now()).unwrap_or_default() {
+    let Ok(config) = settings(store) else { return };
+    for fingerprint in outdated(store, &config, time::now()).unwrap_or_default() {
         if fingerprint != *but {
             let _ = image::delete(store, &fingerprint);
         }
     }
 }
 
-/// Cached images that were not used for long; `config`: the server's.
+/// The configuration that counts for the images in use: the server's, with what their project says over it.
+///
+/// # Errors
+/// A record is damaged.
+pub(super) fn settings(store: &Store) -> Result<Config> {
+    let mut config = store.server()?.config;
+    if let Some(project) = store.project(&store.image_project())? {
+        for key in keys::project::OF_IMAGES {
+            key.get(&project.config).into_iter().for_each(|value| key.set(&mut config, value));
+        }
+    }
+    Ok(config)
+}
+
+/// Cached images that were not used for long; `config`: as [`settings`].
 ///
 /// # Errors
 /// The images cannot be listed.

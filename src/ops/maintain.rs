@@ -16,7 +16,7 @@ use crate::model::keys::{self, server};
 use crate::ops::record_copy;
 use crate::store::Store;
 use crate::store::lock::{Exclusive, Held, MaintenanceKey};
-use crate::store::types::Snapshot;
+use crate::store::types::{Maintenance, Snapshot};
 use jiff::{Timestamp, ToSpan};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -66,7 +66,7 @@ pub fn maintain(store: &Store, now: Timestamp, refresh: Refresh<'_>) -> Result<O
         }
     }
     maintain_volumes::maintain(store, (since, now), &mut outcome)?;
-    images(store, &mut outcome, (&mut record.images_at, now), refresh)?;
+    images(store, &mut outcome, (&mut record, now), refresh)?;
     record_copy::all(store)?;
     fault::point("maintain.done")?;
     (record.format, record.last_run) = (1, Some(now));
@@ -163,22 +163,24 @@ fn expired(store: &Store, who: (&ProjectName, &InstanceName), now: Timestamp) ->
 fn images(
     store: &Store,
     outcome: &mut Outcome,
-    (last, now): (&mut Option<Timestamp>, Timestamp),
+    (record, now): (&mut Maintenance, Timestamp),
     refresh: Refresh<'_>,
 ) -> Result<()> {
-    let config = store.server()?.config;
-    let hours = server::number(&config, server::AUTO_UPDATE_INTERVAL, IMAGES_EVERY);
-    let due = last.is_none_or(|last| now.as_second() - last.as_second() >= hours.saturating_mul(3600));
-    let due = hours > 0 && due;
+    let mut asked = Vec::new();
     for project in store.image_projects()? {
-        let own = store.use_images_of(project);
-        let done = images_of(store, outcome, (&config, now, due), refresh);
+        let own = store.use_images_of(project.clone());
+        let done = image_remote::settings(store).and_then(|config| {
+            let hours = server::number(&config, server::AUTO_UPDATE_INTERVAL, IMAGES_EVERY);
+            let last = record.images_of.get(project.as_str()).copied().or(record.images_at);
+            let due = last.is_none_or(|last| now.as_second() - last.as_second() >= hours.saturating_mul(3600));
+            let due = hours > 0 && due;
+            asked.extend(due.then(|| project.to_string()));
+            images_of(store, outcome, (&config, now, due), refresh)
+        });
         store.use_images_of(own);
         done?;
     }
-    if due {
-        *last = Some(now);
-    }
+    record.images_of.extend(asked.into_iter().map(|project| (project, now)));
     Ok(())
 }
 

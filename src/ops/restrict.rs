@@ -236,6 +236,19 @@ pub fn folder_of(store: &Store, project: &ProjectName, path: &Path) -> Result<Op
     found.map(|folder| Some(folder.to_path_buf())).ok_or_else(|| Error::denied("Disk source path not allowed"))
 }
 
+/// Refuses to fetch images for a project from `server`, a host or a host with a port, unless it may. Before anything is asked there.
+///
+/// # Errors
+/// Denied.
+pub fn image_server(store: &Store, project: &ProjectName, servers: &[&str]) -> Result<()> {
+    let config = store.project(project)?.map(|p| p.config).unwrap_or_default();
+    let list = keys::IMAGES_SERVERS.list(&config);
+    match keys::RESTRICTED.bool(&config)? && !list.is_empty() && !servers.iter().any(|name| list.contains(name)) {
+        true => Err(Error::denied(format!("Image server {:?} isn't allowed in this project", servers[0]))),
+        false => Ok(()),
+    }
+}
+
 fn allowed(store: &Store, project: &ProjectName, key: &Key, what: &str) -> Result<()> {
     let config = store.project(project)?.map(|p| p.config).unwrap_or_default();
     match keys::RESTRICTED.bool(&config)? && key.text(&config) == "block" {

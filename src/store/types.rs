@@ -7,6 +7,7 @@ use crate::model::instance::{Config, Instance};
 use crate::model::project::Project;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The server's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,9 +35,12 @@ pub struct Maintenance {
     /// All that was due until then is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<Timestamp>,
-    /// When images were last compared with their servers.
+    /// When images of projects that are not in `images_of` were last compared with their servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images_at: Option<Timestamp>,
+    /// When images were last compared with their servers, by project.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images_of: BTreeMap<String, Timestamp>,
 }
 
 /// The `default` project as Incus makes it: it has every feature.

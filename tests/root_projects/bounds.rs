@@ -79,6 +79,42 @@ fn links_lead_no_disk_out_of_its_folder() {
 }
 
 #[test]
+fn images_of_projects_have_their_own_keys() {
+    let Some(state) = state("images_of_projects_have_their_own_keys") else { return };
+    let keys = [
+        "images.auto_update_cached=false",
+        "images.auto_update_interval=3",
+        "images.remote_cache_expiry=2",
+        "images.default_architecture=aarch64",
+        "images.compression_algorithm=zstd",
+        "restricted.networks.subnets=up:10.0.0.0/24",
+        "restricted.networks.uplinks=up",
+        "restricted.networks.integrations=a,b",
+        "restricted.cluster.target=allow",
+        "restricted=true",
+        "restricted.images.servers=images.example.com, other.example.com:8443",
+    ];
+    make(&state, "p1", &keys);
+    refused(&state, &["project", "set", "p1", "images.auto_update_interval=soon"], "images.auto_update_interval");
+    // Nothing is asked of a server that is not on the list.
+    let denied = "Image server \"images.linuxcontainers.org\" isn't allowed in this project";
+    refused(&state, &["--project", "p1", "create", "images:x", "c1"], denied);
+    refused(&state, &["--project", "p1", "image", "copy", "images:x", "local:"], denied);
+    refused(&state, &["image", "copy", "images:x", "local:", "--target-project", "p1"], denied);
+    let url = "https://127.0.0.1:9/x";
+    refused(&state, &["--project", "p1", "image", "import", url], "Image server \"127.0.0.1\" isn't allowed");
+    refused(
+        &state,
+        &["--project", "p1", "create", "bootstrap:debian/12", "c1"],
+        "Image server \"bootstrap\" isn't allowed",
+    );
+    state.good(&["project", "set", "p1", "restricted.images.servers=127.0.0.1:9"]);
+    refused(&state, &["--project", "p1", "image", "import", url], "127.0.0.1:9");
+    state.good(&["project", "delete", "-f", "p1"]);
+    state.finish();
+}
+
+#[test]
 fn sums_are_limited() {
     let Some(state) = state("sums_are_limited") else { return };
     make(&state, "p1", &["limits.memory=1GiB", "limits.processes=100"]);

@@ -2,6 +2,7 @@
 //!
 //! A key of Incus that this version could only store without heeding it is refused, so that nobody believes in it.
 
+use super::checks;
 use super::key::{Key, Scope, Suffix};
 use super::server;
 use super::value::Value;
@@ -59,11 +60,31 @@ keys! {
     NETWORKS_ZONES: "restricted.networks.zones", Both, Value::Line, "Network zones it may have, and all below them";
     NETWORKS_ACCESS: "restricted.networks.access", Both, Value::Line, "Networks that may be used";
     POOLS_ACCESS: "restricted.storage-pools.access", Both, Value::Line, "Storage pools that may be used";
+    // There are neither uplinks, integrations nor a cluster: what these allow, nothing here could use.
+    NETWORKS_INTEGRATIONS: "restricted.networks.integrations", Both, Value::Line, "Network integrations that may be used";
+    NETWORKS_SUBNETS: "restricted.networks.subnets", Both, Value::Checked("list of <uplink>:<subnet>", subnets),
+        "Networks of uplinks that may be used";
+    NETWORKS_UPLINKS: "restricted.networks.uplinks", Both, Value::Line, "Networks that may be uplinks";
+    CLUSTER_GROUPS: "restricted.cluster.groups", Both, Value::Line, "Groups of a cluster that may be used";
+    CLUSTER_TARGET: "restricted.cluster.target", Both, BLOCK, "Choice of a member of a cluster" => default("block");
+    VM_NESTING: "restricted.virtual-machines.nesting", Both, BLOCK, "Virtual machines in virtual machines"
+        => default("allow");
+    IMAGES_SERVERS: "restricted.images.servers", Both, Value::Line, "Hosts that images may be fetched from";
     HWADDR_PATTERN: "network.hwaddr_pattern", Both, MAC_PATTERN, "Pattern of MAC addresses that are chosen";
     BACKUP_COMPRESSION: "backups.compression_algorithm", Both, COMPRESSION, "How backups are compressed";
     IMAGE_COMPRESSION: "images.compression_algorithm", Both, COMPRESSION, "How published images are compressed";
+    AUTO_UPDATE_CACHED: "images.auto_update_cached", Both, Value::Bool, "Whether cached images follow their server";
+    AUTO_UPDATE_INTERVAL: "images.auto_update_interval", Both, Value::Int,
+        "How often images are compared with their servers, hours" => long("`0`: never.");
+    REMOTE_CACHE_EXPIRY: "images.remote_cache_expiry", Both, Value::Int,
+        "Days after its last use that a cached image is kept";
+    DEFAULT_ARCHITECTURE: "images.default_architecture", Both, server::ARCHITECTURE,
+        "Architecture chosen in a cluster of several";
     USER: "user.", Both, Value::Text, "Anything, without effect" => prefix(Suffix::Any);
 }
+
+/// Keys of images that count before the server's of the same names.
+pub static OF_IMAGES: [&Key; 3] = [&AUTO_UPDATE_CACHED, &AUTO_UPDATE_INTERVAL, &REMOTE_CACHE_EXPIRY];
 
 /// What a project can have for itself; its instances must be none when that changes.
 pub static FEATURES: [&Key; 6] = [&IMAGES, &NETWORKS, &ZONES, &PROFILES, &BUCKETS, &VOLUMES];
@@ -112,9 +133,20 @@ pub static TABLE: &[&Key] = &[
     &NETWORKS_ZONES,
     &NETWORKS_ACCESS,
     &POOLS_ACCESS,
+    &NETWORKS_INTEGRATIONS,
+    &NETWORKS_SUBNETS,
+    &NETWORKS_UPLINKS,
+    &CLUSTER_GROUPS,
+    &CLUSTER_TARGET,
+    &VM_NESTING,
+    &IMAGES_SERVERS,
     &HWADDR_PATTERN,
     &BACKUP_COMPRESSION,
     &IMAGE_COMPRESSION,
+    &AUTO_UPDATE_CACHED,
+    &AUTO_UPDATE_INTERVAL,
+    &REMOTE_CACHE_EXPIRY,
+    &DEFAULT_ARCHITECTURE,
     &USER,
 ];
 
@@ -144,6 +176,18 @@ pub fn check(config: &Config) -> Result<()> {
         Some(path) => Err(Error::invalid(format!("Invalid path {path:?} in {:?}", DISK_PATHS.name))),
         None => Ok(()),
     }
+}
+
+/// Checks a list of networks of uplinks.
+fn subnets(text: &str) -> Result<()> {
+    let one = |item: &str| {
+        let form = || {
+            Error::invalid(format!("Subnet {item:?} invalid, must be in the format of \"<uplink network>:<subnet>\""))
+        };
+        let (_, subnet) = item.split_once(':').filter(|(uplink, _)| !uplink.is_empty()).ok_or_else(form)?;
+        checks::network_v4(subnet).or_else(|_| checks::network_v6(subnet))
+    };
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).try_for_each(one)
 }
 
 /// Reads a list of ids and ranges of ids: first and last of each.
@@ -208,7 +252,11 @@ mod tests {
         assert!(said(&[("restricted.devices.disk.paths", "/srv,data")]).contains("Invalid path \"data\""));
         let networks = Config::from([("features.networks".into(), "true".into())]);
         assert!(check_features(&networks).is_err_and(|e| e.to_string().contains("OVN is required")));
-        assert!(said(&[("images.default_architecture", "x")]).contains("is not supported by this version"));
+        assert!(said(&[("images.default_architecture", "vax")]).contains("vax"));
+        assert!(said(&[("network.other", "x")]).contains("is not supported by this version"));
+        assert_eq!(said(&[("restricted.networks.subnets", "up:10.0.0.0/24, up:fd00::/64")]), "ok");
+        assert!(said(&[("restricted.networks.subnets", "10.0.0.0/24")]).contains("must be in the format of"));
+        assert!(said(&[("restricted.networks.subnets", "up:10.0.0.1/24")]) != "ok");
     }
 
     #[test]

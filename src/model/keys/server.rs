@@ -12,6 +12,24 @@ use std::net::{IpAddr, SocketAddr};
 
 const COMPRESSION: Value = Value::Checked("compression algorithm", compression);
 const MAC_PATTERN: Value = Value::Checked("MAC pattern", mac_pattern);
+/// Names of architectures.
+pub(super) const ARCHITECTURE: Value = Value::OneOf(&[
+    "aarch64",
+    "armv6l",
+    "armv7l",
+    "armv8l",
+    "i686",
+    "loongarch64",
+    "mips",
+    "mips64",
+    "ppc",
+    "ppc64",
+    "ppc64le",
+    "riscv32",
+    "riscv64",
+    "s390x",
+    "x86_64",
+]);
 
 /// How the ends of interfaces on the host are called: `random`, or `mac`.
 pub const NIC_HOST_NAME: &str = "instances.nic.host_name";
@@ -26,6 +44,8 @@ pub const AUTO_UPDATE_CACHED: &str = "images.auto_update_cached";
 pub const BACKUP_COMPRESSION: &str = "backups.compression_algorithm";
 /// How published images are compressed.
 pub const IMAGE_COMPRESSION: &str = "images.compression_algorithm";
+/// Architecture chosen in a cluster of several.
+pub const DEFAULT_ARCHITECTURE: &str = "images.default_architecture";
 /// Days after its last use that a cached image is kept.
 pub const REMOTE_CACHE_EXPIRY: &str = "images.remote_cache_expiry";
 
@@ -65,7 +85,7 @@ pub fn dns_address(text: &str) -> Result<(IpAddr, u16)> {
 }
 
 /// Names and types of the keys this version knows; `user.*` besides.
-static KNOWN: [(&str, Value); 12] = [
+static KNOWN: [(&str, Value); 13] = [
     (BACKUP_COMPRESSION, COMPRESSION),
     (DNS_ADDRESS, DNS_AT),
     (PROXIES[0].0, Value::Line),
@@ -76,6 +96,7 @@ static KNOWN: [(&str, Value); 12] = [
     (AUTO_UPDATE_INTERVAL, Value::Int),
     (IMAGE_COMPRESSION, COMPRESSION),
     (REMOTE_CACHE_EXPIRY, Value::Int),
+    (DEFAULT_ARCHITECTURE, ARCHITECTURE),
     (NIC_HOST_NAME, Value::OneOf(&["random", "mac"])),
     (HWADDR_PATTERN, MAC_PATTERN),
 ];
