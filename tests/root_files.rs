@@ -6,6 +6,7 @@ mod common_root;
 mod support;
 
 use common_root::can_run as root;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use support::{State, one_error, program};
@@ -59,6 +60,14 @@ fn to_and_fro(state: &State) {
     state.file("big", &big);
     state.good(&["file", "push", "big", "c1/root/big"]);
     assert!(state.run(&["file", "pull", "c1/root/big", "-"]).bytes == big);
+    // A name need be no text, here and there.
+    let name = |bytes: &[u8]| std::ffi::OsStr::from_bytes(bytes).to_os_string();
+    let file = |words: &[std::ffi::OsString]| state.command(&["file"]).args(words).output().expect("the program runs");
+    std::fs::write(state.path().join(name(b"n\xff")), "odd").expect("write");
+    assert!(file(&["push".into(), name(b"n\xff"), name(b"c1/root/m\xfe")]).status.success());
+    assert!(file(&["pull".into(), name(b"c1/root/m\xfe"), name(b"o\xfd")]).status.success());
+    assert_eq!(std::fs::read(state.path().join(name(b"o\xfd"))).expect("file"), b"odd");
+    assert!(file(&["delete".into(), name(b"c1/root/m\xfe")]).status.success());
     // The rest of the verbs.
     state.good(&["file", "create", "c1/root/made/"]);
     state.good(&["file", "create", "c1/root/made/empty", "--mode", "0600"]);

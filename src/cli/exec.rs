@@ -11,6 +11,8 @@ use crate::sys::process;
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use nix::sys::signal::Signal;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 /// What stands for no command.
@@ -43,7 +45,7 @@ pub struct Exec {
     pub instance: String,
     /// Command and its arguments
     #[arg(value_name = "command")]
-    pub command: Vec<String>,
+    pub command: Vec<OsString>,
     #[command(flatten)]
     pub options: ExecOptions,
 }
@@ -72,7 +74,7 @@ pub struct ExecOptions {
     pub disable_stdin: bool,
     /// Environment variable to set (e.g. HOME=/home/foo) (may be passed multiple times)
     #[arg(long, value_name = "name=value")]
-    pub env: Vec<String>,
+    pub env: Vec<OsString>,
     /// Force pseudo-terminal allocation
     #[arg(short = 't', long)]
     pub force_interactive: bool,
@@ -117,11 +119,12 @@ impl ExecOptions {
     }
 
     /// The variables to set: `TERM` from here when there is one, then `--env`.
-    pub fn environment(&self, cx: &Context) -> Vec<(String, String)> {
-        let term = cx.env.term.iter().map(|term| ("TERM".to_string(), term.clone()));
+    pub fn environment(&self, cx: &Context) -> Vec<(OsString, OsString)> {
+        let term = cx.env.term.iter().map(|term| ("TERM".into(), term.into()));
         let given = self.env.iter().map(|word| {
-            let (name, value) = word.split_once('=').unwrap_or((word, ""));
-            (name.to_string(), value.to_string())
+            let mut parts = word.as_bytes().splitn(2, |byte| *byte == b'=');
+            let mut part = || OsStr::from_bytes(parts.next().unwrap_or_default()).to_os_string();
+            (part(), part())
         });
         term.chain(given).collect()
     }
@@ -134,7 +137,7 @@ impl Exec {
     /// See `ops::exec`.
     pub fn run(mut self, cx: &Context) -> Outcome {
         if self.command.is_empty() {
-            self.command = LOGIN.map(String::from).to_vec();
+            self.command = LOGIN.map(OsString::from).to_vec();
         }
         let name = kv::local(&self.instance)?;
         let interactive = self.options.interactive(cx)?;
@@ -192,7 +195,7 @@ impl Shell {
     /// # Errors
     /// See [`Exec::run`].
     pub fn run(self, cx: &Context) -> Outcome {
-        let command = vec!["su".to_string(), "-l".to_string()];
+        let command = vec!["su".into(), "-l".into()];
         Exec { instance: self.instance, command, options: self.options }.run(cx)
     }
 }

@@ -11,8 +11,9 @@ use crate::ops::load;
 use crate::store::Store;
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Manage files in instances
@@ -36,10 +37,10 @@ stapes file create --type=symlink foo/bar baz
 pub struct Create {
     /// File in an instance
     #[arg(value_name = "instance path", add = ArgValueCompleter::new(complete::instance_paths))]
-    pub path: String,
+    pub path: OsString,
     /// What a symlink leads to
     #[arg(value_name = "symlink target path")]
-    pub target: Option<String>,
+    pub target: Option<OsString>,
     /// Create any directories necessary
     #[arg(short = 'p', long)]
     pub create_dirs: bool,
@@ -65,7 +66,7 @@ pub struct Create {
 pub struct Delete {
     /// Files in instances
     #[arg(value_name = "instance path", required = true, add = ArgValueCompleter::new(complete::instance_paths))]
-    pub paths: Vec<String>,
+    pub paths: Vec<OsString>,
     /// Force deleting files, directories, and subdirectories
     #[arg(short, long)]
     pub force: bool,
@@ -76,7 +77,7 @@ pub struct Delete {
 pub struct Edit {
     /// File in an instance
     #[arg(value_name = "instance path", add = ArgValueCompleter::new(complete::instance_paths))]
-    pub path: String,
+    pub path: OsString,
 }
 
 /// Pull files from instances
@@ -92,7 +93,7 @@ stapes file pull foo/etc/hosts -
 pub struct Pull {
     /// Files in instances, and where to write them
     #[arg(value_name = "path", num_args = 2.., required = true, add = ArgValueCompleter::new(complete::instance_paths))]
-    pub words: Vec<String>,
+    pub words: Vec<OsString>,
     #[command(flatten)]
     pub transfer: Transfer,
 }
@@ -110,7 +111,7 @@ echo \"Hello world\" | stapes file push - foo/root/test
 pub struct Push {
     /// Files, and where to write them in an instance
     #[arg(value_name = "path", num_args = 2.., required = true, value_hint = clap::ValueHint::FilePath)]
-    pub words: Vec<String>,
+    pub words: Vec<OsString>,
     /// Set the files' GIDs on push
     #[arg(long, value_name = "gid", default_value_t = -1)]
     pub gid: i64,
@@ -150,7 +151,7 @@ pub struct InstancePath {
     /// The instance.
     pub instance: String,
     /// Absolute path; with a `/` at the end it is a directory.
-    pub path: String,
+    pub path: OsString,
 }
 
 impl InstancePath {
@@ -158,13 +159,18 @@ impl InstancePath {
     ///
     /// # Errors
     /// There is no path, or the remote is not this host.
-    pub fn parse(word: &str) -> Result<Self> {
-        let name = kv::local(word)?;
-        match name.split_once('/') {
-            Some((instance, path)) if !instance.is_empty() => {
-                Ok(Self { instance: instance.to_string(), path: format!("/{path}") })
-            }
-            _ => Err(Error::invalid(format!("Invalid path {word:?}, expecting [<remote>:]<instance>/<path>"))),
+    pub fn parse(word: &OsStr) -> Result<Self> {
+        let wrong = || Error::invalid(format!("Invalid path {word:?}, expecting [<remote>:]<instance>/<path>"));
+        let at = word.as_bytes().iter().position(|byte| *byte == b'/').unwrap_or(word.len());
+        let (before, path) = word.as_bytes().split_at(at);
+        let before = std::str::from_utf8(before).map_err(|_| wrong())?;
+        if before.is_empty() || before.ends_with(':') {
+            return Err(wrong());
+        }
+        let instance = kv::local(before)?;
+        match path.is_empty() {
+            true => Err(wrong()),
+            false => Ok(Self { instance, path: OsStr::from_bytes(path).to_os_string() }),
         }
     }
 }
@@ -275,7 +281,7 @@ impl Pull {
         let (target, sources) = split_last(&self.words)?;
         let sources = sources.iter().map(|w| InstancePath::parse(w)).collect::<Result<Vec<_>>>()?;
         self.transfer.check()?;
-        let stdout = STDOUT.contains(&target.as_str());
+        let stdout = is_one(&STDOUT, target);
         let way = self.transfer.way();
         if stdout && way.no_dereference {
             let text = "--no-dereference/-P cannot be used together with stdout as a target";
@@ -322,9 +328,9 @@ impl Push {
 }
 
 /// Pushes files or standard input.
-fn send(cx: &Context, instance: &str, sources: &[String], push: &file::Push) -> Outcome {
+fn send(cx: &Context, instance: &str, sources: &[OsString], push: &file::Push) -> Outcome {
     let mut stdin: Vec<_> = sources.iter().map(|_| std::io::stdin()).collect();
-    let source = |(word, stdin): (&String, _)| match STDIN.contains(&word.as_str()) {
+    let source = |(word, stdin): (&OsString, _)| match is_one(&STDIN, word) {
         true => Source::Stream(stdin),
         false => Source::Path(word.into()),
     };
@@ -339,7 +345,8 @@ fn send(cx: &Context, instance: &str, sources: &[String], push: &file::Push) -> 
 impl Create {
     fn run(self, cx: &Context) -> Outcome {
         let at = InstancePath::parse(&self.path)?;
-        let kind = if at.path.ends_with('/') { "directory" } else { &self.kind };
+        let (path, folder) = file::bare(&at.path);
+        let kind = if folder { "directory" } else { &self.kind };
         if !["file", "symlink", "directory"].contains(&kind) {
             return Err(Error::invalid(format!("Invalid type {kind:?}")).into());
         }
@@ -352,13 +359,12 @@ impl Create {
         let content = match kind {
             "directory" => Content::Directory,
             "symlink" if link.is_empty() => return Err(Error::invalid("Missing symlink target path").into()),
-            "symlink" => Content::Symlink(OsStr::new(&link)),
+            "symlink" => Content::Symlink(&link),
             _ => Content::File(&mut empty),
         };
         let store = cx.store()?;
         let mut opened = Opened::new(cx, &store)?;
-        let path = at.path.trim_end_matches('/');
-        file::create(opened.get(&at.instance)?, Path::new(path), content, &attributes, self.create_dirs)?;
+        file::create(opened.get(&at.instance)?, path, content, &attributes, self.create_dirs)?;
         Ok(DONE)
     }
 }
@@ -368,9 +374,7 @@ impl Delete {
         let paths = self.paths.iter().map(|w| InstancePath::parse(w)).collect::<Result<Vec<_>>>()?;
         let store = cx.store()?;
         let mut opened = Opened::new(cx, &store)?;
-        let delete = |at: &InstancePath| {
-            file::delete(opened.get(&at.instance)?, Path::new(at.path.trim_end_matches('/')), self.force)
-        };
+        let delete = |at: &InstancePath| file::delete(opened.get(&at.instance)?, file::bare(&at.path).0, self.force);
         let failed = paths.iter().map(delete).filter_map(Result::err).collect();
         Error::join(failed).map_or(Ok(DONE), |e| Err(e.into()))
     }
@@ -382,7 +386,7 @@ impl Edit {
         let at = InstancePath::parse(&self.path)?;
         let push = file::Push { target: at.path.clone(), keep_attributes: true, ..file::Push::default() };
         if !cx.tty.stdin {
-            return send(cx, &at.instance, &["-".to_string()], &push);
+            return send(cx, &at.instance, &["-".into()], &push);
         }
         let store = cx.store()?;
         let folder = tempfile::tempdir().context("Failed creating a temporary folder")?;
@@ -404,7 +408,12 @@ impl Edit {
 pub(super) const STDIN: [&str; 3] = ["-", "/dev/stdin", "/dev/fd/0"];
 pub(super) const STDOUT: [&str; 3] = ["-", "/dev/stdout", "/dev/fd/1"];
 
-pub(super) fn split_last(words: &[String]) -> Result<(&String, &[String])> {
+/// Which stream a word means, if it is none of the file system's.
+pub(super) fn is_one(streams: &[&str], word: &OsStr) -> bool {
+    streams.iter().any(|stream| word == *stream)
+}
+
+pub(super) fn split_last(words: &[OsString]) -> Result<(&OsString, &[OsString])> {
     words.split_last().ok_or_else(|| Error::invalid("not enough arguments; expected a value for “<path>”"))
 }
 
@@ -414,9 +423,10 @@ mod tests {
 
     #[test]
     fn instance_paths() {
-        let p = InstancePath::parse("local:web/root/").unwrap();
-        assert_eq!((p.instance.as_str(), p.path.as_str()), ("web", "/root/"));
-        assert!(InstancePath::parse("web").is_err() && InstancePath::parse("/etc").is_err());
+        let parse = |word: &[u8]| InstancePath::parse(OsStr::from_bytes(word));
+        let p = parse(b"local:web/root/\xff/").unwrap();
+        assert_eq!((p.instance.as_str(), p.path.as_bytes()), ("web", &b"/root/\xff/"[..]));
+        assert!([&b"web"[..], b"/etc", b"local:/x", b"", b"w\xff/x"].iter().all(|word| parse(word).is_err()));
         assert_eq!((mode("0644").unwrap(), mode("1777").unwrap()), (0o644, 0o1777));
         assert!(mode("9").is_err() && mode("77777").is_err());
         assert_eq!((owner(-1).unwrap(), owner(5).unwrap()), (None, Some(5)));

@@ -143,7 +143,8 @@ impl Run {
         }
         let timeout = self.timeout.as_deref().map(timeout).transpose()?;
         self.user.as_deref().map(UserSpec::parse).transpose()?;
-        let env = self.env.iter().map(|w| kv::pair(w)).collect::<Result<_>>()?;
+        let os = |(name, value): (String, String)| (name.into(), value.into());
+        let env = self.env.iter().map(|w| kv::pair(w).map(os)).collect::<Result<_>>()?;
         let store = cx.store()?;
         create.project = cx.project(&store)?;
         create.image = Some(resolve(cx, &store, &image)?);
@@ -152,7 +153,7 @@ impl Run {
             process::become_protected()?;
         }
         let command = Process {
-            command: self.command,
+            command: self.command.into_iter().map(Into::into).collect(),
             env,
             user: 0,
             group: 0,

@@ -1,6 +1,6 @@
 //! `storage volume file`: single files into and out of a custom volume.
 
-use super::file::{STDIN, STDOUT, Transfer, attributes, drawing, split_last};
+use super::file::{STDIN, STDOUT, Transfer, attributes, drawing, is_one, split_last};
 use super::progress::Progress;
 use super::storage_volume::Named;
 use super::{Context, DONE, Outcome, complete, edit};
@@ -11,8 +11,9 @@ use crate::ops::volume;
 use crate::store::Store;
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Manage files in custom volumes
@@ -34,10 +35,10 @@ pub struct Create {
     pub pool: String,
     /// File in a volume
     #[arg(value_name = "volume path")]
-    pub path: String,
+    pub path: OsString,
     /// What a symlink leads to
     #[arg(value_name = "symlink target path")]
-    pub target: Option<String>,
+    pub target: Option<OsString>,
     /// Create any directories necessary
     #[arg(short = 'p', long)]
     pub create_dirs: bool,
@@ -66,7 +67,7 @@ pub struct Delete {
     pub pool: String,
     /// Files in volumes
     #[arg(value_name = "volume path", required = true)]
-    pub paths: Vec<String>,
+    pub paths: Vec<OsString>,
     /// Force deleting files, directories, and subdirectories
     #[arg(short, long)]
     pub force: bool,
@@ -80,7 +81,7 @@ pub struct Edit {
     pub pool: String,
     /// File in a volume
     #[arg(value_name = "volume path")]
-    pub path: String,
+    pub path: OsString,
 }
 
 /// Pull files from custom volumes
@@ -93,7 +94,7 @@ pub struct Pull {
     pub pool: String,
     /// Files in volumes, and where to write them
     #[arg(value_name = "path", num_args = 2.., required = true)]
-    pub words: Vec<String>,
+    pub words: Vec<OsString>,
     #[command(flatten)]
     pub transfer: Transfer,
 }
@@ -108,7 +109,7 @@ echo \"Hello world\" | stapes storage volume file push - default v1/test
 pub struct Push {
     /// Files, the pool, and where to write them in a volume
     #[arg(value_name = "path", num_args = 3.., required = true, value_hint = clap::ValueHint::FilePath)]
-    pub words: Vec<String>,
+    pub words: Vec<OsString>,
     /// Set the files' GIDs on push
     #[arg(long, value_name = "gid", default_value_t = -1)]
     pub gid: i64,
@@ -125,22 +126,20 @@ pub struct Push {
 /// A path in a volume: `[custom/]<volume>/<path>`.
 struct Inside {
     volume: String,
-    path: String,
+    path: OsString,
 }
 
 impl Inside {
-    fn parse(word: &str) -> Result<Self> {
-        let rest = word.strip_prefix("custom/").unwrap_or(word);
-        match rest.split_once('/') {
-            Some((volume, path)) if !volume.is_empty() => {
-                Ok(Self { volume: volume.to_string(), path: format!("/{path}") })
-            }
-            _ => Err(Error::invalid(format!("Invalid path {word:?}, expecting <volume>/<path>"))),
-        }
+    fn parse(word: &OsStr) -> Result<Self> {
+        let wrong = || Error::invalid(format!("Invalid path {word:?}, expecting <volume>/<path>"));
+        let rest = word.as_bytes().strip_prefix(b"custom/").unwrap_or(word.as_bytes());
+        let at = rest.iter().position(|byte| *byte == b'/').filter(|at| *at > 0).ok_or_else(wrong)?;
+        let volume = std::str::from_utf8(&rest[..at]).map_err(|_| wrong())?;
+        Ok(Self { volume: volume.to_string(), path: OsStr::from_bytes(&rest[at..]).to_os_string() })
     }
 
     fn path(&self) -> &Path {
-        Path::new(self.path.trim_end_matches('/'))
+        file::bare(&self.path).0
     }
 
     fn open(&self, cx: &Context, store: &Store, pool: &str) -> Result<Files> {
@@ -168,7 +167,7 @@ impl File {
 impl Create {
     fn run(self, cx: &Context) -> Outcome {
         let at = Inside::parse(&self.path)?;
-        let kind = if at.path.ends_with('/') { "directory" } else { &self.kind };
+        let kind = if file::bare(&at.path).1 { "directory" } else { &self.kind };
         if self.target.is_some() && self.kind != "symlink" {
             return Err(Error::invalid("Symlink target path can only be used for type \"symlink\"").into());
         }
@@ -178,7 +177,7 @@ impl Create {
         let content = match kind {
             "directory" => Content::Directory,
             "symlink" if link.is_empty() => return Err(Error::invalid("Missing symlink target path").into()),
-            "symlink" => Content::Symlink(OsStr::new(&link)),
+            "symlink" => Content::Symlink(&link),
             "file" => Content::File(&mut empty),
             other => return Err(Error::invalid(format!("Invalid type {other:?}")).into()),
         };
@@ -204,7 +203,7 @@ impl Pull {
         let (target, sources) = split_last(&self.words)?;
         let sources = sources.iter().map(|w| Inside::parse(w)).collect::<Result<Vec<_>>>()?;
         self.transfer.check()?;
-        let (stdout, way) = (STDOUT.contains(&target.as_str()), self.transfer.way());
+        let (stdout, way) = (is_one(&STDOUT, target), self.transfer.way());
         if stdout && way.no_dereference {
             let text = "--no-dereference/-P cannot be used together with stdout as a target";
             return Err(Error::invalid(text).into());
@@ -234,6 +233,7 @@ impl Push {
     fn run(self, cx: &Context) -> Outcome {
         let (target, rest) = split_last(&self.words)?;
         let (pool, sources) = split_last(rest)?;
+        let pool = pool.to_str().ok_or_else(|| Error::not_found("Storage pool not found"))?;
         let at = Inside::parse(target)?;
         self.transfer.check()?;
         let push = file::Push {
@@ -248,9 +248,9 @@ impl Push {
 }
 
 /// Pushes files or standard input.
-fn send(cx: &Context, (pool, at): (&str, &Inside), sources: &[String], push: &file::Push) -> Outcome {
+fn send(cx: &Context, (pool, at): (&str, &Inside), sources: &[OsString], push: &file::Push) -> Outcome {
     let mut stdin: Vec<_> = sources.iter().map(|_| std::io::stdin()).collect();
-    let source = |(word, stdin): (&String, _)| match STDIN.contains(&word.as_str()) {
+    let source = |(word, stdin): (&OsString, _)| match is_one(&STDIN, word) {
         true => Source::Stream(stdin),
         false => Source::Path(word.into()),
     };
@@ -267,7 +267,7 @@ impl Edit {
         let at = Inside::parse(&self.path)?;
         let push = file::Push { target: at.path.clone(), keep_attributes: true, ..file::Push::default() };
         if !cx.tty.stdin {
-            return send(cx, (&self.pool, &at), &["-".to_string()], &push);
+            return send(cx, (&self.pool, &at), &["-".into()], &push);
         }
         let store = cx.store()?;
         let folder = tempfile::tempdir().context("Failed creating a temporary folder")?;

@@ -14,7 +14,9 @@ use crate::sys::clone::{Child, spawn_second};
 use crate::sys::seccomp::Instruction;
 use crate::sys::{pidfd, process};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -35,9 +37,9 @@ pub struct Target<'a> {
 #[derive(Debug)]
 pub struct Command {
     /// Program and arguments.
-    pub args: Vec<String>,
+    pub args: Vec<OsString>,
     /// The whole environment, `KEY=value`.
-    pub env: Vec<String>,
+    pub env: Vec<OsString>,
     /// User in the container.
     pub uid: u32,
     /// Group in the container.
@@ -203,9 +205,10 @@ fn program(
     // The loss of the command line kills the command, as the loss of the control connection does in Incus.
     out.push(Op::DieWithParent);
     out.push(Op::WorkDir { path: cstring(&command.cwd)?, or_root: command.cwd_or_root });
-    let path = command.env.iter().find_map(|e| e.strip_prefix("PATH=")).unwrap_or(super::ops::DEFAULT_PATH);
+    let path = command.env.iter().find_map(|e| e.to_str()?.strip_prefix("PATH=")).unwrap_or(super::ops::DEFAULT_PATH);
     let name = command.args.first().ok_or_else(|| Error::invalid("Missing command"))?;
-    let strings = |list: &[String]| list.iter().map(cstring).collect::<Result<Vec<_>>>().map(CArray::new);
+    let one = |text: &OsString| cstring(text.as_bytes());
+    let strings = |list: &[OsString]| list.iter().map(one).collect::<Result<Vec<_>>>().map(CArray::new);
     out.push(Op::Exec { paths: candidates(name, path)?, argv: strings(&command.args)?, envp: strings(&command.env)? });
     Ok(out)
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::sys::child::{CArray, Fd, Make, Op};
 use crate::sys::process;
 use oci_spec::runtime::{Process, Spec};
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -212,7 +212,7 @@ fn exec(process: &Process) -> Result<Op> {
     let envp = strings(process.env().as_ref())?;
     let program = process.args().as_ref().and_then(|a| a.first()).cloned().unwrap_or_default();
     let path = process.env().iter().flatten().find_map(|e| e.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
-    let paths = candidates(&program, path)?;
+    let paths = candidates(OsStr::new(&program), path)?;
     Ok(Op::Exec { paths, argv: CArray::new(argv), envp: CArray::new(envp) })
 }
 
@@ -220,13 +220,13 @@ fn exec(process: &Process) -> Result<Op> {
 ///
 /// # Errors
 /// A NUL byte in the path.
-pub fn candidates(program: &str, path: &str) -> Result<Vec<CString>> {
-    if program.contains('/') {
-        return Ok(vec![cstring(program)?]);
+pub fn candidates(program: &OsStr, path: &str) -> Result<Vec<CString>> {
+    if program.as_bytes().contains(&b'/') {
+        return Ok(vec![cstring(program.as_bytes())?]);
     }
     path.split(':')
         .filter(|d| d.starts_with('/'))
-        .map(|d| cstring(format!("{}/{program}", d.trim_end_matches('/'))))
+        .map(|d| cstring([d.trim_end_matches('/').as_bytes(), b"/", program.as_bytes()].concat()))
         .collect()
 }
 

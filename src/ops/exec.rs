@@ -20,6 +20,7 @@ use crate::store::runfile::RunFile;
 use crate::sys::{pidfd, pty, selfexe};
 use nix::sys::signalfd::SignalFd;
 use rustix::fs::{FileType, OFlags};
+use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -38,9 +39,9 @@ pub struct Streams {
 #[derive(Debug)]
 pub struct Process {
     /// Program and arguments.
-    pub command: Vec<String>,
+    pub command: Vec<OsString>,
     /// Environment over the instance's.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<(OsString, OsString)>,
     /// User id in the instance.
     pub user: u32,
     /// Group id in the instance.

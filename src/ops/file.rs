@@ -16,7 +16,7 @@ use crate::host::proc;
 use crate::store::Store;
 use crate::store::lock::{Exclusive, Held, InstanceKey, Shared, VolumeKey};
 use crate::sys::path::{self, Links};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -179,7 +179,7 @@ impl Way {
 #[derive(Debug, Clone, Default)]
 pub struct Push {
     /// Absolute path in the instance; a slash at its end says that it is a folder.
-    pub target: String,
+    pub target: OsString,
     /// Owner and mode; what is not given is the source's.
     pub attributes: Attributes,
     /// Make missing folders.
@@ -195,9 +195,7 @@ pub struct Push {
 /// # Errors
 /// All that did not work, joined.
 pub fn push(files: &Files, sources: Vec<Source<'_>>, push: &Push, on_transfer: OnTransfer<'_>) -> Result<()> {
-    let given = push.target.trim_end_matches('/');
-    let target = if given.is_empty() { Path::new("/") } else { Path::new(given) };
-    let mut folder = push.target.ends_with('/');
+    let (target, mut folder) = bare(&push.target);
     let folders = sources.len() > 1 || sources.iter().any(|source| folder_of(source, push.way).is_some());
     if files.is_folder(target) {
         folder = true;
@@ -393,20 +391,28 @@ impl std::fmt::Debug for Destination<'_> {
     }
 }
 
+/// A path without slashes at its end, and whether it had some: it is a folder then.
+pub fn bare(path: &OsStr) -> (&Path, bool) {
+    let bytes = path.as_bytes();
+    let end = bytes.iter().rposition(|byte| *byte != b'/').map_or(0, |at| at + 1);
+    let bare = if end == 0 { OsStr::new("/") } else { OsStr::from_bytes(&bytes[..end]) };
+    (Path::new(bare), end < bytes.len())
+}
+
 /// Pulls one file or folder of an instance. `source`: absolute there.
 ///
 /// # Errors
 /// Not found; it is a folder; the destination cannot be written.
 pub fn pull(
     files: &Files,
-    source: &str,
+    source: &OsStr,
     destination: Destination<'_>,
     way: Way,
     on_transfer: OnTransfer<'_>,
 ) -> Result<()> {
-    let trimmed = source.trim_end_matches('/');
-    let path = Path::new(if trimmed.is_empty() { "/" } else { trimmed });
-    let follow = !way.keeps_link() || source.ends_with('/');
+    let (path, folder) = bare(source);
+    let shown = source.to_string_lossy();
+    let follow = !way.keeps_link() || folder;
     let pulled = files::pull(&files.root(), path, follow)?;
     if let (true, Found::Directory(_), Destination::Place(place)) = (way.recursive, &pulled.found, &destination) {
         return file_tree::pull(files, path, (&place.path, path.file_name()), pulled, way, on_transfer);
@@ -415,14 +421,14 @@ pub fn pull(
     let mut inner = match found {
         Found::Directory(_) if way.recursive => return Err(Error::invalid("A folder cannot go to standard output")),
         Found::Directory(_) => return Err(Error::invalid("--recursive/-r is required when pulling directories")),
-        _ if source.ends_with('/') => {
-            return Err(Error::invalid(format!("{trimmed} is not a directory")));
+        _ if folder => {
+            return Err(Error::invalid(format!("{} is not a directory", path.display())));
         }
         Found::Symlink(text) => return link(&text, &destination, path),
         Found::File(file) => file,
     };
     let mut copy = |to: &str, out: &mut dyn Write| {
-        let transfer = Transfer { from: source, to, done: 0, total: Some(size) };
+        let transfer = Transfer { from: &shown, to, done: 0, total: Some(size) };
         io::copy(&mut Told { inner: &mut inner, transfer, on_transfer }, out).map(drop)
     };
     match destination {

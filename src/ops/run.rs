@@ -28,6 +28,7 @@ use crate::store::undo::{Volume, VolumeKind};
 use crate::store::{Action, Store};
 use crate::sys::{pidfd, selfexe};
 use nix::sys::signalfd::SignalFd;
+use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -209,6 +210,12 @@ fn is_exec(e: &Error) -> bool {
     e.to_string().starts_with("Failed to run ")
 }
 
+/// The words of a plan are text.
+fn texts(words: Vec<OsString>) -> Result<Vec<String>> {
+    let text = |word: OsString| word.into_string().map_err(|word| Error::invalid(format!("{word:?} is not UTF-8")));
+    words.into_iter().map(text).collect()
+}
+
 fn plan(store: &Store, loaded: &Loaded, request: &Request) -> Result<Plan> {
     let cgroups = load::cgroups(store.layout())?;
     let base = start::plan(store, loaded, &cgroups)?;
@@ -220,7 +227,7 @@ fn plan(store: &Store, loaded: &Loaded, request: &Request) -> Result<Plan> {
     let own = application.map(|a| a.settings(system.clone(), config)).transpose()?;
     let mut settings = own.unwrap_or_else(|| Settings { args: vec!["/bin/sh".to_string()], ..system });
     if !request.process.command.is_empty() {
-        settings.args.clone_from(&request.process.command);
+        settings.args = texts(request.process.command.clone())?;
     }
     if let Some(given) = &request.user {
         (settings.uid, settings.gid, settings.groups) = user_of(store, &base, given)?;
@@ -228,8 +235,9 @@ fn plan(store: &Store, loaded: &Loaded, request: &Request) -> Result<Plan> {
     if let Some(cwd) = &request.process.cwd {
         settings.cwd = cwd.into();
     }
-    settings.env =
-        settings::command_environment(config, &request.process.env, settings.uid, (settings::search_path(None), term));
+    let given = &request.process.env;
+    let env = settings::command_environment(config, given, settings.uid, (settings::search_path(None), term));
+    settings.env = texts(env)?;
     settings.terminal = request.process.terminal.is_some();
     settings.apparmor = base.apparmor().map(str::to_string);
     Ok(Plan {

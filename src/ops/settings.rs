@@ -17,6 +17,7 @@ use crate::model::instance::Config;
 use crate::model::keys::{self, Key, parse};
 use crate::sys::path::{self, Links};
 use rustix::fs::OFlags;
+use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -145,21 +146,26 @@ pub fn search_path(init: Option<i32>) -> String {
 /// where commands are.
 pub fn command_environment(
     config: &Config,
-    given: &[(String, String)],
+    given: &[(OsString, OsString)],
     uid: u32,
     (path, term): (String, Option<&str>),
-) -> Vec<String> {
-    let mut all = std::collections::BTreeMap::new();
-    all.insert("PATH".to_string(), path);
-    all.insert("LANG".to_string(), "C.UTF-8".to_string());
-    all.extend(term.map(|t| ("TERM".to_string(), t.to_string())));
+) -> Vec<OsString> {
+    let mut all: std::collections::BTreeMap<OsString, OsString> = std::collections::BTreeMap::new();
+    all.insert("PATH".into(), path.into());
+    all.insert("LANG".into(), "C.UTF-8".into());
+    all.extend(term.map(|t| ("TERM".into(), t.into())));
     if uid == 0 {
-        all.insert("HOME".to_string(), "/root".to_string());
-        all.insert("USER".to_string(), "root".to_string());
+        all.insert("HOME".into(), "/root".into());
+        all.insert("USER".into(), "root".into());
     }
-    all.extend(keys::ENVIRONMENT.entries(config).map(|(k, v)| (k.to_string(), v.to_string())));
+    all.extend(keys::ENVIRONMENT.entries(config).map(|(k, v)| (k.into(), v.into())));
     all.extend(given.iter().cloned());
-    all.into_iter().map(|(k, v)| format!("{k}={v}")).collect()
+    let joined = |(mut name, value): (OsString, OsString)| {
+        name.push("=");
+        name.push(value);
+        name
+    };
+    all.into_iter().map(joined).collect()
 }
 
 /// The seccomp policy.

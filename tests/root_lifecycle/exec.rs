@@ -26,6 +26,12 @@ fn exec_statuses() {
     let mut words = vec!["exec", "c1", "--", "sh", "-c", "echo $#", "sh"];
     words.extend(many.iter().map(String::as_str));
     assert_eq!(state.good(&words), "50000\n");
+    // Arguments and variables need be no text.
+    use std::os::unix::ffi::OsStrExt;
+    let word = std::ffi::OsStr::from_bytes(b"V=\xff\xfe");
+    let mut echo = state.command(&["exec", "c1", "--env"]);
+    let out = echo.arg(word).args(["--", "sh", "-c", "printf %s%s \"$1\" \"$V\"", "sh"]).arg(word).output().unwrap();
+    assert_eq!(out.stdout, b"V=\xff\xfe\xff\xfe", "{out:?}");
     state.run(&["exec", "nobody", "--", "true"]).clean_failure().unwrap();
     state.run(&["exec", "c1", "--cwd", "/no/such", "--", "true"]).clean_failure().unwrap();
     state.good(&["stop", "-f", "c1"]);
