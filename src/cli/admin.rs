@@ -44,6 +44,9 @@ pub struct Boot {}
 #[command(after_help = "stapes admin init --minimal
     Make the storage pool, the bridge and the default profile now.
 
+stapes admin init --auto --storage-backend btrfs --storage-create-loop 20
+    The same, with a storage pool in a file of 20GiB.
+
 stapes admin init --preseed < preseed.yaml
     Make what the document says.
 
@@ -62,6 +65,24 @@ pub struct Init {
     /// Pre-seed mode, expects YAML config from stdin
     #[arg(long)]
     pub preseed: bool,
+    /// Storage backend to use (btrfs, dir, lvm, overlay or zfs; default: what suits the file system)
+    #[arg(long, value_name = "backend", requires = "auto")]
+    pub storage_backend: Option<String>,
+    /// Setup device based storage using a block device
+    #[arg(long, value_name = "device", requires = "auto")]
+    pub storage_create_device: Option<String>,
+    /// Setup loop based storage with a size in GiB
+    #[arg(long, value_name = "GiB", requires = "auto")]
+    pub storage_create_loop: Option<u64>,
+    /// Storage pool to use or create
+    #[arg(long, value_name = "pool", requires = "auto")]
+    pub storage_pool: Option<String>,
+    /// Refused: there is no server that could listen
+    #[arg(long, value_name = "address", hide = true)]
+    pub network_address: Option<String>,
+    /// Refused: there is no server that could listen
+    #[arg(long, value_name = "port", hide = true)]
+    pub network_port: Option<String>,
     /// The document, instead of standard input
     #[arg(value_name = "preseed.yaml", requires = "preseed", value_hint = clap::ValueHint::FilePath)]
     pub file: Option<std::path::PathBuf>,
@@ -129,6 +150,10 @@ impl Admin {
 
 impl Init {
     fn run(self, cx: &Context) -> Result<()> {
+        if self.network_address.is_some() || self.network_port.is_some() {
+            return Err(Error::unsupported("There is no server that could listen on the network")
+                .hint("leave --network-address and --network-port out"));
+        }
         if self.dump {
             return cx.print(yaml::document(&init::dump(&cx.reader()?)?)?);
         }
@@ -142,6 +167,16 @@ impl Init {
             };
             let document = document_of(&text.unwrap_or_default()).context("Failed to parse the preseed")?;
             return init::preseed(&cx.store()?, &document);
+        }
+        let auto = init::Auto {
+            backend: self.storage_backend,
+            device: self.storage_create_device,
+            loop_size: self.storage_create_loop,
+            pool: self.storage_pool,
+        };
+        if auto != init::Auto::default() {
+            init::auto(&cx.store()?, &auto)?.iter().for_each(|e| cx.warn(e));
+            return Ok(());
         }
         if self.minimal || self.auto {
             return cx.first_use(&cx.store()?);

@@ -36,10 +36,27 @@ struct Walk<'a> {
     /// The command reached so far.
     at: &'a Command,
     rest: std::vec::IntoIter<OsString>,
+    /// Options of the command that is yet to come, each with the next word.
+    early: Vec<OsString>,
     done: Prepared,
     help: bool,
     version: bool,
 }
+
+/// Commands of Incus that have no meaning here, and why.
+const ABSENT: [(&[&str], &str); 8] = [
+    (&["admin", "cluster"], "There is no cluster: every host is one of its own"),
+    (&["admin", "sql"], "There is no database: the state is in files"),
+    (&["admin", "update-certificate"], "There is no server that would have a certificate"),
+    (&["cluster"], "There is no cluster: every host is one of its own"),
+    (
+        &["config", "trust"],
+        "There is no server whose clients would be trusted: who may use the state folder may do all",
+    ),
+    (&["storage", "bucket"], "Storage buckets are not supported by this version"),
+    (&["storage", "volume", "bitmap"], "Bitmaps are of virtual machines, which are not supported by this version"),
+    (&["webui"], "There is no server that would have a web interface"),
+];
 
 /// Reads `words` (the program's name first).
 ///
@@ -49,7 +66,7 @@ pub fn prepare(root: &Command, words: Vec<OsString>) -> Result<Request> {
     let mut rest = words.into_iter();
     let mut done = Prepared::default();
     done.words.extend(rest.next());
-    let mut walk = Walk { root, at: root, rest, done, help: false, version: false };
+    let mut walk = Walk { root, at: root, rest, early: Vec::new(), done, help: false, version: false };
     while let Some(word) = walk.rest.next() {
         if word == "--" {
             walk.done.words.push(word);
@@ -58,6 +75,9 @@ pub fn prepare(root: &Command, words: Vec<OsString>) -> Result<Request> {
             break;
         }
         walk.word(word)?;
+    }
+    if let Some(word) = walk.early.first() {
+        return Err(Error::invalid(format!("unknown flag: {}", word.to_string_lossy())));
     }
     Ok(match walk {
         Walk { help: true, done, .. } => Request::Help(done.path),
@@ -86,12 +106,19 @@ impl<'a> Walk<'a> {
         self.at = command;
         self.done.path.push(command.get_name().to_string());
         self.done.words.push(command.get_name().into());
+        if !command.has_subcommands() && !self.early.is_empty() {
+            let rest: Vec<OsString> = self.early.drain(..).chain(self.rest.by_ref()).collect();
+            self.rest = rest.into_iter();
+        }
         Ok(())
     }
 
     fn unknown(&self, name: &str) -> Error {
         let mut path = vec![self.root.get_name()];
         path.extend(self.done.path.iter().map(String::as_str));
+        if let Some((_, why)) = ABSENT.iter().find(|(words, _)| path[1..].iter().chain([&name]).eq(words.iter())) {
+            return Error::unsupported(*why);
+        }
         let near: Vec<String> = self
             .at
             .get_subcommands()
@@ -108,7 +135,14 @@ impl<'a> Walk<'a> {
             None => (text, None),
         };
         let Some(arg) = self.find(|a| a.get_long() == Some(name)) else {
-            return Err(Error::invalid(format!("unknown flag: --{name}")));
+            if self.done.positionals > 0 || !self.at.has_subcommands() {
+                return Err(Error::invalid(format!("unknown flag: --{name}")));
+            }
+            self.early.push(format!("--{text}").into());
+            if value.is_none() {
+                self.early.extend(self.rest.next());
+            }
+            return Ok(());
         };
         if is_switch(arg) {
             return self.switch(arg, value);
@@ -245,6 +279,7 @@ mod tests {
         assert_eq!(walk("launch i --console c"), "launch i --console c");
         assert_eq!(walk("launch i --console=vga c"), "launch i --console=vga c");
         assert_eq!(walk("ls"), "list");
+        assert_eq!(walk("--target-project p --storage=x copy a b"), "copy --target-project=p --storage=x a b");
         assert_eq!(walk("unfreeze c"), "resume c");
         assert_eq!(walk("config device rm c d"), "config device remove c d");
         assert_eq!(walk("exec c1 -T -- sh -c -- x"), "exec c1 --force-noninteractive -- sh -c -- x");
@@ -265,6 +300,7 @@ mod tests {
         assert_eq!(walk("list --project"), "flag needs an argument: --project");
         assert_eq!(walk("list -f"), "flag needs an argument: 'f' in -f");
         assert_eq!(walk("config foo"), "unknown command \"foo\" for \"stapes config\"");
+        assert!(walk("config trust").starts_with("There is no server") && walk("cluster").contains("no cluster"));
         assert_eq!(walk("lunch"), "unknown command \"lunch\" for \"stapes\"\n\nDid you mean this?\n\tlaunch\n");
         assert!(walk("stop --force=x c").starts_with("invalid argument \"x\" for \"-f, --force\" flag"));
     }

@@ -123,7 +123,13 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
 
 fn dispatch(words: Vec<OsString>, env: env::Env, tty: context::Tty) -> Outcome {
     let program = env.program();
-    let words = alias_expand::expand(&env, words)?;
+    let mut words = alias_expand::expand(&env, words)?;
+    // Incus's old name of the commands on profiles.
+    if let Some(at) = app::verb_at(&words).filter(|at| words[*at] == "config")
+        && words.get(at + 1).is_some_and(|word| word == "profile")
+    {
+        words.remove(at);
+    }
     let mut command = app::command_for(program, &words);
     let prepared = match args::prepare(&command, words)? {
         Request::Version => return print(VERSION),

@@ -46,6 +46,16 @@ pub fn ensure(store: &Store) -> Result<Option<Error>> {
     Ok(refused)
 }
 
+/// Gives the default profile its interface, unless it has one, on a network that is made; why the host cannot have that. Takes
+/// the locks of the default project and the network.
+///
+/// # Errors
+/// The state folder cannot be written.
+pub fn network(store: &Store) -> Result<Option<Error>> {
+    let held = store.lock_project_exclusive(&ProjectName::default(), "create")?;
+    Ok(connect(store, &held)?.map(|e| e.context("Instances get no network")))
+}
+
 /// The pool, if the network is yet to be made.
 fn pending(store: &Store) -> Result<Option<Pool>> {
     let pool = store.pool(&PoolName::parse(pool::DEFAULT)?)?;

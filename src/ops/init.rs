@@ -3,10 +3,11 @@
 use super::config::{self, Change};
 use super::network::{self, change};
 use super::volume::{self, Of};
-use super::{profile, project_change, storage};
+use super::{first_use, pool, profile, project_change, storage};
 use crate::base::names::{NetworkName, PoolName, ProfileName, ProjectName, VolumeName};
 use crate::error::{Context, Error, Kind, Result};
 use crate::fault;
+use crate::model::instance::{Config, Device, Devices};
 use crate::model::keys::{self as registry, pool as keys};
 use crate::model::network::NetworkType;
 use crate::model::view::{
@@ -65,6 +66,72 @@ fn all<'a>(store: &'a Store, wanted: &Preseed, undo: &mut Vec<Undo<'a>>) -> Resu
         undo.push(one_profile(store, profile).with_context(fail)?);
     }
     Ok(())
+}
+
+/// The pool that `admin init --auto` is to make; nothing: what first use makes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Auto {
+    /// Driver.
+    pub backend: Option<String>,
+    /// Block device.
+    pub device: Option<String>,
+    /// Size of a file for it, GiB.
+    pub loop_size: Option<u64>,
+    /// Its name, with a device or a file; else its source.
+    pub pool: Option<String>,
+}
+
+impl Auto {
+    /// Checks it as Incus does; the messages are Incus's.
+    ///
+    /// # Errors
+    /// Invalid.
+    pub fn check(&self) -> Result<()> {
+        let backend = self.backend.as_deref().unwrap_or("dir");
+        if !["dir", "overlay", "btrfs", "lvm", "zfs"].contains(&backend) {
+            return Err(Error::invalid(format!("The requested backend '{backend}' isn't supported by init")));
+        }
+        let any = self.device.is_some() || self.loop_size.is_some() || self.pool.is_some();
+        if any && matches!(backend, "dir" | "overlay") {
+            return Err(Error::invalid(format!(
+                "None of --storage-pool, --storage-create-device or --storage-create-loop may be used with the '{backend}' backend"
+            )));
+        }
+        match self.device.is_some() && self.loop_size.is_some() {
+            true => {
+                Err(Error::invalid("Only one of --storage-create-device or --storage-create-loop can be specified"))
+            }
+            false => Ok(()),
+        }
+    }
+}
+
+/// Makes the pool of `auto`, and what else first use makes; why the host cannot have a network, in words.
+///
+/// # Errors
+/// Invalid; Conflict: there are pools already; as [`preseed`].
+pub fn auto(store: &Store, auto: &Auto) -> Result<Option<Error>> {
+    auto.check()?;
+    let Some(backend) = &auto.backend else { return first_use::ensure(store) };
+    if !store.pools()?.is_empty() {
+        return Err(Error::conflict("Storage has already been configured"));
+    }
+    let made = auto.device.is_some() || auto.loop_size.is_some();
+    let name = auto.pool.as_deref().filter(|_| made).unwrap_or(pool::DEFAULT);
+    let mut config = Config::new();
+    if let Some(source) = auto.device.as_deref().or(auto.pool.as_deref().filter(|_| !made)) {
+        keys::SOURCE.set(&mut config, source);
+    }
+    if let Some(size) = auto.loop_size {
+        keys::SIZE.set(&mut config, format!("{size}GiB"));
+    }
+    let wanted = PreseedPool { config, name: name.to_string(), driver: backend.clone(), ..PreseedPool::default() };
+    let root =
+        [("type", "disk"), ("path", "/"), ("pool", name)].map(|(key, value)| (key.to_string(), value.to_string()));
+    let devices = Devices::from([("root".to_string(), Device::from(root))]);
+    let profile = PreseedProfile { name: "default".into(), devices, ..PreseedProfile::default() };
+    preseed(store, &Preseed { storage_pools: vec![wanted], profiles: vec![profile], ..Preseed::default() })?;
+    first_use::network(store)
 }
 
 /// The server's keys as they were.

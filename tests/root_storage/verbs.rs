@@ -82,6 +82,23 @@ fn images_of_a_pool_go_with_it() {
 }
 
 #[test]
+fn init_makes_the_pool_that_is_chosen() {
+    let Some(state) = state("init_makes_the_pool_that_is_chosen", false) else { return };
+    let refused = |words: &str, said: &str| {
+        let out = state.run(&words.split(' ').collect::<Vec<_>>());
+        out.clean_failure().unwrap();
+        assert!(out.stderr.contains(said), "{out}");
+    };
+    refused("admin init --auto --storage-create-loop 1", "may be used with the 'dir' backend");
+    refused("admin init --auto --storage-backend zip", "isn't supported by init");
+    refused("admin init --auto --network-address 1.2.3.4", "There is no server that could listen");
+    refused("config trust add x", "There is no server whose clients");
+    refused("cluster list", "There is no cluster");
+    refused("admin init --auto --storage-backend dir", "Storage has already been configured");
+    state.finish(&[]);
+}
+
+#[test]
 fn a_preseed_makes_and_changes_pools() {
     let Some(state) = state("a_preseed_makes_and_changes_pools", true) else { return };
     let preseed = |size: &str| {
