@@ -75,6 +75,7 @@ pub mod proxies;
 mod proxy_live;
 pub mod publish;
 pub mod query;
+pub mod query_change;
 pub mod quota;
 pub mod rebuild;
 mod record_copy;

@@ -1,5 +1,5 @@
-//! `query`: the objects of Incus's API by their addresses, as `--format json` shows them. Reading only: what changes something has
-//! a command.
+//! `query`: the objects of Incus's API by their addresses, as `--format json` shows them. What changes them is in
+//! [`super::query_change`].
 
 use super::{features, image, image_alias, info, list, network, profile, project, storage_info, volume};
 use crate::base::names::{
@@ -23,8 +23,8 @@ pub struct Request<'a> {
 }
 
 /// How it is asked for.
-struct Asked {
-    project: ProjectName,
+pub(super) struct Asked {
+    pub project: ProjectName,
     whole: bool,
     uid: u32,
 }
@@ -38,16 +38,7 @@ fn not_found() -> Error {
 /// # Errors
 /// Not found. Invalid: the address.
 pub fn get(store: &Store, request: &Request<'_>) -> Result<Value> {
-    let (path, query) = request.address.split_once('?').unwrap_or((request.address, ""));
-    let mut asked = Asked { project: request.project.clone(), whole: false, uid: request.uid };
-    for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-        match key {
-            "project" => asked.project = ProjectName::parse(&plain(value)?)?,
-            "recursion" => asked.whole = value != "0",
-            _ => {}
-        }
-    }
-    let parts: Vec<String> = path.split('/').filter(|p| !p.is_empty()).map(plain).collect::<Result<_>>()?;
+    let (asked, parts) = parse(request)?;
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     match parts[..] {
         [] => value(&["/1.0"]),
@@ -82,6 +73,24 @@ pub fn get(store: &Store, request: &Request<'_>) -> Result<Value> {
         ["1.0", "storage-pools", ref rest @ ..] => pools(store, &asked, rest),
         _ => Err(not_found()),
     }
+}
+
+/// The parts of an address, and what follows it.
+///
+/// # Errors
+/// Invalid.
+pub(super) fn parse(request: &Request<'_>) -> Result<(Asked, Vec<String>)> {
+    let (path, query) = request.address.split_once('?').unwrap_or((request.address, ""));
+    let mut asked = Asked { project: request.project.clone(), whole: false, uid: request.uid };
+    for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+        match key {
+            "project" => asked.project = ProjectName::parse(&plain(value)?)?,
+            "recursion" => asked.whole = value != "0",
+            _ => {}
+        }
+    }
+    let parts = path.split('/').filter(|p| !p.is_empty()).map(plain).collect::<Result<_>>()?;
+    Ok((asked, parts))
 }
 
 impl Asked {
