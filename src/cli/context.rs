@@ -13,7 +13,7 @@ use crate::host::http::{Client, Proxies, Settings, Trust};
 use crate::model::image::ImageSource;
 use crate::model::keys;
 use crate::model::remote::{self, Remote};
-use crate::ops::image_oci::{Logins, Registry};
+use crate::ops::image_oci::{InLayout, LAYOUT, Logins, Registry};
 use crate::ops::image_remote::{Place, Server};
 use crate::ops::{features, first_use, leave, restrict, undo};
 use crate::remote::Folders;
@@ -144,7 +144,16 @@ impl Context {
     pub fn image_object(&self, word: &str) -> Result<Object> {
         let remotes = self.folders().load()?;
         let default = self.env.remote.as_deref().unwrap_or(&remotes.default);
-        kv::object_among(word, default, &|name| remotes.remotes.contains_key(name))
+        kv::object_among(word, default, &|name| name == LAYOUT || remotes.remotes.contains_key(name))
+    }
+
+    /// The layout that an image is in, if it is named by one; a remote of that name comes first.
+    ///
+    /// # Errors
+    /// The configuration of remotes is damaged.
+    pub fn layout_of(&self, image: &Object) -> Result<Option<InLayout>> {
+        let is = image.remote == LAYOUT && !self.folders().load()?.remotes.contains_key(LAYOUT);
+        Ok(is.then(|| InLayout::parse(&format!("{LAYOUT}:{}", image.name))).flatten())
     }
 
     /// The place that images of a remote come from.

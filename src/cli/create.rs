@@ -10,8 +10,8 @@ use crate::error::{Context as _, Error, Kind, Result};
 use crate::model::type_limits;
 use crate::model::view::InstancePut;
 use crate::ops::create::{self, Request};
-use crate::ops::image;
 use crate::ops::image_remote::Place;
+use crate::ops::{image, image_oci};
 use crate::store::Store;
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
@@ -269,6 +269,12 @@ fn failed_start(cx: &Context, store: &Store, request: &Request, e: Error) -> Err
 /// # Errors
 /// See `ops::image`.
 pub(super) fn resolve(cx: &Context, store: &Store, image: &Object) -> Result<Fingerprint> {
+    if let Some(layout) = cx.layout_of(image)? {
+        let progress = cx.progress("Preparing image: %s");
+        let found = image_oci::cached_or_imported(store, &layout, &mut reporter(&progress));
+        progress.clear();
+        return found;
+    }
     let place = cx.place(&image.remote)?;
     cx.may_fetch(store, &cx.project(store)?, &place)?;
     let progress = cx.progress(if matches!(place, Place::Server(_) | Place::Registry(_)) {

@@ -125,7 +125,7 @@ pub(super) fn cached(
 }
 
 /// Notes that the image is used now, if that was noted long ago and nobody is at it.
-fn used(store: &Store, fingerprint: &Fingerprint) -> Result<()> {
+pub(super) fn used(store: &Store, fingerprint: &Fingerprint) -> Result<()> {
     let now = time::now();
     let stale = |image: &Image| image.last_used_at.is_none_or(|at| now.as_second() - at.as_second() > LAST_USED_STEP);
     if !store.image(fingerprint)?.is_some_and(|image| stale(&image)) {

@@ -262,6 +262,9 @@ pub struct InLayout {
     pub tag: Option<String>,
 }
 
+/// What stands before the path of a layout.
+pub const LAYOUT: &str = "oci";
+
 impl InLayout {
     /// Reads `oci:PATH[:TAG]`; a folder that is a layout counts by itself. None: it is something else.
     pub fn parse(word: &str) -> Option<Self> {
@@ -274,6 +277,23 @@ impl InLayout {
         let (path, tag) = tagged.map_or((rest, None), |(path, tag)| (path, Some(tag.to_string())));
         Some(Self { path: path.into(), tag })
     }
+}
+
+/// The image of a layout, for an instance to be made of it: what is here already is taken, else it is imported to be cached.
+///
+/// # Errors
+/// As [`import`].
+pub fn cached_or_imported(store: &Store, what: &InLayout, on_progress: OnProgress<'_>) -> Result<Fingerprint> {
+    on_progress(Progress::Step("Reading layout"))?;
+    let layout = Layout::open(&what.path, what.tag.clone(), &store.layout().images_dir())?;
+    let found = oci::resolve(&layout)?;
+    let image = known_as(store, &found)?;
+    if store.image(&image)?.is_none() {
+        bring(store, (what, &layout, &found), &Wanted { cached: true, ..Wanted::default() }, on_progress)?;
+        expire(store, &image);
+    }
+    image::used(store, &image)?;
+    Ok(image)
 }
 
 /// Imports an image of a layout; its fingerprint.
@@ -296,13 +316,22 @@ pub fn import(
     if store.image(&known_as(store, &found)?)?.is_some() {
         return Err(Error::exists("Image with same fingerprint already exists"));
     }
+    let imported = bring(store, (what, &layout, &found), &wanted, on_progress)?;
+    image_import::delete_others(store, &replaced, &imported)?;
+    Ok(imported)
+}
+
+fn bring(
+    store: &Store,
+    (what, layout, found): (&InLayout, &Layout, &Found),
+    wanted: &Wanted,
+    on_progress: OnProgress<'_>,
+) -> Result<Fingerprint> {
     let path = what.path.canonicalize().unwrap_or_else(|_| what.path.clone());
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let name = what.tag.clone().unwrap_or(name);
     let shown: String = name.chars().filter(|c| !c.is_control()).take(200).collect();
-    let imported = take(store, (&found, &shown), &wanted, on_progress, |make, _, on_progress| {
+    take(store, (found, &shown), wanted, on_progress, |make, _, on_progress| {
         make(&mut |at, _| layout.blob(&found.manifest.layers[at]), on_progress)
-    })?;
-    image_import::delete_others(store, &replaced, &imported)?;
-    Ok(imported)
+    })
 }

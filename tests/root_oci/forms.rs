@@ -122,6 +122,14 @@ fn compressed_archives_of_layouts() {
         state.good(&["delete", "-f", "c1"]);
         state.good(&["image", "delete", "img"]);
     }
+    // Named by its layout, an instance is made of it at once; the next one of what is here by then.
+    state.good(&["launch", &word("layout"), "c1"]);
+    state.good(&["create", &word("l.tar.gz"), "c2"]);
+    assert!(state.good(&["image", "info", &image.fingerprint()]).contains("Cached: yes\n"));
+    assert_eq!(state.good(&["image", "list", "-f", "csv"]).lines().count(), 1);
+    assert!(state.bad(&["create", "oci:/nowhere:latest", "c3"]).contains("/nowhere"));
+    state.good(&["delete", "-f", "c1", "c2"]);
+    state.good(&["image", "delete", &image.fingerprint()]);
     let before = state.listing();
     let packed = std::fs::read(state.path().join("l.tar.gz")).unwrap();
     state.file("short.tar.gz", &packed[..packed.len() / 2]);
