@@ -186,7 +186,7 @@ fn what_cannot_be_is_said() {
             (&["create", "-t", "thing", "c1/x"], "Invalid type \"thing\""),
             (&["create", "c1/x", "y"], "Symlink target path can only be used for type \"symlink\""),
             (&["delete", "c1/nope"], "Failed deleting \"/nope\": Not found"),
-            (&["delete", "-f", "c1/"], "Failed deleting \"\": Bad path \"\""),
+            (&["delete", "-f", "c1/"], "Failed deleting \"/\": Bad path \"/\""),
         ] {
             let words = [&["file"], words].concat();
             assert_eq!(one_error(&state.run(&words), &words), error, "{words:?}");
