@@ -94,7 +94,7 @@ pub enum Source<'a> {
 /// Where it goes.
 #[derive(Debug, Clone, Copy)]
 pub struct Dest<'a> {
-    /// File for the unified image, or the metadata of a split one. Overwritten, synced.
+    /// File for the unified image, or the metadata of a split one. Overwritten, not synced.
     pub blob: &'a Path,
     /// File for the rootfs of a split image; not touched otherwise.
     pub blob_rootfs: &'a Path,
@@ -339,8 +339,7 @@ impl<'a, 'p> Import<'a, 'p> {
             mtime: parsed.creation_date,
         };
         let blob = create_blob(self.dest.blob)?;
-        let blob = export::unified(blob, self.options.algorithm, &parts)?;
-        blob.sync_all().context("Failed writing the image")?;
+        drop(export::unified(blob, self.options.algorithm, &parts)?);
         fault::point("image.packed")?;
         // What counts is what was written: it is read back, as any image.
         let name = dir.display().to_string();
@@ -427,7 +426,7 @@ fn produce<R: Read + Send>(format: Format, mut peeked: Peeked<Tee<R>>, sink: &mu
         let n = rest.len();
         peeked.consume(n);
     }
-    peeked.into_inner().into_inner().1.finish()
+    Ok(peeked.into_inner().into_inner().1.finish())
 }
 
 pub(super) fn make_dir(parent: &OwnedFd, name: &str) -> Result<OwnedFd> {

@@ -442,6 +442,11 @@ pub(super) fn settle(
             arrival.driver.commit_image(&arrival.staging, fingerprint)?;
         }
         fault::point("image.committed")?;
+        // On disk before the record names them. Where the pool is on the same file system they are already: it was synced.
+        for path in [Some(&file), record.split.then_some(&rootfs)].into_iter().flatten().filter(|_| arrived.is_some()) {
+            let done = std::fs::File::open(path).and_then(|file| file.sync_all());
+            done.with_context(|| format!("Failed writing \"{}\"", path.display()))?;
+        }
         // Syncs the folder of the files as well.
         store.save_image(held, record)?;
         fault::point("image.recorded")

@@ -237,7 +237,6 @@ fn pack_metadata(staging: &OwnedFd, dest: Dest<'_>, metadata: &Metadata, stamp: 
     meta.file("metadata.yaml", metadata.to_yaml()?.as_bytes(), stamp.seconds)?;
     meta.tree(templates.as_fd(), "templates")?;
     let first = meta.finish()?.finish()?;
-    first.file.sync_all().context("Failed writing the image")?;
     fault::point("image.metadata")?;
     Ok(first)
 }
@@ -250,7 +249,6 @@ fn pack(staging: &OwnedFd, dest: Dest<'_>, metadata: Metadata, first: HashingFil
     root.tree(rootfs.as_fd(), ".")?;
     let stats = Stats { entries: root.entries(), bytes: root.bytes(), ..Stats::default() };
     let second = root.finish()?.finish()?.into_inner().map_err(|e| Error::from(e.into_error()))?;
-    second.file.sync_all().context("Failed writing the image")?;
     Ok(Imported { stats, ..imported(metadata, second.hasher, second.count, Format::Zstd) })
 }
 
@@ -262,9 +260,8 @@ fn take_disk(dest: Dest<'_>, metadata: Metadata, first: HashingFile, size: u64) 
     let mut sum = Tee::new(&file, first.hasher, None, Arc::default());
     let count = io::copy(&mut sum, &mut io::sink()).context("Failed reading the disk")?;
     file.set_permissions(Permissions::from_mode(0o600)).context("Failed writing the image")?;
-    file.sync_all().context("Failed writing the image")?;
     let stats = Stats { entries: 1, bytes: size, ..Stats::default() };
-    let whole = imported(metadata, sum.finish()?, first.count + count, Format::Qcow2);
+    let whole = imported(metadata, sum.finish(), first.count + count, Format::Qcow2);
     Ok(Imported { kind: InstanceType::VirtualMachine, stats, ..whole })
 }
 
