@@ -10,7 +10,7 @@ use super::path::call;
 use crate::error::{Error, Result};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -123,6 +123,16 @@ pub fn list_in(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Vec<Attribute>> {
     collect(&names[..len], |attribute| get_in(dir, &path, attribute))
 }
 
+/// Has the bare `name` in `dir`, which is not followed, surely no attributes? False before Linux 6.13.
+pub fn none_in(dir: BorrowedFd<'_>, name: &CStr) -> bool {
+    let nowhere = std::ptr::null_mut::<u8>();
+    // SAFETY: `name` is a C string that outlives the call; nothing is written to a buffer of no length.
+    let n = unsafe {
+        libc::syscall(SYS_LISTXATTRAT, dir.as_raw_fd(), name.as_ptr(), libc::AT_SYMLINK_NOFOLLOW, nowhere, 0usize)
+    };
+    n == 0
+}
+
 fn get_in(dir: BorrowedFd<'_>, path: &CString, name: &[u8]) -> Result<Option<Vec<u8>>> {
     let name = c_name(name)?;
     let mut value = vec![0u8; VALUE_MAX];
@@ -227,5 +237,13 @@ mod tests {
         assert!(set_in(fd.as_fd(), OsStr::new("l"), b"user.x", b"1").is_err());
         assert!(list(file.as_fd()).expect("list").is_empty());
         assert!(list_in(fd.as_fd(), OsStr::new("l")).expect("list").is_empty());
+        if set(file.as_fd(), b"user.a", b"1").is_ok() {
+            assert!(!none_in(fd.as_fd(), c"f"));
+        }
+        // Where the kernel has the call, this is what it says of the link.
+        assert_eq!(
+            none_in(fd.as_fd(), c"l"),
+            set_in(fd.as_fd(), OsStr::new("l"), b"user.x", b"1").is_err_and(|e| e.errno() == Some(libc::EPERM))
+        );
     }
 }

@@ -37,11 +37,6 @@ impl Chain {
         self.frames.last().and_then(|f| f.fd.as_ref()).expect("the deepest frame is always open").as_fd()
     }
 
-    /// The folder the walk began in.
-    pub fn root(&self) -> BorrowedFd<'_> {
-        self.frames[0].fd.as_ref().expect("the root frame is always open").as_fd()
-    }
-
     /// Goes down into `fd`, a folder in the present one.
     pub fn push(&mut self, fd: OwnedFd) -> Result<()> {
         let stat = rustix::fs::fstat(&fd)?;

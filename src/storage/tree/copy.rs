@@ -6,16 +6,19 @@
 
 use super::chain::Chain;
 use super::data::Mover;
+use super::desk::Desk;
 use super::ids::Ids;
-use super::meta::{copy_named, copy_open, shown};
+use super::meta::{copy_named, copy_open, owner_of, shown};
 use super::{entries, open_dir, reopen};
 use crate::error::{Context, Error, Result};
 use crate::sys::path;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
+use std::sync::{Mutex, PoisonError};
 
 /// What a copy came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,35 +31,105 @@ pub struct Stats {
     pub attributes_dropped: u64,
 }
 
+/// Names at which others are asked to help: what has fewer is done before they are there.
+const WORTH_HELP: usize = 32;
+
+/// How many copy one tree, at most.
+const THREADS: usize = 4;
+
 /// Copies the content and the attributes of the folder `from` into the empty folder `to`, both readable descriptors.
-/// Names in `skip` directly below the root are left out.
+/// Names in `skip` directly below the root are left out. Several threads share a tree that is not small.
 ///
 /// # Errors
 /// Whatever reading or writing met, with the path inside the tree.
 pub fn copy_tree(from: BorrowedFd<'_>, to: BorrowedFd<'_>, ids: &Ids, skip: &[&CStr]) -> Result<Stats> {
-    let mut copy = Copy {
-        ids,
-        from: Chain::new(reopen(from)?)?,
-        to: Chain::new(reopen(to)?)?,
-        path: Vec::new(),
-        links: HashMap::new(),
-        mover: Mover::new(),
-        stats: Stats::default(),
-    };
-    let result = copy.run(skip);
-    result.with_context(|| format!("Failed copying \"{}\"", shown(&copy.path)))?;
-    copy.stats.shared = copy.mover.shared;
-    Ok(copy.stats)
+    let shared = Shared { ids, root: to, links: Mutex::default(), desk: Desk::new() };
+    let all = Folder { from: reopen(from)?, to: reopen(to)?, path: Vec::new() };
+    std::thread::scope(|scope| {
+        let (shared, helpers) = (&shared, RefCell::new(Vec::new()));
+        let call = || {
+            let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(THREADS));
+            for _ in 1..threads {
+                shared.desk.joins(true);
+                let thread = std::thread::Builder::new().name("copy".into());
+                match thread.spawn_scoped(scope, || shared.help(Stats::default())) {
+                    Ok(helper) => helpers.borrow_mut().push(helper),
+                    // It is done with fewer.
+                    Err(_) => shared.desk.joins(false),
+                }
+            }
+        };
+        let own = shared.copy(all, skip, Some(&call)).and_then(|stats| shared.help(stats));
+        let ends = helpers.take().into_iter().map(|helper| helper.join().expect("it does not panic"));
+        ends.fold(own, |sum, stats| Ok(sum?.and(stats?)))
+    })
+}
+
+/// What all who copy one tree have in common.
+struct Shared<'a> {
+    ids: &'a Ids,
+    /// The root of the target.
+    root: BorrowedFd<'a>,
+    /// First name of each file that has several.
+    links: Mutex<HashMap<(u64, u64), CString>>,
+    desk: Desk<Folder>,
+}
+
+/// A folder to be copied with all below it; the target has been made.
+#[derive(Debug)]
+struct Folder {
+    from: OwnedFd,
+    to: OwnedFd,
+    /// Relative to the root.
+    path: Vec<u8>,
+}
+
+impl Shared<'_> {
+    /// Copies what others hand over until all is done; what was done before is counted in.
+    fn help(&self, mut stats: Stats) -> Result<Stats> {
+        while let Some(folder) = self.desk.take() {
+            stats = stats.and(self.copy(folder, &[], None)?);
+        }
+        Ok(stats)
+    }
+
+    /// Copies a folder; all stop if that fails.
+    fn copy(&self, folder: Folder, skip: &[&CStr], call: Option<&dyn Fn()>) -> Result<Stats> {
+        let done = Copy::new(self, folder, call).and_then(|mut copy| {
+            let result = copy.run(skip);
+            result.with_context(|| format!("Failed copying \"{}\"", shown(&copy.path)))?;
+            copy.stats.shared = copy.mover.shared;
+            Ok(copy.stats)
+        });
+        if done.is_err() {
+            self.desk.close();
+        }
+        done
+    }
+}
+
+impl Stats {
+    fn and(self, other: Self) -> Self {
+        Self {
+            entries: self.entries + other.entries,
+            shared: self.shared + other.shared,
+            attributes_dropped: self.attributes_dropped + other.attributes_dropped,
+        }
+    }
 }
 
 struct Copy<'a> {
-    ids: &'a Ids,
+    tree: &'a Shared<'a>,
     from: Chain,
     to: Chain,
     /// Where we are, relative to the root; for messages and hard links.
     path: Vec<u8>,
-    /// First name of each file that has several.
-    links: HashMap<(u64, u64), CString>,
+    /// Whom new files in the present folder of the target belong to, once one was made.
+    made: Option<(u32, u32)>,
+    /// Calls the others, once there is enough to do.
+    call: Option<&'a dyn Fn()>,
+    /// Names seen.
+    seen: usize,
     mover: Mover,
     stats: Stats,
 }
@@ -68,10 +141,19 @@ struct Pending {
     parent: usize,
 }
 
-impl Copy<'_> {
+impl<'a> Copy<'a> {
+    fn new(tree: &'a Shared<'a>, folder: Folder, call: Option<&'a dyn Fn()>) -> Result<Self> {
+        let Folder { from, to, path } = folder;
+        let (from, to) = (Chain::new(from)?, Chain::new(to)?);
+        Ok(Self { tree, from, to, path, made: None, call, seen: 0, mover: Mover::new(), stats: Stats::default() })
+    }
+
     fn run(&mut self, skip: &[&CStr]) -> Result<()> {
-        let mut stack = vec![Pending { folders: self.files(skip)?, parent: 0 }];
+        let mut stack = vec![Pending { folders: self.files(skip)?, parent: self.path.len() }];
         while let Some(top) = stack.last_mut() {
+            if self.tree.desk.is_closed() {
+                return Ok(());
+            }
             match top.folders.pop() {
                 Some(name) => {
                     let parent = self.path.len();
@@ -85,7 +167,7 @@ impl Copy<'_> {
                 None => {
                     // Last, because filling a folder changes its times and a closed mode would be in the way.
                     let stat = rustix::fs::fstat(self.from.fd())?;
-                    self.stats.attributes_dropped += copy_open(self.from.fd(), &stat, self.to.fd(), self.ids)?;
+                    self.stats.attributes_dropped += copy_open(self.from.fd(), &stat, self.to.fd(), self.tree.ids)?;
                     self.path.truncate(top.parent);
                     stack.pop();
                     if !stack.is_empty() {
@@ -105,7 +187,8 @@ impl Copy<'_> {
         self.path.extend_from_slice(name.to_bytes());
     }
 
-    /// Makes the folder `name` and goes in. False if it is gone or is a mount point (which stays empty in the copy).
+    /// Makes the folder `name` and goes in. False if there is nothing to do in it: it is gone, is a mount point (which stays
+    /// empty in the copy), or another one copies it.
     fn enter(&mut self, name: &CStr) -> Result<bool> {
         let source = match open_dir(self.from.fd(), name) {
             Ok(fd) => Some(fd),
@@ -117,9 +200,14 @@ impl Copy<'_> {
         self.stats.entries += 1;
         let Some(source) = source else { return Ok(false) };
         let target = open_dir(self.to.fd(), name)?;
-        self.from.push(source)?;
-        self.to.push(target)?;
-        Ok(true)
+        match self.tree.desk.offer(Folder { from: source, to: target, path: self.path.clone() }) {
+            Some(Folder { from, to, .. }) => {
+                self.from.push(from)?;
+                self.to.push(to)?;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
     }
 
     /// Copies everything but folders in the present folder; returns the folders.
@@ -134,6 +222,13 @@ impl Copy<'_> {
                 _ => files.push((name, kind)),
             }
         })?;
+        self.seen += folders.len() + files.len();
+        if self.seen >= WORTH_HELP
+            && let Some(call) = self.call.take()
+        {
+            call();
+        }
+        self.made = None;
         let here = self.path.len();
         for (name, kind) in files {
             self.step(&name);
@@ -159,15 +254,10 @@ impl Copy<'_> {
         if !FileType::from_raw_mode(stat.st_mode).is_file() {
             return self.special(name);
         }
-        if self.linked(name, &stat)? {
-            return Ok(());
-        }
+        let Some(target) = self.once(name, &stat, |to| create(to, name, &stat))? else { return Ok(()) };
         let source = path::reopen(pin.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK)?;
-        let target = create(self.to.fd(), name)?;
         self.mover.file(source.as_fd(), target.as_fd(), &stat)?;
-        self.stats.attributes_dropped += copy_open(source.as_fd(), &stat, target.as_fd(), self.ids)?;
-        self.stats.entries += 1;
-        self.remember(&stat);
+        self.stats.attributes_dropped += copy_open(source.as_fd(), &stat, target.as_fd(), self.tree.ids)?;
         Ok(())
     }
 
@@ -178,106 +268,67 @@ impl Copy<'_> {
             Err(Errno::NOENT) => return Ok(()),
             Err(e) => return Err(e.into()),
         };
-        if self.linked(name, &stat)? {
-            return Ok(());
-        }
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Symlink => {
-                let target = match rustix::fs::readlinkat(self.from.fd(), name, Vec::new()) {
-                    Ok(target) => target,
-                    Err(Errno::NOENT | Errno::INVAL) => return Ok(()),
-                    Err(e) => return Err(e.into()),
-                };
-                rustix::fs::symlinkat(target, self.to.fd(), name)?;
-            }
-            kind @ (FileType::Fifo | FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice) => {
-                rustix::fs::mknodat(self.to.fd(), name, kind, Mode::RUSR, stat.st_rdev)?;
-            }
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let link = match kind {
+            FileType::Symlink => match rustix::fs::readlinkat(self.from.fd(), name, Vec::new()) {
+                Ok(target) => Some(target),
+                Err(Errno::NOENT | Errno::INVAL) => return Ok(()),
+                Err(e) => return Err(e.into()),
+            },
+            FileType::Fifo | FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice => None,
             // Swapped for something else since the folder was read.
             _ => return Ok(()),
+        };
+        let make = |to: BorrowedFd<'_>| match &link {
+            Some(target) => rustix::fs::symlinkat(target, to, name),
+            None => rustix::fs::mknodat(to, name, kind, Mode::RUSR, stat.st_rdev),
+        };
+        if self.once(name, &stat, |to| make(to).map_err(Error::from))?.is_some() {
+            let (from, to) = (self.from.fd(), self.to.fd());
+            let made = match self.made {
+                Some(made) => made,
+                None => owner_of(&rustix::fs::statat(to, name, AtFlags::SYMLINK_NOFOLLOW)?),
+            };
+            self.stats.attributes_dropped += copy_named(from, to, name, &stat, made, self.tree.ids)?;
+            self.made = Some(made);
         }
-        self.stats.attributes_dropped += copy_named(self.from.fd(), self.to.fd(), name, &stat, self.ids)?;
-        self.stats.entries += 1;
-        self.remember(&stat);
         Ok(())
     }
 
-    /// Makes `name` a further name of a file copied already. False if it is the first one.
-    fn linked(&mut self, name: &CStr, stat: &Stat) -> Result<bool> {
+    /// Makes the file `name` by `make`, or a further name of it if it is there already, which gives None.
+    fn once<T>(
+        &mut self,
+        name: &CStr,
+        stat: &Stat,
+        make: impl FnOnce(BorrowedFd<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        self.stats.entries += 1;
         if stat.st_nlink < 2 {
-            return Ok(false);
+            return make(self.to.fd()).map(Some);
         }
-        let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) else { return Ok(false) };
-        match rustix::fs::linkat(self.to.root(), first, self.to.fd(), name, AtFlags::empty()) {
-            Ok(()) => {
-                self.stats.entries += 1;
-                Ok(true)
+        // Held until it is made: another one may be at another name of it.
+        let mut links = self.tree.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(first) = links.get(&(stat.st_dev, stat.st_ino)) {
+            match rustix::fs::linkat(self.tree.root, first, self.to.fd(), name, AtFlags::empty()) {
+                Ok(()) => return Ok(None),
+                // Too deep for one path, or too many names for the target's file system: a copy of its own.
+                Err(Errno::NAMETOOLONG | Errno::MLINK) => {}
+                Err(e) => return Err(e.into()),
             }
-            // Too deep for one path, or too many names for the target's file system: a copy of its own.
-            Err(Errno::NAMETOOLONG | Errno::MLINK) => Ok(false),
-            Err(e) => Err(e.into()),
         }
-    }
-
-    fn remember(&mut self, stat: &Stat) {
-        if stat.st_nlink > 1 {
-            let path = CString::new(self.path.clone()).expect("made of names without NUL");
-            self.links.insert((stat.st_dev, stat.st_ino), path);
-        }
+        let made = make(self.to.fd())?;
+        let path = CString::new(self.path.clone()).expect("made of names without NUL");
+        links.insert((stat.st_dev, stat.st_ino), path);
+        Ok(Some(made))
     }
 }
 
-fn create(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
+/// The file with the mode it will have, but for what a change of owner would take.
+fn create(dir: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR).map_err(Error::from)
+    rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(stat.st_mode & 0o777)).map_err(Error::from)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-    use std::fs::File;
-    use std::os::unix::fs::{FileTypeExt, symlink};
-
-    /// What takes a file's place after the folder was read is copied as what it is, and never opened.
-    #[test]
-    fn nothing_but_files_is_opened() {
-        let dir = tempfile::tempdir().expect("dir");
-        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-        for made in [&from, &to, &from.join("folder")] {
-            std::fs::create_dir(made).expect("mkdir");
-        }
-        std::fs::write(from.join("file"), "data").expect("write");
-        std::fs::set_permissions(from.join("file"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("mode");
-        symlink("file", from.join("link")).expect("link");
-        let socket = std::os::unix::net::UnixListener::bind(from.join("socket")).expect("socket");
-        let [source, target] = [&from, &to].map(|path| OwnedFd::from(File::open(path).expect("open")));
-        let make = |name, kind, device| rustix::fs::mknodat(&source, name, kind, Mode::RUSR, device);
-        make("fifo", FileType::Fifo, 0).expect("fifo");
-        // Not for everybody.
-        let device = make("device", FileType::CharacterDevice, rustix::fs::makedev(1, 3)).is_ok();
-        let watch = Inotify::init(InitFlags::IN_NONBLOCK).expect("inotify");
-        watch.add_watch(&from, AddWatchFlags::IN_OPEN).expect("watch");
-        let mut copy = Copy {
-            ids: &Ids::none(),
-            from: Chain::new(source).expect("chain"),
-            to: Chain::new(target).expect("chain"),
-            path: Vec::new(),
-            links: HashMap::new(),
-            mover: Mover::new(),
-            stats: Stats::default(),
-        };
-        for name in [c"fifo", c"device", c"link", c"socket", c"folder", c"gone", c"file"] {
-            copy.regular(name).expect("copied");
-        }
-        drop(socket);
-        let opened: Vec<_> = watch.read_events().expect("events").into_iter().filter_map(|event| event.name).collect();
-        assert_eq!(opened, ["file"]);
-        let kind = |name: &str| std::fs::symlink_metadata(to.join(name)).map(|m| m.file_type());
-        assert!(kind("fifo").expect("there").is_fifo() && kind("socket").expect("there").is_socket());
-        assert!(kind("link").expect("there").is_symlink() && kind("folder").is_err() && kind("gone").is_err());
-        assert_eq!(kind("device").is_ok_and(|kind| kind.is_char_device()), device);
-        assert_eq!(std::fs::read(to.join("file")).expect("read"), b"data");
-        assert_eq!(copy.stats.entries, 4 + u64::from(device));
-    }
-}
+#[path = "copy_tests.rs"]
+mod tests;

@@ -7,6 +7,7 @@
 use super::idattr;
 use super::ids::Ids;
 use crate::error::{Error, Result};
+use crate::sys::xattr;
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::fs::{AtFlags, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -75,6 +76,12 @@ fn growing(buffer: &mut Vec<u8>, read: impl Fn(&mut [u8]) -> rustix::io::Result<
 /// An attribute the target's file system has no room for by kind (`EOPNOTSUPP`), or that our privilege does not cover
 /// (`EPERM`, in an ordinary user's pool), is left out and counted, as `cp -a` does; any other failure is an error.
 pub fn copy_attributes(from: At<'_>, to: At<'_>, ids: &Ids) -> Result<u64> {
+    // Nearly always, and known without a way through /proc.
+    if let At::Name(dir, name) = from
+        && xattr::none_in(dir, name)
+    {
+        return Ok(0);
+    }
     let mut names = Vec::new();
     match from.list(&mut names) {
         Ok(()) => {}
@@ -106,6 +113,17 @@ fn owner(stat: &Stat, ids: &Ids) -> (Option<Uid>, Option<Gid>) {
     (Some(Uid::from_raw(ids.uid(stat.st_uid))), Some(Gid::from_raw(ids.gid(stat.st_gid))))
 }
 
+/// The owner of a file.
+pub fn owner_of(stat: &Stat) -> (u32, u32) {
+    (stat.st_uid, stat.st_gid)
+}
+
+/// Does what is owned by `made` belong to whom the copy of the file described by `stat` shall? Each change of an owner is one
+/// more entry in the file system's log.
+fn belongs(made: (u32, u32), stat: &Stat, ids: &Ids) -> bool {
+    made == (ids.uid(stat.st_uid), ids.gid(stat.st_gid))
+}
+
 fn times(stat: &Stat) -> Timestamps {
     let time = |sec, nsec| Timespec { tv_sec: sec, tv_nsec: nsec };
     // The field types differ between architectures.
@@ -118,18 +136,32 @@ fn times(stat: &Stat) -> Timestamps {
 
 /// Gives the open file or folder `to` everything that `from`, described by `stat`, has. Data must be written before.
 pub fn copy_open(from: BorrowedFd<'_>, stat: &Stat, to: BorrowedFd<'_>, ids: &Ids) -> Result<u64> {
-    let (uid, gid) = owner(stat, ids);
-    rustix::fs::fchown(to, uid, gid)?;
+    if !belongs(owner_of(&rustix::fs::fstat(to)?), stat, ids) {
+        let (uid, gid) = owner(stat, ids);
+        rustix::fs::fchown(to, uid, gid)?;
+    }
     let dropped = copy_attributes(At::Fd(from), At::Fd(to), ids)?;
-    rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode))?;
+    // Another owner and access lists change it.
+    if rustix::fs::fstat(to)?.st_mode != stat.st_mode {
+        rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode))?;
+    }
     rustix::fs::futimens(to, &times(stat))?;
     Ok(dropped)
 }
 
-/// The same for what cannot be opened: `name` in `from` and in `to`.
-pub fn copy_named(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &Stat, ids: &Ids) -> Result<u64> {
-    let (uid, gid) = owner(stat, ids);
-    rustix::fs::chownat(to, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+/// The same for what cannot be opened: `name` in `from` and in `to`, where it is owned by `made`.
+pub fn copy_named(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    name: &CStr,
+    stat: &Stat,
+    made: (u32, u32),
+    ids: &Ids,
+) -> Result<u64> {
+    if !belongs(made, stat, ids) {
+        let (uid, gid) = owner(stat, ids);
+        rustix::fs::chownat(to, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+    }
     let dropped = copy_attributes(At::Name(from, name), At::Name(to, name), ids)?;
     if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_symlink() {
         // The name was made by us in a folder nobody else sees: it is no link.

@@ -6,6 +6,7 @@
 mod chain;
 mod copy;
 mod data;
+mod desk;
 mod idattr;
 mod ids;
 mod meta;
