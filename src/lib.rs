@@ -17,7 +17,7 @@
 //! | L3 | [`store`] | the state directory: records, ranked locks, journals, recovery |
 //! | L4 | [`image`], [`storage`], [`network`], [`device`], [`guest`], [`container`], [`remote`] | one subject each; they meet in `model::attach` |
 //! | L5 | [`ops`] | use cases, one file per verb family |
-//! | L6 | [`cli`], [`monitor`] | the fronts: the command line, and the per-instance role |
+//! | L6 | [`cli`], [`monitor`], [`proxy`], [`nameserver`] | the fronts: the command line, and the roles of an instance, a device, and DNS zones |
 //!
 //! `host` stands below `store`, because the store asks it which processes live.
 //!
@@ -105,4 +105,5 @@ pub mod ops;
 
 pub mod cli;
 pub mod monitor;
+pub mod nameserver;
 pub mod proxy;

@@ -19,6 +19,9 @@ fn main() -> ExitCode {
     if args.first().is_some_and(|a| a == stapes::ops::proxies::ROLE) {
         return ExitCode::from(u8::try_from(stapes::proxy::main()).unwrap_or(1));
     }
+    if args.first().is_some_and(|a| a == stapes::ops::network::zone_server::ROLE) {
+        return ExitCode::from(u8::try_from(stapes::nameserver::main()).unwrap_or(1));
+    }
     command_line(args)
 }
 

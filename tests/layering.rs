@@ -27,6 +27,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("remote", L4),
     ("ops", L5),
     ("monitor", L6),
+    ("nameserver", L6),
     ("proxy", L6),
     ("agent", L6),
     ("api", L6),

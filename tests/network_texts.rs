@@ -303,27 +303,6 @@ fn dnsmasq_becomes_ready_and_answers() {
     // A second one cannot have the port, and says so.
     let (ok, said) = namespace.run(&format!("dnsmasq {}", args.replace("dnsmasq.pid", "other.pid")), "");
     assert!(!ok && said.contains("in use"), "{said}");
-    let zones = golden("dnsmasq/zones.conf").display().to_string();
-    namespace.good(&format!("dnsmasq --conf-file={zones} --pid-file={own}/zones.pid --user=root"));
-    let zones_pid = std::fs::read_to_string(path("zones.pid")).unwrap();
-    for (name, kind, wanted) in [
-        ("c1.example.net", 1, "0a000009"),
-        ("example.net", 1, "0a00004d"),
-        ("example.net", 6, ""),
-        ("example.net", 2, ""),
-        ("example.net", 15, ""),
-        ("example.net", 16, "763d782c2079"),
-        ("example.net", 33, ""),
-        ("www.example.net", 5, ""),
-        ("9.0.0.10.in-addr.arpa", 12, "026331"),
-    ] {
-        let answer = ask(name, kind, "127.0.0.1", 5353);
-        let good =
-            answer.starts_with("code 0 authoritative 1") && !answer.contains("answers 0") && answer.contains(wanted);
-        assert!(good, "{name} {kind}: {answer}");
-    }
-    for pid in [pid, zones_pid] {
-        let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    }
+    let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
 }

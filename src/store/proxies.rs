@@ -30,21 +30,29 @@ const NOTE_MAX: u64 = 1 << 20;
 /// Busy: a process of an earlier run still has it. An I/O error.
 pub fn begin(run_dir: &Path, device: &str) -> Result<File> {
     let fail = || format!("Failed recording proxy \"{device}\"");
-    let folder = run_dir.join(FOLDER);
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(fail)?;
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(folder.join(file_name(device)))
-        .with_context(fail)?;
-    match lock::try_lock(&file, true).with_context(fail)? {
-        true => Ok(file),
-        false => Err(Error::busy(format!("The process of proxy \"{device}\" is still running"))),
-    }
+    let file = begin_at(&run_dir.join(FOLDER).join(file_name(device))).with_context(fail)?;
+    file.ok_or_else(|| Error::busy(format!("The process of proxy \"{device}\" is still running")))
+}
+
+/// The same for any process of ours with a file of its own; none if one has it.
+///
+/// # Errors
+/// An I/O error.
+pub fn begin_at(path: &Path) -> Result<Option<File>> {
+    let folder = path.parent().unwrap_or(path);
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).read(true).write(true);
+    let file = options.mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC).open(path)?;
+    Ok(lock::try_lock(&file, true)?.then_some(file))
+}
+
+/// Does the process of a file live?
+///
+/// # Errors
+/// The file cannot be read.
+pub fn lives(path: &Path) -> Result<bool> {
+    if path.exists() { Ok(!lock::try_lock(&open(path)?, true)?) } else { Ok(false) }
 }
 
 fn file_name(device: &str) -> String {
@@ -132,7 +140,11 @@ fn process_of(text: &str) -> Result<Option<OwnedFd>> {
     }
 }
 
-fn end(path: &Path) -> Result<()> {
+/// Ends the process of a file, which is there, and waits for it.
+///
+/// # Errors
+/// It does not end; an I/O error.
+pub fn end(path: &Path) -> Result<()> {
     let mut file = open(path)?;
     let until = Instant::now() + PATIENCE;
     // One that was begun a moment ago notes its number in the next.

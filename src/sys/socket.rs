@@ -45,6 +45,24 @@ pub fn send_fds(socket: BorrowedFd<'_>, fds: &[BorrowedFd<'_>]) -> Result<()> {
     named("sendmsg", sent).map(drop)
 }
 
+/// Takes the one descriptor that the other side sent with [`send_fds`]; none if it went away.
+///
+/// # Errors
+/// As recvmsg(2); EAGAIN after `patience`.
+pub fn receive_fd(socket: BorrowedFd<'_>, patience: std::time::Duration) -> Result<Option<OwnedFd>> {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, sockopt};
+    from_rustix("setsockopt", sockopt::set_socket_timeout(socket, sockopt::Timeout::Recv, Some(patience)))?;
+    let (mut byte, mut space) = ([0u8; 1], [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))]);
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut data = [std::io::IoSliceMut::new(&mut byte)];
+    from_rustix("recvmsg", rustix::net::recvmsg(socket, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC))?;
+    let rights = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    Ok(rights)
+}
+
 /// Sends one byte: the other side's meeting point.
 ///
 /// # Errors

@@ -78,11 +78,13 @@ need_for_comparisons() {
 need_for_networks() {
     need nginx-light nginx
     need iperf3 iperf3
+    need bind9-dnsutils dig
     if [ ! -d /run/systemd/system ]; then
         need iptables iptables-nft-restore
         need ufw ufw
         need firewalld firewall-cmd
         need dbus-daemon dbus-daemon
+        need nsd nsd
     fi
 }
 

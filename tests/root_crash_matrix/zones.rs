@@ -19,12 +19,12 @@ pub const UNSERVED: &[&str] = &[SERVED[0], SERVED[1], SERVED[3]];
 pub fn agrees(state: &State, _: bool) -> Result<(), String> {
     // Settles what the killed command left.
     state.run(&["network", "set", "matrixbr0", "user.settled=1"]).good()?;
-    let told = std::fs::read_to_string(state.path("run/zones/zones.conf")).unwrap_or_default();
+    let told = std::fs::read_to_string(state.path("run/zones/told")).unwrap_or_default();
     let address = state.run(&["config", "get", "core.dns_address"]).good()?;
     want(told.is_empty() == address.trim().is_empty(), &format!("address {address:?}, told {told:?}"))?;
     if !told.is_empty() {
         let record = state.run(&["network", "zone", "record", "show", "lab.example", "www"]).good()?;
-        let (kept, said) = (record.contains("10.99.0.200"), told.contains("host-record=www.lab.example,10.99.0.200"));
+        let (kept, said) = (record.contains("10.99.0.200"), told.contains("www.lab.example 300 1 0a6300c8\n"));
         want(kept == said, &format!("record: {kept}, told: {said}"))?;
     }
     state.doctor()?;
@@ -37,7 +37,7 @@ pub fn agrees(state: &State, _: bool) -> Result<(), String> {
 /// As [`agrees`]; `c1` is whole, and its name is known as long as it runs.
 pub fn started(state: &State, done: bool) -> Result<(), String> {
     created(state, done)?;
-    let told = std::fs::read_to_string(state.path("run/zones/zones.conf")).unwrap_or_default();
+    let told = std::fs::read_to_string(state.path("run/zones/told")).unwrap_or_default();
     want(!told.contains("c1.lab.example"), "it is told of although it is gone")?;
     agrees(state, done)
 }

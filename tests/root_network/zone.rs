@@ -1,8 +1,8 @@
 //! DNS zones: as objects, and as the world outside is told of them; and what needs OVN.
 
-use crate::common_root::{State, on, run};
+use crate::common_root::{State, have, on, run, skip};
 use crate::support::{Ask, state};
-use crate::world::{HOST, OUTSIDE, World, host};
+use crate::world::{HOST, OUTSIDE, World, host, host_try};
 use std::net::UdpSocket;
 use std::time::Duration;
 
@@ -57,19 +57,18 @@ fn the_world_is_told_of_zones() {
     assert!(holds("www.lab.example", 16, b"\x05hello"));
     good("network zone record entry remove lab.example www A 10.77.0.200");
     assert!(!holds("www.lab.example", 1, &[10, 77, 0, 200]));
+    // One process says whatever it is told of; it is nobody, and may do nothing.
+    let pid = pid(&state);
     wildcards_and_lifetimes(&state, &holds);
+    hostile_packets(&world);
     transfers(&state, &world);
-    // What does not concern it does not start it anew.
-    let pid = || std::fs::read_to_string(state.path("run/zones/zones.pid")).unwrap();
-    let before = pid();
-    good("network zone record create lab.example @ user.x=y");
-    good("config set core.shutdown_timeout=4");
-    assert_eq!(pid(), before);
-    // One that was killed is found, and mended.
-    host(&format!("kill -9 {}", before.trim()));
-    assert!(state.doctor().unwrap_err().contains("DNS server of zones"));
-    state.good(&["doctor", "--fix"]);
-    assert!(holds("c1.lab.example", 1, &[10, 77, 0, 2]));
+    others_have_it_too(&state, &world);
+    assert_eq!(self::pid(&state), pid);
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    for line in ["Uid:\t65534\t65534\t65534\t65534", "Gid:\t65534\t65534\t65534\t65534", "CapPrm:\t0000000000000000"] {
+        assert!(status.contains(line), "{line}: {status}");
+    }
+    killed(&state, &holds);
     state.good(&["delete", "-f", "c1"]);
     assert!(!holds("c1.lab.example", 1, &[10, 77, 0, 2]));
     // An address that is taken, or nobody's, changes nothing.
@@ -115,52 +114,179 @@ fn wildcards_and_lifetimes(state: &State, holds: &dyn Fn(&str, u16, &[u8]) -> bo
     }
     assert!(holds("x.sub.lab.example", 15, b"\x00\x05\x04mail"));
     assert!(holds("www.lab.example", 16, b"\x05hello") && !holds("www.lab.example", 1, &[10, 77, 0, 201]));
-    zone("entry add lab.example www A 10.77.0.202 --ttl 40");
+    zone("entry add lab.example www A 10.77.0.201 --ttl 40");
     zone("entry add lab.example www A 10.77.0.203 --ttl 4000");
-    assert!(holds("anything.lab.example", 1, &ttl(40)), "the shortest counts for all");
+    assert!(holds("www.lab.example", 1, &ttl(40)), "its own");
+    assert!(holds("anything.lab.example", 1, &ttl(300)));
     for name in ["*", "*.sub"] {
         zone(&format!("delete lab.example {name}"));
     }
-    zone("entry remove lab.example www A 10.77.0.202");
+    zone("entry remove lab.example www A 10.77.0.201");
     zone("entry remove lab.example www A 10.77.0.203");
     assert!(!holds("anything.lab.example", 1, &[10, 77, 0, 201]));
 }
 
-/// Only peers get all of a zone.
+/// The server's process.
+fn pid(state: &State) -> String {
+    let text = std::fs::read_to_string(state.path("run/zones/process")).unwrap();
+    text.split(' ').next().unwrap().to_string()
+}
+
+/// One that was killed is found, and comes back with the next command.
+fn killed(state: &State, holds: &dyn Fn(&str, u16, &[u8]) -> bool) {
+    let before = pid(state);
+    // What does not concern it leaves it alone.
+    state.good(&["network", "zone", "record", "create", "lab.example", "@", "user.x=y"]);
+    state.good(&["config", "set", "core.shutdown_timeout=4"]);
+    assert_eq!(pid(state), before);
+    host(&format!("kill -9 {before}"));
+    assert!(state.doctor().unwrap_err().contains("DNS server of zones"));
+    state.good(&["doctor", "--fix"]);
+    assert!(holds("c1.lab.example", 1, &[10, 77, 0, 2]));
+    host(&format!("kill -9 {}", pid(state)));
+    state.good(&["network", "zone", "record", "entry", "add", "lab.example", "www", "TXT", "again"]);
+    assert!(holds("www.lab.example", 16, b"\x05again") && holds("www.lab.example", 16, b"\x05hello"));
+    state.doctor().unwrap();
+}
+
+/// What comes from strangers does not stop it from answering others.
+fn hostile_packets(world: &World) {
+    use std::io::{Read, Write};
+    world.outside(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let mut seed = 1u32;
+        for length in 0..600 {
+            let byte = |_| {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (seed >> 24) as u8
+            };
+            let packet: Vec<u8> = (0..length).map(byte).collect();
+            socket.send_to(&packet, (HOST, 5300)).unwrap();
+        }
+        let connect = || std::net::TcpStream::connect((HOST, 5300)).unwrap();
+        // Those who only wait make room for the next.
+        let mut idle: Vec<_> = (0..100).map(|_| connect()).collect();
+        idle.iter_mut().for_each(|stream| drop(stream.write_all(&[0, 40, 1])));
+        let mut long = connect();
+        let _ = long.write_all(&[255; 9000]);
+        long.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        assert!(on(|| long.read(&mut [0; 9])).map_or(true, |n| n == 0), "what is too long is not read");
+        // Several questions in one go, one after the other.
+        let mut stream = connect();
+        let question = b"\0\x21\x12\x34\0\0\0\x01\0\0\0\0\0\0\x03www\x03lab\x07example\0\0\x10\0\x01";
+        let all: Vec<u8> = (0..100).flat_map(|_| [&[0, 33], &question[2..]].concat()).collect();
+        stream.write_all(&all).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answers = Vec::new();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        on(|| stream.read_to_end(&mut answers)).unwrap();
+        assert_eq!(answers.windows(6).filter(|part| *part == b"\x05hello").count(), 100);
+    });
+}
+
+/// What dig says outside.
+fn dig(world: &World, words: &str) -> String {
+    world.sh(&format!("dig @{HOST} -p 5300 +time=3 +tries=1 +noall +answer +authority +additional {words}"))
+}
+
+/// Keys in base64, of 32 bytes.
+const KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+const OTHER: &str = "MTEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+
+/// Only peers get all of a zone, and only of theirs.
 fn transfers(state: &State, world: &World) {
-    let all = || {
-        let mut asked = vec![0, 29, 0x12, 0x34, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-        asked.extend(b"\x03lab\x07example\0\0\xfc\0\x01");
-        let told = world.outside(|| {
-            use std::io::{Read, Write};
-            let mut stream = std::net::TcpStream::connect((HOST, 5300)).unwrap();
-            stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-            stream.write_all(&asked).unwrap();
-            let mut answer = vec![0; 4096];
-            let n = on(|| stream.read(&mut answer)).unwrap_or(0);
-            answer[..n].to_vec()
-        });
-        told.windows(6).any(|part| part == b"\x05hello")
+    let zone = |words: &str| {
+        let words: Vec<&str> = ["network", "zone"].into_iter().chain(words.split(' ')).collect();
+        state.good(&words)
     };
-    let set = |words: &str| state.good(&["network", "zone", "set", "lab.example", words]);
-    assert!(!all());
-    set("dns.nameservers=ns1.lab.example,ns2.lab.example");
-    assert!(!all(), "another server is no peer");
-    set(&format!("peers.ns2.address={OUTSIDE}"));
-    assert!(all());
-    // To dnsmasq a peer is one of all zones: one that another zone does not have may have none.
-    state.good(&["network", "zone", "create", "more.example"]);
-    assert!(!all());
-    let out = state.run(&["network", "zone", "set", "lab.example", "user.x=y"]);
-    assert!(out.ok() && out.stderr.contains("zone more.example is served beside it"), "{out}");
-    state.good(&["network", "zone", "set", "more.example", &format!("peers.other.address={OUTSIDE}")]);
-    assert!(all());
-    state.good(&["network", "zone", "set", "more.example", &format!("peers.third.address={HOST}")]);
-    assert!(all());
-    state.good(&["network", "zone", "delete", "more.example"]);
-    state.good(&["network", "zone", "unset", "lab.example", "peers.ns2.address"]);
-    assert!(!all());
-    set("dns.nameservers=ns1.lab.example");
+    let reverse = "0.77.10.in-addr.arpa";
+    zone(&format!("record create {reverse} 9"));
+    zone(&format!("record entry add {reverse} 9 PTR host.elsewhere.example"));
+    zone("record create lab.example sub");
+    zone("record entry add lab.example sub NS ns.sub.lab.example --ttl 77");
+    zone("record create lab.example ns.sub");
+    zone("record entry add lab.example ns.sub A 10.77.0.209");
+    if !have("dig") {
+        return skip("the_world_is_told_of_zones", "no dig: transfers");
+    }
+    let referral = dig(world, "x.sub.lab.example");
+    assert!(referral.contains("77\tIN\tNS\tns.sub.lab.example.") && referral.contains("10.77.0.209"), "{referral}");
+    assert!(dig(world, "-x 10.77.0.9").contains("PTR\thost.elsewhere.example."));
+    let all = |words: &str| {
+        let said = dig(world, words);
+        assert_eq!(said.contains("SOA"), !said.contains("Transfer failed"), "{said}");
+        said
+    };
+    assert!(!all("axfr lab.example").contains("hello"));
+    zone("set lab.example dns.nameservers=ns1.lab.example,ns2.lab.example");
+    assert!(!all("axfr lab.example").contains("hello"), "another server is no peer");
+    zone(&format!("set lab.example peers.ns2.address={OUTSIDE}"));
+    let whole = all("axfr lab.example");
+    for part in ["ns2.lab.example.", "\"hello\"", "c1.lab.example.", "77\tIN\tNS", "ns1.lab.example. hostmaster.ns1"] {
+        assert!(whole.contains(part), "{part}: {whole}");
+    }
+    assert!(!all(&format!("axfr {reverse}")).contains("PTR"), "a peer of one zone is one of no other");
+    zone("create more.example");
+    assert!(!all("axfr more.example").contains("SOA") && all("axfr lab.example").contains("hello"));
+    zone("delete more.example");
+    assert!(all("ixfr=1 lab.example").contains("hello"));
+    // With a key, whoever has it; with an address too, whoever has it there.
+    zone(&format!("set {reverse} peers.r.key={KEY}"));
+    for address in [OUTSIDE, "192.0.2.1", ""] {
+        zone(&format!("set {reverse} peers.r.address={address}"));
+        let with = |key: &str| all(&format!("-y hmac-sha256:{key} axfr {reverse}"));
+        let right = with(&format!("{reverse}_r:{KEY}"));
+        assert_eq!(right.contains("PTR\tc1.lab.example."), address != "192.0.2.1", "{address}: {right}");
+        for wrong in [format!("{reverse}_r:{OTHER}"), format!("{reverse}_q:{KEY}"), format!("lab.example_ns2:{KEY}")] {
+            assert!(!with(&wrong).contains("PTR"), "{wrong}");
+        }
+        assert!(!all(&format!("axfr {reverse}")).contains("PTR"));
+    }
+}
+
+/// A secondary server takes both zones, and is told of changes.
+fn others_have_it_too(state: &State, world: &World) {
+    if !have("nsd") || !have("dig") {
+        return skip("the_world_is_told_of_zones", "no nsd: a secondary server");
+    }
+    let dir = state.path("nsd");
+    std::fs::create_dir_all(&dir).unwrap();
+    let at = dir.display();
+    let text = format!(
+        "server:\n  ip-address: {OUTSIDE}\n  port: 53\n  username: \"\"\n  chroot: \"\"\n  zonesdir: \"{at}\"\n  database: \"\"\n  \
+         pidfile: \"{at}/pid\"\n  xfrdfile: \"{at}/xfrd\"\n  zonelistfile: \"{at}/list\"\n  server-count: 1\n\
+         remote-control:\n  control-enable: no\n\
+         key:\n  name: 0.77.10.in-addr.arpa_r\n  algorithm: hmac-sha256\n  secret: {KEY}\n\
+         zone:\n  name: lab.example\n  request-xfr: {HOST}@5300 NOKEY\n  allow-notify: {HOST} NOKEY\n\
+         zone:\n  name: 0.77.10.in-addr.arpa\n  request-xfr: {HOST}@5300 0.77.10.in-addr.arpa_r\n  \
+         allow-notify: {HOST} 0.77.10.in-addr.arpa_r\n"
+    );
+    std::fs::write(dir.join("conf"), text).unwrap();
+    state.good(&["network", "zone", "set", "0.77.10.in-addr.arpa", &format!("peers.r.address={OUTSIDE}")]);
+    let space = world.pid().to_string();
+    let conf = dir.join("conf");
+    let mut server = std::process::Command::new("nsenter");
+    server.args(["-t", &space, "-n", "nsd", "-d", "-c"]).arg(&conf);
+    let null = std::process::Stdio::null;
+    let mut server = server.stdin(null()).stdout(null()).stderr(null()).spawn().unwrap();
+    let soon = |words: &str, part: &str| {
+        let words = format!("nsenter -t {space} -n dig @{OUTSIDE} +time=1 +tries=1 +short {words}");
+        let ask = || host_try(&words).unwrap_or_default();
+        let until = std::time::Instant::now() + Duration::from_secs(20);
+        while !ask().contains(part) {
+            assert!(std::time::Instant::now() < until, "{words}: {}", ask());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    soon("c1.lab.example", "10.77.0.2");
+    soon("-x 10.77.0.2", "c1.lab.example.");
+    state.good(&["network", "zone", "record", "entry", "add", "lab.example", "www", "AAAA", "fd42::7"]);
+    state.good(&["network", "zone", "record", "entry", "add", "0.77.10.in-addr.arpa", "9", "TXT", "told"]);
+    soon("www.lab.example AAAA", "fd42::7");
+    soon("9.0.77.10.in-addr.arpa TXT", "told");
+    // It has children that end with it, but not with a kill.
+    host(&format!("kill {}", server.id()));
+    server.wait().unwrap();
 }
 
 #[test]
@@ -229,16 +355,12 @@ fn refusals(state: &State) {
     refused("zone record entry add lab.example www A nonsense", "Invalid value \"nonsense\"");
     refused("zone record entry add lab.example www A 10.77.0.5", "Duplicate record for type \"A\"");
     refused("zone record entry remove lab.example www A 10.0.0.1", "Couldn't find a matching entry");
+    refused("zone record entry add lab.example www NAPTR x", "Records of type \"NAPTR\" are not supported");
+    refused("zone set lab.example peers.a.key=no!", "Invalid value for a base64 string");
     refused(
-        "zone record entry add lab.example www NS ns.elsewhere.example",
-        "Records of type \"NS\" in zones are not supported",
+        &format!("zone set lab.example peers.{}.key=c2VjcmV0", "a".repeat(60)),
+        "is too long for the name of a key",
     );
-    refused(
-        "zone record entry add lab.example www PTR c1.lab.example",
-        "Records of type \"PTR\" in zones are not supported",
-    );
-    refused("zone set lab.example peers.a.key=c2VjcmV0", "TSIG keys of peers (\"peers.a.key\") are not supported");
-    refused("zone create key.example peers.a.key=c2VjcmV0", "TSIG keys of peers (\"peers.a.key\") are not supported");
     refused("set testbr0 dns.zone.forward=other.example", "Network zone not found");
     refused("set testbr0 dns.zone.forward=lab.example,lab.example", "contains multiple zones from the same project");
     refused("set testbr0 dns.zone.forward=77.10.in-addr.arpa", "is not one for what the network names it for");

@@ -10,7 +10,6 @@ pub mod args;
 pub mod hosts;
 pub mod leases;
 pub mod release;
-pub mod zone;
 
 #[cfg(test)]
 mod tests;

@@ -4,11 +4,9 @@
 use super::args::{Owner, Paths, arguments, config, failure, is_isolated};
 use super::hosts::Host;
 use super::leases::{Association, Holder, LeaseNic, merge, parse};
-use super::zone::{self, Served};
-use crate::base::names::{DeviceName, InstanceName, NetworkName, ProjectName, ZoneName};
+use crate::base::names::{DeviceName, InstanceName, NetworkName, ProjectName};
 use crate::model::instance::Config;
 use crate::model::network::bridge::{Bridge, DnsMode};
-use crate::model::network::zone::{ZoneEntry, ZoneRecord, address_line, record_lines};
 use proptest::prelude::*;
 use std::net::IpAddr;
 use std::path::Path;
@@ -37,45 +35,6 @@ fn args(entries: &[(&str, &str)]) -> Vec<String> {
 const V4: (&str, &str) = ("ipv4.address", "10.0.0.1/24");
 const V6: (&str, &str) = ("ipv6.address", "fd42::1/64");
 
-fn zones() -> zone::Config {
-    let forward = ZoneName::parse("example.net").expect("zone");
-    let reverse = ZoneName::parse("0.0.10.in-addr.arpa").expect("zone");
-    let entry = |kind: &str, value: &str, ttl| ZoneEntry { kind: kind.into(), ttl, value: value.into() };
-    let entries = vec![
-        entry("A", "10.0.0.77", 60),
-        entry("MX", "10 mail.example.net.", 0),
-        entry("SRV", "1 2 53 ns.example.net", 0),
-        entry("TXT", "\"v=x, y\" \"a \\\"b\\\"\"", 0),
-        entry("CAA", "0 issue \"ca.example.net\"", 0),
-        entry("TXT", "late", 77),
-        entry("NS", "elsewhere.example.net", 0),
-    ];
-    let record = ZoneRecord { format: 1, description: String::new(), config: Config::new(), entries };
-    let alias = ZoneRecord { entries: vec![entry("CNAME", "c1.example.net", 30)], ..record.clone() };
-    let mut lines: Vec<_> =
-        ["10.0.0.9", "fd42::9"].iter().filter_map(|a| address_line(&forward, "c1", ip(a), "example.net")).collect();
-    lines.extend(record_lines(&forward, "@", &record).expect("record"));
-    lines.extend(record_lines(&forward, "www", &alias).expect("record"));
-    lines.extend(record_lines(&forward, "*.x", &record).expect("record"));
-    let reverse_lines = address_line(&reverse, "c1", ip("10.0.0.9"), "example.net").into_iter().collect();
-    let own = options(&[
-        ("dns.nameservers", "ns1.example.net, ns2.example.net."),
-        ("peers.a.address", "192.0.2.3"),
-        ("peers.b.address", "192.0.2.4"),
-        ("peers.b.key", "secret"),
-    ]);
-    let served = [
-        Served { name: &forward, options: &own, lines, subnet: None },
-        Served {
-            name: &reverse,
-            options: &own,
-            lines: reverse_lines,
-            subnet: Some("10.0.0.0/24".parse().expect("net")),
-        },
-    ];
-    zone::config(&served, (ip("127.0.0.1"), 5353), 7)
-}
-
 fn texts() -> Vec<(&'static str, String)> {
     let lines = |entries: &[(&str, &str)]| args(entries).join("\n") + "\n";
     vec![
@@ -101,7 +60,6 @@ fn texts() -> Vec<(&'static str, String)> {
             ]),
         ),
         ("raw.conf", config(&bridge(&[V4, ("raw.dnsmasq", "cache-size=10\naddress=/x.test/10.0.0.7\n")]))),
-        ("zones.conf", zones().text),
     ]
 }
 
@@ -119,51 +77,6 @@ fn texts_are_the_golden_ones() {
         }
     }
     assert!(wrong.is_empty(), "differ from tests/golden/dnsmasq: {wrong:?}");
-}
-
-#[test]
-fn what_a_zone_cannot_hold_is_named() {
-    let left: Vec<String> = zones().left_out;
-    assert!(left.contains(&"example.net: peer b has a TSIG key".to_string()), "{left:?}");
-    assert!(left.contains(&"example.net: example.net of type NS".to_string()), "{left:?}");
-    assert!(left.contains(&"example.net: *.x.example.net of type NS".to_string()), "{left:?}");
-    assert_eq!(left.len(), 4, "two zones have the peer: {left:?}");
-    let entry = |kind: &str, value: &str| ZoneRecord {
-        format: 1,
-        description: String::new(),
-        config: Config::new(),
-        entries: vec![ZoneEntry { kind: kind.into(), ttl: 0, value: value.into() }],
-    };
-    for (kind, value) in [("NS", "ns.example.net"), ("ptr", "c1.example.net")] {
-        let e = zone::check(&entry(kind, value)).expect_err("not served");
-        assert!(e.to_string().contains("are not supported") && e.hint_text().is_some(), "{e}");
-    }
-    assert!(zone::check(&entry("TXT", "x")).is_ok());
-    assert!(zone::check_zone(&options(&[("peers.b.key", "secret")])).is_err());
-    assert!(zone::check_zone(&options(&[("peers.b.address", "192.0.2.1")])).is_ok());
-    assert!(!zones().text.contains("192.0.2.4") && !zones().text.contains("secret"));
-    assert_eq!(zone::config(&[], (ip("127.0.0.1"), 53), 1).left_out, Vec::<String>::new());
-}
-
-/// dnsmasq lets a peer have all zones: one that not all of them have is not let in.
-#[test]
-fn a_peer_of_one_zone_gets_no_other() {
-    let names = ["a.example", "b.example", "0.0.10.in-addr.arpa"].map(|name| ZoneName::parse(name).expect("zone"));
-    let text = |peers: [&[(&str, &str)]; 2]| {
-        let own = [options(peers[0]), options(peers[1]), options(&[])];
-        let served: Vec<Served<'_>> = names
-            .iter()
-            .zip(&own)
-            .map(|(name, options)| Served { name, options, lines: Vec::new(), subnet: None })
-            .collect();
-        let config = zone::config(&served, (ip("127.0.0.1"), 53), 1);
-        (config.text.contains("auth-peer=192.0.2.1\n"), config.left_out.iter().any(|l| l.contains("is not let in")))
-    };
-    let (peer, again) = (&[("peers.x.address", "192.0.2.1")][..], &[("peers.y.address", "192.0.2.1")][..]);
-    let with_key = &[("peers.x.address", "192.0.2.1"), ("peers.x.key", "secret")][..];
-    assert_eq!(text([peer, again]), (true, false));
-    assert_eq!(text([peer, &[]]), (false, true));
-    assert_eq!(text([peer, with_key]), (false, true));
 }
 
 /// Row CVE-2024-29018: a network without a way out has no resolver that has one.

@@ -1,61 +1,83 @@
-//! The DNS server of zones: one dnsmasq at the address of `core.dns_address`, for as long as there is a zone. It is told
-//! everything when it starts, so it is started anew whenever something it is told of has changed: a zone or a record, a
-//! network that names a zone, an instance there that starts or goes. `network::dnsmasq::zone` says what it can serve.
+//! The DNS server of zones: one process of ours at the address of `core.dns_address`, for as long as there is a zone. It is handed
+//! everything when it starts, and again whenever something it is told of has changed: a zone or a record, a network that names a
+//! zone, an instance there that starts or goes. `network::zones` says what it answers, `nameserver` is the process.
 //!
 //! What it is to say is made from the records under one lock, and compared with what it was told: whoever changes something
-//! calls [`follow`] afterwards, and the last one to do so sees everything.
+//! calls [`follow`] afterwards, and the last one to do so sees everything. The text is noted before it is handed over and gets its
+//! name afterwards, so what a killed command left open is handed over again.
 
-use super::{dns, leases, process, zones};
+use super::{leases, zones};
 use crate::base::names::{ProjectName, ZoneName};
 use crate::base::time;
 use crate::error::{Context, Error, Result};
 use crate::fault;
-use crate::host::command::{Cmd, Host, Runner};
 use crate::model::instance::Config;
 use crate::model::keys::network::bridge::{IPV4_NAT, IPV6_NAT};
 use crate::model::keys::network::zone as keys;
 use crate::model::keys::server;
-use crate::model::network::bridge::Bridge;
 use crate::model::network::zone::{Zone, ZoneKind, ZoneLine, address_line, kind, record_lines};
 use crate::model::network::{Network, NetworkType};
-use crate::network::dnsmasq::zone::{self, Served};
+use crate::network::zones::text::{self, Served, Told};
+use crate::ops::{load, logs, spawn};
 use crate::store::atomic::{self, Durability};
 use crate::store::lock::{Allocator, Proof};
-use crate::store::{Action, Store, journal};
-use crate::sys::pidfd;
-use std::net::IpAddr;
-use std::os::fd::AsFd;
+use crate::store::{Action, Store, journal, proxies};
+use crate::sys::{memfd, socket};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How long it may take to be ready, and to end.
-const PATIENCE: Duration = Duration::from_secs(30);
-const SERIAL: &str = "auth-soa=";
+/// Argument zero of the role.
+pub const ROLE: &str = "stapes-nameserver";
+/// What the role finds at its descriptors from 3 on: what it is to say, the pipe to report on, its file, and the socket it is told
+/// of changes at.
+pub const HANDED: [i32; 4] = [3, 4, 5, 6];
+
+/// How long it may take to take a change over.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What it was told, and what it is about to be told.
+const TOLD: &str = "told";
+const NEXT: &str = "next";
+/// Its file, and the socket.
+const PROCESS: &str = "process";
+const CONTROL: &str = "control";
 
 /// Has the server agree with the records; what it cannot serve, in words. Takes a lock that comes after all others.
 ///
 /// # Errors
-/// A record is damaged; dnsmasq is missing, or does not start: its address is another's.
+/// A record is damaged; its address is another's.
 pub fn renew(store: &Store) -> Result<Vec<String>> {
     let _lock = store.lock_allocator(Allocator::Zones)?;
-    let Some((listen, wanted)) = wanted(store)? else {
+    let Some((listen, Told { text, left_out })) = wanted(store)? else {
         stop(store)?;
         return Ok(Vec::new());
     };
-    let served: Vec<Served<'_>> = wanted.iter().map(Owned::served).collect();
-    let told = std::fs::read_to_string(file(store, "conf")).unwrap_or_default();
-    let before = serial(&told).unwrap_or(0);
-    let config = zone::config(&served, listen, before);
-    if config.text == told && process::by_file(&file(store, "pid"))?.is_some() {
-        return Ok(config.left_out);
+    let runs = proxies::lives(&file(store, PROCESS))?;
+    if runs && is_done(store, &text) {
+        return Ok(left_out);
     }
-    // It has to rise, whatever the clock does.
-    let now = u32::try_from(time::now().as_second()).unwrap_or(0);
-    let config = zone::config(&served, listen, now.max(before.wrapping_add(1)));
-    end(store)?;
-    fault::point("zones.ended")?;
-    start(store, &config.text).with_context(|| format!("Failed serving zones at {} port {}", listen.0, listen.1))?;
-    Ok(config.left_out)
+    let folder = store.layout().zones_run_dir();
+    let fail = || format!("Failed writing {}", folder.display());
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(fail)?;
+    atomic::replace(&file(store, NEXT), text.as_bytes(), 0o600, Durability::Fast).with_context(fail)?;
+    fault::point("zones.begin")?;
+    if !(runs && tell(store, &text).unwrap_or(false)) {
+        end(store)?;
+        fault::point("zones.ended")?;
+        let started = start(store, &text, listen);
+        if started.is_err() {
+            // The next one begins from nothing.
+            for name in [TOLD, NEXT] {
+                let _ = std::fs::remove_file(file(store, name));
+            }
+        }
+        started.with_context(|| format!("Failed serving zones at {} port {}", listen.ip(), listen.port()))?;
+    }
+    fault::point("zones.told")?;
+    std::fs::rename(file(store, NEXT), file(store, TOLD)).with_context(fail)?;
+    Ok(left_out)
 }
 
 /// The same after a change that stands already, such as an instance that starts: what goes wrong does not undo that, and
@@ -99,7 +121,7 @@ pub(in crate::ops) fn follow_network(store: &Store, config: &Config) {
 
 /// Was a server started, and not ended?
 pub(in crate::ops) fn is_told(store: &Store) -> bool {
-    file(store, "conf").exists()
+    [TOLD, NEXT].iter().any(|name| file(store, name).exists())
 }
 
 /// Is what runs not what the records say?
@@ -107,11 +129,9 @@ pub(in crate::ops) fn is_told(store: &Store) -> bool {
 /// # Errors
 /// A record is damaged.
 pub fn is_stale(store: &Store) -> Result<bool> {
-    let told = std::fs::read_to_string(file(store, "conf")).unwrap_or_default();
-    let runs = process::by_file(&file(store, "pid"))?.is_some();
-    let Some((listen, wanted)) = wanted(store)? else { return Ok(runs) };
-    let served: Vec<Served<'_>> = wanted.iter().map(Owned::served).collect();
-    Ok(!runs || zone::config(&served, listen, serial(&told).unwrap_or(0)).text != told)
+    let runs = proxies::lives(&file(store, PROCESS))?;
+    let Some((_, wanted)) = wanted(store)? else { return Ok(runs) };
+    Ok(!runs || !is_done(store, &wanted.text))
 }
 
 /// What of the records is not served, in words.
@@ -119,9 +139,18 @@ pub fn is_stale(store: &Store) -> Result<bool> {
 /// # Errors
 /// A record is damaged.
 pub fn left_out(store: &Store) -> Result<Vec<String>> {
-    let Some((listen, wanted)) = wanted(store)? else { return Ok(Vec::new()) };
-    let served: Vec<Served<'_>> = wanted.iter().map(Owned::served).collect();
-    Ok(zone::config(&served, listen, 0).left_out)
+    Ok(wanted(store)?.map(|(_, told)| told.left_out).unwrap_or_default())
+}
+
+/// Is this what it was told last?
+fn is_done(store: &Store, text: &str) -> bool {
+    !file(store, NEXT).exists() && text == told(store)
+}
+
+/// What it was told last, or was about to be told.
+fn told(store: &Store) -> String {
+    let read = |name| std::fs::read_to_string(file(store, name));
+    read(NEXT).or_else(|_| read(TOLD)).unwrap_or_default()
 }
 
 /// A zone as it is to be served.
@@ -129,27 +158,30 @@ struct Owned {
     name: ZoneName,
     zone: Zone,
     lines: Vec<ZoneLine>,
-    subnet: Option<crate::base::inet::IpNet>,
 }
 
-impl Owned {
-    fn served(&self) -> Served<'_> {
-        Served { name: &self.name, options: &self.zone.config, lines: self.lines.clone(), subnet: self.subnet }
-    }
-}
-
-/// Address and port it is to listen at, and what it is to say.
-type Wanted = ((IpAddr, u16), Vec<Owned>);
-
-/// None if there is nothing to say.
-fn wanted(store: &Store) -> Result<Option<Wanted>> {
+/// Where it is to listen, and what it is to be told. None if there is nothing to say.
+fn wanted(store: &Store) -> Result<Option<(SocketAddr, Told)>> {
     let config = store.server()?.config;
     let Some(listen) = config.get(server::DNS_ADDRESS).filter(|v| !v.is_empty()) else { return Ok(None) };
+    let all = owned(store)?;
+    if all.is_empty() {
+        return Ok(None);
+    }
+    let listen = SocketAddr::from(server::dns_address(listen)?);
+    let served = all.iter().map(|o| Served { name: &o.name, options: &o.zone.config, lines: &o.lines });
+    let served: Vec<Served<'_>> = served.collect();
+    let now = u32::try_from(time::now().as_second()).unwrap_or(0);
+    Ok(Some((listen, text::told(&served, listen, &told(store), now))))
+}
+
+/// All zones with what is in them.
+fn owned(store: &Store) -> Result<Vec<Owned>> {
     let mut all = Vec::new();
     for (project, _) in store.projects()? {
         for (name, zone) in store.zones(&project)? {
             let zone = zone?;
-            let mut owned = Owned { name, zone, lines: Vec::new(), subnet: None };
+            let mut owned = Owned { name, zone, lines: Vec::new() };
             for (record, found) in store.zone_records(&project, &owned.name)? {
                 owned.lines.extend(record_lines(&owned.name, record.as_str(), &found?)?);
             }
@@ -157,7 +189,7 @@ fn wanted(store: &Store) -> Result<Option<Wanted>> {
             all.push(owned);
         }
     }
-    Ok((!all.is_empty()).then_some((server::dns_address(listen)?, all)))
+    Ok(all)
 }
 
 /// Adds what instances on networks that name the zone have of addresses.
@@ -174,12 +206,9 @@ fn addresses(store: &Store, owner: &ProjectName, zone: &mut Owned) -> Result<()>
                 continue;
             }
             let domain = names.iter().find(|(_, kind)| *kind == ZoneKind::Forward).map(|(n, _)| *n).unwrap_or_default();
-            let bridge = Bridge::read(&network.config, None)?;
-            zone.subnet = zone.subnet.or(match kind(&zone.name) {
-                ZoneKind::Forward => None,
-                ZoneKind::ReverseV4 => bridge.v4.address,
-                ZoneKind::ReverseV6 => bridge.v6.address,
-            });
+            if kind(&zone.name) != ZoneKind::Forward && domain.is_empty() {
+                continue;
+            }
             for (hostname, address) in leases::known(store, &project, &name)? {
                 if behind_nat || !is_behind_nat(&network, address) {
                     zone.lines.extend(address_line(&zone.name, &hostname, address, domain));
@@ -187,13 +216,6 @@ fn addresses(store: &Store, owner: &ProjectName, zone: &mut Owned) -> Result<()>
             }
         }
     }
-    // The same address by lease and by reservation is one line.
-    let mut seen = Vec::new();
-    zone.lines.retain(|line| {
-        let new = !seen.contains(line);
-        seen.push(line.clone());
-        new
-    });
     Ok(())
 }
 
@@ -202,48 +224,48 @@ fn is_behind_nat(network: &Network, address: IpAddr) -> bool {
     key.bool(&network.config).unwrap_or(false)
 }
 
-fn file(store: &Store, ending: &str) -> PathBuf {
-    store.layout().zones_run_dir().join("zones").with_extension(ending)
+fn file(store: &Store, name: &str) -> PathBuf {
+    store.layout().zones_run_dir().join(name)
 }
 
-/// The number in a configuration's SOA records.
-fn serial(text: &str) -> Option<u32> {
-    let line = text.lines().find_map(|line| line.strip_prefix(SERIAL))?;
-    line.split(',').next()?.parse().ok()
+/// Hands the text to the server that runs; true if it says it now, which one that listens elsewhere does not.
+fn tell(store: &Store, text: &str) -> Result<bool> {
+    let socket = socket::connect_packets(&file(store, CONTROL))?;
+    rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, Some(PATIENCE))?;
+    let text = memfd::sealed("stapes-zones", text.as_bytes())?;
+    socket::send_fds(socket.as_fd(), &[text.as_fd()])?;
+    Ok(socket::wait(socket.as_fd())?)
 }
 
-fn start(store: &Store, text: &str) -> Result<()> {
-    let folder = store.layout().zones_run_dir();
-    let fail = || format!("Failed writing {}", folder.display());
-    std::fs::create_dir_all(&folder).with_context(fail)?;
-    atomic::replace(&file(store, "conf"), text.as_bytes(), 0o644, Durability::Fast).with_context(fail)?;
-    let named = |option: &str, ending: &str| format!("--{option}={}", file(store, ending).display());
-    let mut arguments = vec![named("conf-file", "conf"), named("pid-file", "pid"), named("log-facility", "log")];
-    if let Some(owner) = process::owner() {
-        arguments.extend([format!("--user={}", owner.user), format!("--group={}", owner.group)]);
-    }
-    let out = Host::default().run_with(Cmd::new(dns::DNSMASQ).args(arguments).timeout(PATIENCE), None)?;
-    if !out.status.success() {
-        let said = String::from_utf8_lossy(&out.stderr);
-        let last = said.lines().rfind(|l| !l.trim().is_empty()).unwrap_or("dnsmasq has ended").trim().to_string();
-        // The next one begins from nothing.
-        let _ = std::fs::remove_file(file(store, "conf"));
-        return Err(Error::failed(last).hint("is there another DNS server at the address? set core.dns_address"));
+fn start(store: &Store, text: &str, listen: SocketAddr) -> Result<()> {
+    let fail = "Failed starting the DNS server";
+    let lock = proxies::begin_at(&file(store, PROCESS)).context(fail)?;
+    let lock = lock.ok_or_else(|| Error::busy("The DNS server of zones is still running"))?;
+    let at = file(store, CONTROL);
+    // That of one that is gone.
+    let _ = std::fs::remove_file(&at);
+    let control = socket::listen_packets(&at).context(fail)?;
+    let text = memfd::sealed("stapes-zones", text.as_bytes()).context(fail)?;
+    let (ready, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let log = logs::open(&store.layout().zones_run_dir(), "log")?;
+    let null = std::fs::File::open("/dev/null").context("Failed opening \"/dev/null\"")?;
+    let exe = spawn::our_binary(false).context("Failed opening ourselves")?;
+    let handed = [text.as_fd(), theirs.as_fd(), lock.as_fd(), control.as_fd()];
+    let words = [ROLE.to_string(), listen.to_string()];
+    let program = spawn::role([null.as_raw_fd(), log.as_raw_fd()], &handed, exe.as_fd(), words)?;
+    let mut child = spawn::into_tree(&load::cgroups(store.layout())?, &program).context(fail)?;
+    drop((theirs, lock, control));
+    if let Err(failure) = child.wait_exec().context(fail)? {
+        return Err(Error::failed(format!("{fail}: error {}", failure.errno)));
     }
     fault::point("zones.started")?;
-    let pid = std::fs::read_to_string(file(store, "pid")).ok().and_then(|text| text.trim().parse().ok());
-    pid.map_or(Ok(()), |pid| process::settle(store, pid)).context("Failed moving dnsmasq to the monitors")
+    spawn::await_ready(ready, child, "The DNS server ended before it was listening")
 }
 
 /// Ends the process, if it runs.
 fn end(store: &Store) -> Result<()> {
-    let Some(process) = process::by_file(&file(store, "pid"))? else { return Ok(()) };
-    let fail = || "Failed stopping the DNS server of zones".to_string();
-    pidfd::send_signal(process.as_fd(), libc::SIGTERM).with_context(fail)?;
-    if !pidfd::wait_ended(process.as_fd(), Some(PATIENCE)).with_context(fail)? {
-        pidfd::kill(process.as_fd()).with_context(fail)?;
-    }
-    Ok(())
+    let at = file(store, PROCESS);
+    if at.exists() { proxies::end(&at).context("Failed stopping the DNS server of zones") } else { Ok(()) }
 }
 
 /// Ends it for good.
@@ -253,16 +275,5 @@ fn stop(store: &Store) -> Result<()> {
     match std::fs::remove_dir_all(store.layout().zones_run_dir()) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::from(e).context("Failed removing its files")),
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_serial_is_found_again() {
-        assert_eq!(serial("port=53\nauth-soa=17,hostmaster.x,120,60,86400\n"), Some(17));
-        assert_eq!(serial("port=53\n"), None);
     }
 }

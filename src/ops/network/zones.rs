@@ -14,7 +14,7 @@ use crate::model::network::zone::{Zone, ZoneKind, ZoneRecord, kind};
 use crate::model::project::Feature;
 use crate::model::restrict;
 use crate::model::view::{ZonePut, ZoneRecordPut, ZoneRecordView, ZoneView, url};
-use crate::network::dnsmasq::zone as server;
+use crate::network::zones::text as server;
 use crate::ops::features;
 use crate::store::Store;
 use crate::store::events::{self, Event};
@@ -114,7 +114,7 @@ fn record_of(put: ZonePut) -> Zone {
 /// Makes a zone.
 ///
 /// # Errors
-/// Exists; an option is wrong, or says what the server cannot.
+/// Exists; an option is wrong.
 pub fn create(store: &Store, project: &ProjectName, name: &ZoneName, put: ZonePut) -> Result<()> {
     let owner = project_of(store, project)?;
     let lock = store.lock_project_exclusive(&owner, "create")?;
@@ -130,7 +130,7 @@ pub fn create(store: &Store, project: &ProjectName, name: &ZoneName, put: ZonePu
     }
     let zone = record_of(put);
     zone.validate()?;
-    server::check_zone(&zone.config)?;
+    server::check(name, &zone.config)?;
     zone_server::changing(store, ("create", &lock), &[], || {
         fault::point("zone.create")?;
         store.save_zone(&lock, name, &zone)
@@ -142,7 +142,7 @@ pub fn create(store: &Store, project: &ProjectName, name: &ZoneName, put: ZonePu
 /// Changes a zone: `edit` is shown what can be written of it.
 ///
 /// # Errors
-/// Not found; what `edit` says; an option is wrong, or says what the server cannot.
+/// Not found; what `edit` says; an option is wrong.
 pub fn update(
     store: &Store,
     project: &ProjectName,
@@ -156,7 +156,7 @@ pub fn update(
     edit(&mut put)?;
     let zone = record_of(put);
     zone.validate()?;
-    server::check_zone(&zone.config)?;
+    server::check(name, &zone.config)?;
     zone_server::changing(store, ("update", &lock), &[], || {
         fault::point("zone.update")?;
         store.save_zone(&lock, name, &zone)
@@ -221,7 +221,7 @@ fn entry_of(put: ZoneRecordPut) -> ZoneRecord {
 /// Puts a name into a zone.
 ///
 /// # Errors
-/// Not found: the zone; Exists; an entry is wrong, or cannot be served.
+/// Not found: the zone; Exists; an entry is wrong.
 pub fn create_record(
     store: &Store,
     project: &ProjectName,
@@ -236,7 +236,6 @@ pub fn create_record(
     }
     let record = entry_of(put);
     record.validate()?;
-    server::check(&record)?;
     zone_server::changing(store, ("create", &lock), &[], || {
         fault::point("zone.record.create")?;
         store.save_zone_record(&lock, zone, (name, &record))
@@ -248,7 +247,7 @@ pub fn create_record(
 /// Changes what stands under a name.
 ///
 /// # Errors
-/// Not found; what `edit` says; an entry is wrong, or cannot be served.
+/// Not found; what `edit` says; an entry is wrong.
 pub fn update_record(
     store: &Store,
     project: &ProjectName,
@@ -263,7 +262,6 @@ pub fn update_record(
     edit(&mut put)?;
     let record = entry_of(put);
     record.validate()?;
-    server::check(&record)?;
     zone_server::changing(store, ("update", &lock), &[], || {
         fault::point("zone.record.update")?;
         store.save_zone_record(&lock, zone, (name, &record))

@@ -1,6 +1,8 @@
 //! Checks of single values of network options. Messages are Incus's.
 
-use super::super::checks::{digits, interface_name, ip, ipv4, ipv6, network_v4, network_v6, nic_ipv4, nic_ipv6};
+use super::super::checks::{
+    base64, digits, interface_name, ip, ipv4, ipv6, network_v4, network_v6, nic_ipv4, nic_ipv6,
+};
 use crate::base::names;
 use crate::error::{Context, Error, Result};
 
@@ -155,6 +157,11 @@ pub(super) fn nameserver(value: &str) -> Result<()> {
 /// An address.
 pub(super) fn address(value: &str) -> Result<()> {
     ip(value)
+}
+
+/// A secret as tsig-keygen(8) writes it. Incus takes any text, and lets nobody in who has one that is none.
+pub(super) fn tsig_key(value: &str) -> Result<()> {
+    if value.len() % 4 == 0 { base64(value) } else { fail("Invalid value for a base64 string") }
 }
 
 /// Lines of dnsmasq's own configuration. What would let it run programs or read files as another user is refused: the

@@ -11,7 +11,7 @@ keys! {
     NAT: "network.nat", Both, Value::Bool, "Whether addresses behind NAT are in the zone" => default("true");
     PEER_ADDRESS: "address", Both, Value::Checked("IP address", checks::address), "Address of a server that may ask for the zone"
         => item("peers.");
-    PEER_KEY: "key", Both, Value::Line, "TSIG key of that server" => item("peers.");
+    PEER_KEY: "key", Both, Value::Checked("TSIG key", checks::tsig_key), "TSIG key of that server" => item("peers.");
     TARGET_ADDRESS: "target_address", Both, Value::Checked("IP address", checks::address),
         "Where packets go that no port is for";
 }
@@ -39,10 +39,29 @@ pub fn check(table: &[&Key], config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// The servers that may ask for a zone: name, address, and whether they have a key.
-pub fn peers(config: &Config) -> Vec<(&str, &str, bool)> {
-    let named = config.keys().filter_map(|k| PEER_ADDRESS.item_in(k));
-    named
-        .filter_map(|peer| Some((peer, PEER_ADDRESS.get_of(config, peer)?, PEER_KEY.get_of(config, peer).is_some())))
-        .collect()
+/// A server that may ask for all of a zone: by its address, by its key, or by both.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Peer<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its address.
+    pub address: Option<&'a str>,
+    /// Its key, in base64.
+    pub key: Option<&'a str>,
+}
+
+impl std::fmt::Debug for Peer<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Peer({:?}, {:?})", self.name, self.address)
+    }
+}
+
+/// The servers that may ask for a zone, by name.
+pub fn peers(config: &Config) -> Vec<Peer<'_>> {
+    let mut names: Vec<&str> =
+        config.keys().filter_map(|k| PEER_ADDRESS.item_in(k).or_else(|| PEER_KEY.item_in(k))).collect();
+    names.sort_unstable();
+    names.dedup();
+    let peer = |name| Peer { name, address: PEER_ADDRESS.get_of(config, name), key: PEER_KEY.get_of(config, name) };
+    names.into_iter().map(peer).filter(|peer| peer.address.is_some() || peer.key.is_some()).collect()
 }
