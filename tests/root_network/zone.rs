@@ -253,7 +253,7 @@ fn others_have_it_too(state: &State, world: &World) {
     std::fs::create_dir_all(&dir).unwrap();
     let at = dir.display();
     let text = format!(
-        "server:\n  ip-address: {OUTSIDE}\n  port: 53\n  username: \"\"\n  chroot: \"\"\n  zonesdir: \"{at}\"\n  database: \"\"\n  \
+        "server:\n  ip-address: {OUTSIDE}\n  port: 53\n  username: \"\"\n  chroot: \"\"\n  zonesdir: \"{at}\"\n  xfrdir: \"{at}\"\n  database: \"\"\n  \
          pidfile: \"{at}/pid\"\n  xfrdfile: \"{at}/xfrd\"\n  zonelistfile: \"{at}/list\"\n  server-count: 1\n\
          remote-control:\n  control-enable: no\n\
          key:\n  name: 0.77.10.in-addr.arpa_r\n  algorithm: hmac-sha256\n  secret: {KEY}\n\
@@ -268,9 +268,9 @@ fn others_have_it_too(state: &State, world: &World) {
     let mut server = std::process::Command::new("nsenter");
     server.args(["-t", &space, "-n", "nsd", "-d", "-c"]).arg(&conf);
     let null = std::process::Stdio::null;
-    let mut server = server.stdin(null()).stdout(null()).stderr(null()).spawn().unwrap();
+    let _server = Secondary(server.stdin(null()).stdout(null()).stderr(null()).spawn().unwrap());
     let soon = |words: &str, part: &str| {
-        let words = format!("nsenter -t {space} -n dig @{OUTSIDE} +time=1 +tries=1 +short {words}");
+        let words = format!("dig @{OUTSIDE} +time=1 +tries=1 +short {words}");
         let ask = || host_try(&words).unwrap_or_default();
         let until = std::time::Instant::now() + Duration::from_secs(20);
         while !ask().contains(part) {
@@ -284,9 +284,16 @@ fn others_have_it_too(state: &State, world: &World) {
     state.good(&["network", "zone", "record", "entry", "add", "0.77.10.in-addr.arpa", "9", "TXT", "told"]);
     soon("www.lab.example AAAA", "fd42::7");
     soon("9.0.77.10.in-addr.arpa TXT", "told");
-    // It has children that end with it, but not with a kill.
-    host(&format!("kill {}", server.id()));
-    server.wait().unwrap();
+}
+
+/// It has children that end with it, but not when it is killed.
+struct Secondary(std::process::Child);
+
+impl Drop for Secondary {
+    fn drop(&mut self) {
+        let _ = host_try(&format!("kill {}", self.0.id()));
+        let _ = self.0.wait();
+    }
 }
 
 #[test]

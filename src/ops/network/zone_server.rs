@@ -265,7 +265,12 @@ fn start(store: &Store, text: &str, listen: SocketAddr) -> Result<()> {
 /// Ends the process, if it runs.
 fn end(store: &Store) -> Result<()> {
     let at = file(store, PROCESS);
-    if at.exists() { proxies::end(&at).context("Failed stopping the DNS server of zones") } else { Ok(()) }
+    if !at.exists() {
+        return Ok(());
+    }
+    proxies::end(&at).context("Failed stopping the DNS server of zones")?;
+    // The next one has one of its own: whoever waited for this one's lock may have it for a moment yet.
+    std::fs::remove_file(&at).context("Failed removing its file")
 }
 
 /// Ends it for good.
