@@ -116,12 +116,15 @@ fn question(about: &str, kind: u16, size: Option<u16>) -> MessageBuilder<Vec<u8>
     MessageBuilder::clone(all.as_builder())
 }
 
-/// What came back, section by section: name, type, lifetime, data.
+/// Name, type, lifetime, data.
+type Line = (String, u16, u32, Vec<u8>);
+
+/// What came back, section by section.
 #[derive(Debug, PartialEq)]
 struct Said {
     rcode: Rcode,
     flags: (bool, bool),
-    sections: [Vec<(String, u16, u32, Vec<u8>)>; 3],
+    sections: [Vec<Line>; 3],
     size: usize,
 }
 

@@ -244,5 +244,5 @@ fn peer(zone: &str, (name, address, key): (&str, &str, &str)) -> Option<Peer> {
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let pairs = text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
-    if text.len() % 2 == 0 { pairs.collect() } else { None }
+    if text.len().is_multiple_of(2) { pairs.collect() } else { None }
 }

@@ -161,7 +161,7 @@ pub(super) fn address(value: &str) -> Result<()> {
 
 /// A secret as tsig-keygen(8) writes it. Incus takes any text, and lets nobody in who has one that is none.
 pub(super) fn tsig_key(value: &str) -> Result<()> {
-    if value.len() % 4 == 0 { base64(value) } else { fail("Invalid value for a base64 string") }
+    if value.len().is_multiple_of(4) { base64(value) } else { fail("Invalid value for a base64 string") }
 }
 
 /// Lines of dnsmasq's own configuration. What would let it run programs or read files as another user is refused: the
