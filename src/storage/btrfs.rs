@@ -73,17 +73,17 @@ impl Btrfs {
     }
 
     fn bound(&self, rel: &str, size: Option<u64>) -> Result<()> {
-        let folder = self.pool.open_dir(rel)?;
-        let folder = folder.as_fd();
+        let (folder, outside) = (self.pool.open_dir(rel)?, self.place(rel)?.0);
+        let (folder, outside) = (folder.as_fd(), outside.as_fd());
         let Some(size) = size else {
             let bounded = qgroup::read(folder)?.is_some_and(|group| group.most != 0);
-            return if bounded { Ok(qgroup::limit(folder, 0)?) } else { Ok(()) };
+            return if bounded { Ok(qgroup::limit(folder, outside, 0)?) } else { Ok(()) };
         };
         if qgroup::read(folder)?.is_none() {
             qgroup::enable(folder)?;
             fault::point("storage.size.enabled")?;
         }
-        qgroup::limit(folder, size)?;
+        qgroup::limit(folder, outside, size)?;
         // What was written lately is counted with this.
         Ok(btrfs::free_now(folder)?)
     }

@@ -76,14 +76,15 @@ pub fn enable(fd: BorrowedFd<'_>) -> Result<()> {
     ioctl("BTRFS_IOC_QUOTA_RESCAN_WAIT", fd, QUOTA_RESCAN_WAIT, &mut 0u64)
 }
 
-/// Bounds the subvolume whose root is open to `most` bytes; 0 is no bound. What it holds stays, even if it is more.
+/// Bounds the subvolume whose root is open to `most` bytes; 0 is no bound. What it holds stays, even if it is more. `outside`: a
+/// folder of the file system that is in none which is full, for the kernel takes the room that this needs from there.
 ///
 /// # Errors
-/// ENOTCONN: quotas are off; EPERM.
-pub fn limit(fd: BorrowedFd<'_>, most: u64) -> Result<()> {
+/// ENOTCONN: quotas are off; EPERM; EDQUOT: `outside` is full.
+pub fn limit(fd: BorrowedFd<'_>, outside: BorrowedFd<'_>, most: u64) -> Result<()> {
     let most = if most == 0 { u64::MAX } else { most };
-    // qgroupid (0: of this subvolume), flags, max_rfer, max_excl, rsv_rfer, rsv_excl.
-    ioctl("BTRFS_IOC_QGROUP_LIMIT", fd, QGROUP_LIMIT, &mut [0, LIMIT_REFERENCED, most, 0, 0, 0])
+    // qgroupid, flags, max_rfer, max_excl, rsv_rfer, rsv_excl.
+    ioctl("BTRFS_IOC_QGROUP_LIMIT", outside, QGROUP_LIMIT, &mut [id(fd)?, LIMIT_REFERENCED, most, 0, 0, 0])
 }
 
 /// Gives the group of a subvolume that is about to go back, which Linux does itself since 6.10 or so.
@@ -107,7 +108,7 @@ mod tests {
     fn elsewhere_it_is_said_that_there_are_none() {
         let folder = std::fs::File::open("/proc").expect("proc");
         assert!(read(folder.as_fd()).is_err() && enable(folder.as_fd()).is_err());
-        assert!(limit(folder.as_fd(), 1).is_err());
+        assert!(limit(folder.as_fd(), folder.as_fd(), 1).is_err());
         forget(folder.as_fd());
     }
 }

@@ -128,6 +128,11 @@ fn a_root_is_kept_to_its_size_and_resized_in_use() {
         assert_eq!(s.root("c1").1, 60 * MIB);
         state.ok("config device set c1 root size=200MiB");
         assert!(s.writes("c1", "/root/big", 120), "it has grown");
+        // What the file system has not counted yet counts, and what is refused is taken back.
+        state.sh("c1", "rm /root/big; sync; dd if=/dev/zero of=/root/big bs=1M count=100 2>&1").good().unwrap();
+        state.refuses("config device set c1 root size=20MiB", "holds");
+        assert_eq!(s.root("c1").1, 200 * MIB);
+        state.ok("config set c1 user.any=thing");
         state.sh("c1", "rm /root/big; sync").good().unwrap();
         state.ok("config device set c1 root size=60MiB");
         assert!(!s.writes("c1", "/root/big", 100), "it has shrunk");
@@ -208,7 +213,8 @@ fn custom_volumes_have_sizes() {
         state.refuses("storage volume set p v size=10MiB", "holds");
         assert_eq!(state.ok("storage volume get p v size"), "50MiB\n");
         state.ok("storage volume set p v size=100MiB");
-        assert!(s.writes("c1", "/v/big", 80));
+        state.sh("c1", "rm /v/big; sync; dd if=/dev/zero of=/v/big bs=1M count=80 2>&1").good().unwrap();
+        state.refuses("storage volume set p v size=10MiB", "holds");
         state.ok("storage volume snapshot create p v s1");
         state.ok("storage volume copy p/v p/x");
         assert!(state.ok("storage volume info p x").contains("\nTotal: 100.00MiB\n"));
