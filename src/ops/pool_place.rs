@@ -382,6 +382,25 @@ pub fn grow(store: &Store, name: &PoolName) -> Result<()> {
     disk::grow(&image, size, data.as_deref())
 }
 
+/// Has what a pool is mounted with be what its new record says: an option that cannot be is found now, not after the next boot.
+/// Lock: the pool.
+///
+/// # Errors
+/// The kernel refuses an option; what it lies in is gone.
+pub fn remount(store: &Store, name: &PoolName, old: &Config, new: &Pool) -> Result<()> {
+    let options = keys::BTRFS_MOUNT_OPTIONS.text(&new.config);
+    let Place::Disk(disk) = Place::of_pool(store.layout(), name, new) else { return Ok(()) };
+    if options == keys::BTRFS_MOUNT_OPTIONS.text(old) {
+        return Ok(());
+    }
+    let _lock = store.lock_pool_mount(name)?;
+    match is_mounted(store, name, keys::ID.text(&new.config))? {
+        true => disk::remount(&store.layout().pool_data(name), options),
+        false => mount(store, name, &disk, new),
+    }
+    .with_context(|| format!("Failed mounting storage pool \"{name}\" with these options"))
+}
+
 /// Unmounts a pool, if it is mounted. Lock: the pool, or nobody runs.
 ///
 /// # Errors

@@ -116,7 +116,8 @@ pub fn update(store: &Store, name: &PoolName, edit: &mut dyn FnMut(&mut PoolPut)
     keys::check_each(&old.driver, &put.config)?;
     keys::check_change(&old.config, &put.config)?;
     let grows = size_of(&chosen, &old.config, &mut put.config)?;
-    let new = Pool { description: put.description, config: put.config, ..old };
+    let new = Pool { format: old.format, driver: old.driver.clone(), description: put.description, config: put.config };
+    place::remount(store, name, &old.config, &new)?;
     let record = store.layout().pool_record(name);
     journal::run(store, "update", &[&lock], |journal| {
         if grows {

@@ -176,24 +176,40 @@ pub fn mount(disk: &Disk, id: &str, at: &Path, options: &str) -> Result<()> {
 /// # Errors
 /// An option cannot be; the kernel refuses.
 pub(super) fn mount_source(kind: &CStr, source: &Path, options: &str, at: &Path) -> Result<()> {
-    let text = |s: &str| CString::new(s).map_err(|_| Error::invalid("Invalid mount option"));
     let source = text(source.to_str().ok_or_else(|| Error::invalid("Invalid path of a device"))?)?;
-    let (attributes, words) = parse_options(options);
-    let words = words
-        .into_iter()
-        .map(|(key, value)| Ok((text(key)?, value.map(text).transpose()?)))
-        .collect::<Result<Vec<_>>>()?;
+    let (attributes, words) = parse_options(options)?;
     let mut params = vec![Param::Text(c"source", &source)];
-    params.extend(words.iter().map(|(key, value)| match value {
-        Some(value) => Param::Text(key, value),
-        None => Param::Flag(key),
-    }));
+    params.extend(as_params(&words));
     let made = mount::new_fs(kind, &params, attributes)?;
     Ok(mount::attach(made.as_fd(), at)?)
 }
 
+/// Has the file system that is mounted at the folder `at` take these options over, beside those it has.
+///
+/// # Errors
+/// An option cannot be, or not while it is mounted.
+pub fn remount(at: &Path, options: &str) -> Result<()> {
+    let (attributes, words) = parse_options(options)?;
+    let params: Vec<Param<'_>> = as_params(&words).collect();
+    mount::reconfigure(at, &params, attributes).context("Bad mount options")
+}
+
+/// The name of an option and its value.
+type Words = Vec<(CString, Option<CString>)>;
+
+fn as_params(words: &Words) -> impl Iterator<Item = Param<'_>> {
+    words.iter().map(|(key, value)| match value {
+        Some(value) => Param::Text(key, value),
+        None => Param::Flag(key),
+    })
+}
+
+fn text(word: &str) -> Result<CString> {
+    CString::new(word).map_err(|_| Error::invalid("Invalid mount option"))
+}
+
 /// What of the options is of the mount, and what is the file system's.
-fn parse_options(options: &str) -> (Attr, Vec<(&str, Option<&str>)>) {
+fn parse_options(options: &str) -> Result<(Attr, Words)> {
     let mut attributes = mount::no_attr();
     let mut words = Vec::new();
     for option in options.split(',').map(str::trim).filter(|o| !o.is_empty()) {
@@ -207,12 +223,15 @@ fn parse_options(options: &str) -> (Attr, Vec<(&str, Option<&str>)>) {
             "strictatime" => Attr::MOUNT_ATTR_STRICTATIME,
             "rw" | "suid" | "dev" | "exec" | "relatime" | "defaults" => mount::no_attr(),
             other => {
-                words.push(other.split_once('=').map_or((other, None), |(key, value)| (key, Some(value))));
+                words.push(match other.split_once('=') {
+                    Some((key, value)) => (text(key)?, Some(text(value)?)),
+                    None => (text(other)?, None),
+                });
                 mount::no_attr()
             }
         };
     }
-    (attributes, words)
+    Ok((attributes, words))
 }
 
 /// Takes the mount at `at` away; nothing mounted there is fine.
@@ -259,10 +278,11 @@ mod tests {
 
     #[test]
     fn options_of_the_mount_and_of_the_file_system() {
-        let (attributes, words) = parse_options("user_subvol_rm_allowed, noatime,compress=zstd:3,rw");
+        let (attributes, words) = parse_options("user_subvol_rm_allowed, noatime,compress=zstd:3,rw").expect("options");
         assert_eq!(attributes, Attr::MOUNT_ATTR_NOATIME);
-        assert_eq!(words, [("user_subvol_rm_allowed", None), ("compress", Some("zstd:3"))]);
-        assert!(parse_options("").1.is_empty());
+        let word = |word| text(word).expect("word");
+        assert_eq!(words, [(word("user_subvol_rm_allowed"), None), (word("compress"), Some(word("zstd:3")))]);
+        assert!(parse_options("").expect("none").1.is_empty());
     }
 
     #[test]

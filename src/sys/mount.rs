@@ -4,7 +4,8 @@
 //! in the host's table. Sources: fsopen(2), fsconfig(2), fsmount(2), open_tree(2), move_mount(2), mount_setattr(2).
 
 use super::{Result, SysError, check, from_rustix};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, OpenTreeFlags};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -100,6 +101,25 @@ pub fn new_fs(kind: &CStr, params: &[Param<'_>], attr: Attr) -> Result<OwnedFd> 
     }
     from_rustix("fsconfig", rustix::mount::fsconfig_create(context.as_fd()))?;
     from_rustix("fsmount", rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attr))
+}
+
+/// Gives the file system mounted at `at` other `params`, and this mount the attributes `attr`, beside those that it has.
+///
+/// # Errors
+/// As fspick(2), fsconfig(2), mount_setattr(2): a parameter that the file system does not have, or not while it is mounted.
+pub fn reconfigure(at: &Path, params: &[Param<'_>], attr: Attr) -> Result<()> {
+    let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_SYMLINK_NOFOLLOW;
+    let context = from_rustix("fspick", rustix::mount::fspick(rustix::fs::CWD, at, flags))?;
+    for p in params {
+        configure(context.as_fd(), p)?;
+    }
+    from_rustix("fsconfig", rustix::mount::fsconfig_reconfigure(context.as_fd()))?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mount = from_rustix("open", rustix::fs::open(at, flags, Mode::empty()))?;
+    let times = Attr::MOUNT_ATTR_NOATIME | Attr::MOUNT_ATTR_STRICTATIME;
+    // One way of keeping access times takes the place of the other.
+    let clear = if attr.intersects(times) { Attr::MOUNT_ATTR__ATIME } else { no_attr() };
+    set_attr(mount.as_fd(), attr, clear, 0, false)
 }
 
 fn configure(context: BorrowedFd<'_>, param: &Param<'_>) -> Result<()> {

@@ -36,6 +36,20 @@ fn a_pool_is_mounted_by_the_first_who_needs_it() {
     let lines: Vec<&str> = table.lines().filter(of_it).collect();
     assert!(lines.len() == 1 && lines[0].contains("noatime"), "{lines:?}");
     state.ok("start c1");
+    // What the kernel does not take is found at once, mounted or not; what it takes is there at once.
+    let options = || {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        table.lines().find(of_it).unwrap_or_default().to_string()
+    };
+    state.refuses("storage set p btrfs.mount_options=nonsense", "Failed mounting storage pool \"p\"");
+    state.ok("storage set p btrfs.mount_options=compress=zstd:3,nodev,strictatime");
+    assert!(options().contains("compress=zstd:3") && options().contains("nodev"), "{}", options());
+    assert!(!options().contains("noatime"), "{}", options());
+    state.ok("stop -f c1");
+    state.ok("admin shutdown");
+    state.refuses("storage set p btrfs.mount_options=nonsense", "Failed mounting storage pool \"p\"");
+    state.ok("storage unset p btrfs.mount_options");
+    assert!(!options().is_empty() && !options().contains("zstd"), "{}", options());
     state.ok("delete -f c1 c2 c3 c4 c5");
     // Somebody is in it: it stays, whole.
     let busy = std::fs::File::open(state.path("state/pools/p/data")).unwrap();
