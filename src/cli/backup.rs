@@ -9,7 +9,6 @@ use crate::image::OnProgress;
 use crate::image::import::extension;
 use crate::ops::backup::export::{self as exporting, Request as Wanted};
 use crate::ops::backup::import::{self as importing, Request};
-use crate::ops::{load, volume::dependent};
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use std::fs::File;
@@ -82,13 +81,8 @@ impl Export {
         let compression = self.compression.as_deref().map(str::parse).transpose()?;
         let store = cx.store()?;
         let (project, name) = config::instance(cx, &store, &word)?;
-        if !self.root_only {
-            dependent::refuse(&store, &load::load(&store, &project, &name)?, "exported with them").map_err(|e| {
-                e.hint("export it without them (--root-only), and them with: stapes storage volume export")
-            })?;
-        }
-        let Self { instance_only, optimized_storage: optimized, .. } = self;
-        let wanted = Wanted { project, name, instance_only, compression, optimized };
+        let Self { instance_only, root_only, optimized_storage: optimized, .. } = self;
+        let wanted = Wanted { project, name, instance_only, root_only, compression, optimized };
         let ending = extension(exporting::compression(&store, &wanted.project, wanted.compression)?.algorithm);
         let target =
             Target { file: self.file.as_deref(), usual: format!("{}{ending}", wanted.name), force: self.force };

@@ -22,6 +22,8 @@ pub const VOLUME: &str = "backup/volume";
 pub const VOLUME_SNAPSHOTS: &str = "backup/volume-snapshots";
 /// What the index of a custom volume says it is of.
 pub const CUSTOM: &str = "custom";
+/// The drivers whose backups may be in a form of their own; those of others are of files, whatever the index says, as with Incus.
+pub const STREAMED: [&str; 2] = ["btrfs", "zfs"];
 
 /// The index, to be written.
 #[derive(Debug, Serialize)]
@@ -49,6 +51,9 @@ pub struct Index<'a, R> {
 /// The records of a custom volume.
 #[derive(Debug, Serialize)]
 pub struct VolumeRecords {
+    /// Its pool, if it goes with an instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolView>,
     /// The volume.
     pub volume: CustomView,
     /// Its snapshots.
@@ -73,6 +78,9 @@ pub struct Records {
     /// Those of its snapshots.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volume_snapshots: Vec<VolumeSnapshotView>,
+    /// The custom volumes that go with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dependent_volumes: Vec<VolumeRecords>,
 }
 
 /// A root volume, as Incus has it.
@@ -150,10 +158,26 @@ pub struct FoundRecords {
     pub container: Option<FoundInstance>,
     /// Its snapshots.
     pub snapshots: Option<Vec<FoundInstance>>,
+    /// The pool.
+    pub pool: Option<FoundPool>,
     /// The custom volume, or the root volume of the instance.
     pub volume: Option<FoundVolume>,
     /// Its snapshots.
     pub volume_snapshots: Option<Vec<FoundVolume>>,
+    /// The custom volumes that go with the instance, each with its pool and snapshots.
+    pub dependent_volumes: Option<Vec<FoundRecords>>,
+}
+
+/// A pool.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct FoundPool {
+    /// Name.
+    #[serde(deserialize_with = "yaml::text")]
+    pub name: String,
+    /// Driver.
+    #[serde(deserialize_with = "yaml::text")]
+    pub driver: String,
 }
 
 /// A volume or a snapshot of one.

@@ -1,18 +1,19 @@
 //! `copy --refresh`: an instance that is a copy is brought up to date with what it is a copy of.
 //!
 //! Snapshots that it lacks are copied, those that its source has no more go, and a copy of the source's volume takes the place
-//! of its own. What it is called and how it is configured stays. All of it counts with the journal's commit, or nothing does.
+//! of its own. What it is called and how it is configured stays. Volumes that go with the two are treated likewise, by their
+//! devices. All of it counts with the journal's commit, or nothing does.
 
 use super::copy::{self, Ends, Request};
 use super::crossing::{Crossing, Way, at_rest};
-use super::volume::dependent;
+use super::volume::renewed::{self, Renewed};
 use super::{lifecycle, load, pool, snapshot, transfer};
 use crate::base::names::{InstanceName, SnapshotName};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::ops::record_copy;
 use crate::storage::Volume;
-use crate::store::lock::InstanceKey;
+use crate::store::lock::{InstanceKey, Proof};
 use crate::store::types::Snapshot;
 use crate::store::undo::{Volume as Named, VolumeKind};
 use crate::store::{Action, Journal, Store, journal};
@@ -24,11 +25,12 @@ use crate::store::{Action, Journal, Store, journal};
 pub fn refresh(store: &Store, request: &Request, target: &InstanceName, exclude_older: bool) -> Result<()> {
     let _projects = copy::projects(store, &request.project, &request.target_project)?;
     let pools = |store| -> Result<_> {
-        let source = load::load(store, &request.project, &request.name)?.pool()?;
-        Ok((source, load::load(store, &request.target_project, target)?.pool()?))
+        let source = load::load(store, &request.project, &request.name)?;
+        let target = load::load(store, &request.target_project, target)?;
+        Ok((source.pool()?, target.pool()?, renewed::pairs(store, &source, &target)?))
     };
-    let (old_pool, new_pool) = pools(store)?;
-    let _pools = copy::pools(store, [&old_pool, &new_pool])?;
+    let (old_pool, new_pool, along) = pools(store)?;
+    let _pools = copy::pools(store, [&old_pool, &new_pool].into_iter().chain(renewed::pools(&along)))?;
     let from = InstanceKey { project: request.project.clone(), name: request.name.clone() };
     let to = InstanceKey { project: request.target_project.clone(), name: target.clone() };
     if from == to {
@@ -40,18 +42,21 @@ pub fn refresh(store: &Store, request: &Request, target: &InstanceName, exclude_
     if load::running(store, &request.target_project, target)?.is_some() {
         return Err(Error::conflict("Cannot refresh a running instance"));
     }
-    if pools(store)? != (old_pool.clone(), new_pool.clone()) {
+    if pools(store)? != (old_pool.clone(), new_pool.clone(), along.clone()) {
         return Err(Error::conflict("The instance was moved meanwhile"));
     }
     let source = load::load(store, &request.project, &request.name)?;
     let target_is = load::load(store, &request.target_project, target)?;
-    [&source, &target_is].into_iter().try_for_each(|one| dependent::refuse(store, one, "refreshed"))?;
-    let changes = match request.instance_only || request.snapshot.is_some() {
+    let only = request.instance_only || request.snapshot.is_some();
+    let changes = match only {
         true => Changes::default(),
         false => changes(store, &source, &target_is, exclude_older)?,
     };
+    let stays = |name: &SnapshotName| changes.kept.contains(name) || changes.new.iter().any(|(new, _)| new == name);
+    let along = Renewed::lock(store, &along, (!only).then_some(&stays))?;
+    let proofs: Vec<&dyn Proof> = [&from as &dyn Proof, &to].into_iter().chain(along.proofs()).collect();
     let ends = Ends { from: &from, to: &to, source: &source, snapshot: request.snapshot.as_ref() };
-    journal::run(store, "refresh", &[&from, &to], |journal| {
+    journal::run(store, "refresh", &proofs, |journal| {
         let named = |of: &SnapshotName| snapshot::volume_of(&old_pool, &request.project, &request.name, of);
         let drivers = (pool::need(store, &old_pool)?, pool::need(store, &new_pool)?);
         let volumes = (source.volume()?, target_is.volume()?);
@@ -68,8 +73,10 @@ pub fn refresh(store: &Store, request: &Request, target: &InstanceName, exclude_
         let pair = |of: &SnapshotName| Ok((volumes.0.snapshot(of)?, volumes.1.snapshot(of)?));
         crossing.build_upon(journal, &changes.kept.iter().rev().map(pair).collect::<Result<Vec<_>>>()?)?;
         snapshots(store, journal, (ends, &mut crossing), (&target_is, &changes))?;
-        root(store, journal, (ends, &mut crossing), &target_is)
+        along.snapshots(store, journal)?;
+        root(store, journal, (ends, &mut crossing), (&target_is, &along))
     })?;
+    along.tell(store);
     record_copy::instance(store, (&request.target_project, target), true);
     lifecycle::note(store, &request.target_project, target, "instance-updated");
     Ok(())
@@ -138,7 +145,7 @@ fn root(
     store: &Store,
     journal: &mut Journal<'_>,
     (ends, crossing): (Ends<'_>, &mut Crossing<'_>),
-    target: &load::Loaded,
+    (target, along): (&load::Loaded, &Renewed),
 ) -> Result<()> {
     let InstanceKey { project, name } = ends.to.key();
     let (old_pool, new_pool) = (ends.source.pool()?, target.pool()?);
@@ -154,9 +161,12 @@ fn root(
         Some(wanted) => {
             crossing.stage(journal, (&snapshot::volume(store, ends.source, wanted)?, &new), &mut at_rest)?
         }
-        None => crossing
-            .stage(journal, (&old, &new), &mut |journal, body| snapshot::frozen(store, ends.from, journal, body))?,
+        // What goes along is taken in the same moment.
+        None => crossing.stage(journal, (&old, &new), &mut |journal, body| {
+            snapshot::frozen(store, ends.from, journal, || body().and_then(|()| along.take()))
+        })?,
     }
+    along.finish(store, journal, ends.snapshot)?;
     if old_pool != new_pool {
         // What it replaces is not to be had again.
         transfer::sync(pool::need(store, &new_pool)?.as_ref(), &new)?;

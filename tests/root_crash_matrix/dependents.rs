@@ -24,12 +24,38 @@ const CHANGED: &[&str] = &[
 const POOLS: &[&str] =
     &[DEPENDENT[0], DEPENDENT[1], DEPENDENT[2], DEPENDENT[3], DEPENDENT[4], "storage create other dir"];
 
+const COPIED: &[&str] = &[
+    DEPENDENT[0],
+    DEPENDENT[1],
+    DEPENDENT[2],
+    DEPENDENT[3],
+    DEPENDENT[4],
+    "copy c1 c2 -d d,source=v2",
+    "snapshot create c1 s2",
+    "snapshot delete c1 s1",
+    "storage volume file create default/v1/mark",
+    "config set c1 user.x=new",
+];
+const RUNS: &[&str] = &[DEPENDENT[0], DEPENDENT[1], DEPENDENT[2], DEPENDENT[3], DEPENDENT[4], "start c1"];
+
+/// A backup of an instance with one, which are gone.
+fn backed_up(state: &State) {
+    for words in CHANGED {
+        state.good(&words.split(' ').collect::<Vec<_>>());
+    }
+    state.good(&["export", "c1", "backup.tar", "--compression", "none"]);
+    state.good(&["delete", "c1"]);
+}
+
 pub const ALL: &[Scenario] = &[
     Scenario { before: ATTACHED, ..scenario("dependent set", "config device set c1 d dependent=true", marked) },
     Scenario { before: DEPENDENT, ..scenario("snapshot, dependent", "snapshot create c1 s2", paired) },
     Scenario { before: CHANGED, ..scenario("restore, dependent", "snapshot restore c1 s1", restored) },
     Scenario { before: DEPENDENT, ..scenario("copy, dependent", "copy c1 c2 -d d,source=v2", copied) },
     Scenario { before: POOLS, ..scenario("move --storage, dependent", "move c1 --storage other", moved) },
+    Scenario { prepare: backed_up, ..scenario("import, dependent", "import backup.tar", imported) },
+    Scenario { before: RUNS, ..scenario("export, dependent", "export c1 out.tar --compression none", exported) },
+    Scenario { before: COPIED, ..scenario("copy, refresh, dependent", "copy c1 c2 --refresh", refreshed) },
 ];
 
 fn lines(state: &State, words: &str) -> Result<Vec<String>, String> {
@@ -99,4 +125,35 @@ fn moved(state: &State, done: bool) -> Result<(), String> {
     let elsewhere = if pool == "other" { "default" } else { "other" };
     want(state.run(&["storage", "volume", "show", elsewhere, "v1"]).good().is_err(), "there are two")?;
     same(state, ("c1", &pool, "v1"))
+}
+
+fn imported(state: &State, done: bool) -> Result<(), String> {
+    settle(state)?;
+    let there = state.run(&["config", "show", "c1"]).ok();
+    let volume = state.run(&["storage", "volume", "show", "default", "v1"]).ok();
+    want(there == volume, &format!("instance there: {there}, volume: {volume}"))?;
+    want(there || !done, "it was reported imported and is not")?;
+    if !there {
+        lines(state, "import backup.tar")?;
+    }
+    lines(state, "storage volume file pull default v1/mark -")?;
+    same(state, ("c1", "default", "v1"))
+}
+
+fn exported(state: &State, done: bool) -> Result<(), String> {
+    settle(state)?;
+    want(state.path("out.tar").exists() || !done, "it was reported exported and is not there")?;
+    want(lines(state, "list -f csv -c ns")? == ["c1,RUNNING"], "it does not run on")?;
+    lines(state, "stop -f c1")?;
+    same(state, ("c1", "default", "v1"))
+}
+
+fn refreshed(state: &State, done: bool) -> Result<(), String> {
+    settle(state)?;
+    let mark = state.run(&["storage", "volume", "file", "pull", "default", "v2/mark", "-"]).ok();
+    let all = lines(state, "snapshot list c2 -f csv -c n")?;
+    want(mark == (all == ["s2"]), &format!("files of now: {mark}, snapshots {all:?}"))?;
+    want(mark || !done, "it was reported refreshed and is not")?;
+    same(state, ("c2", "default", "v2"))?;
+    same(state, ("c1", "default", "v1"))
 }

@@ -104,8 +104,6 @@ fn copied_and_moved(state: &State) {
     assert_eq!(state.sh("c2", "cat /data/f"), "three");
     assert_eq!(state.good(&["config", "device", "get", "c2", "d", "source"]), "w2\n");
     state.good(&["stop", "-f", "c2"]);
-    fails(state, &["copy", "c1", "c2", "--refresh"], "has dependent volumes");
-    fails(state, &["export", "c1", "x.tar"], "has dependent volumes");
     state.good(&["delete", "-f", "c2"]);
     refused(state, &["show", "default", "w2"], "not found");
     state.good(&["copy", "c1/s3", "c3", "-d", "d,source=w3"]);

@@ -1,7 +1,7 @@
 //! `export`. What runs is frozen for as long as a copy of its volume takes; the archive is made of that.
 
 use super::optimized;
-use super::unpack::INSTANCE;
+use super::unpack::Form;
 use crate::base::idmap::IdMap;
 use crate::base::names::{InstanceName, PoolName, ProjectName, SnapshotName};
 use crate::base::{time, yaml};
@@ -17,9 +17,10 @@ use crate::model::instance::{Config, InstanceType};
 use crate::model::keys::project::BACKUP_COMPRESSION;
 use crate::model::view::{LOCATION, PoolView, ProfileView, SnapshotView};
 use crate::ops::publish::{change_owner, optional, small};
+use crate::ops::volume::carried::{self, Exported};
 use crate::ops::{config, lifecycle, list, load, pool, restrict, snapshot};
 use crate::storage::{Driver, Ids, Volume};
-use crate::store::lock::{Exclusive, Held, InstanceKey};
+use crate::store::lock::{Exclusive, Held, InstanceKey, Proof};
 use crate::store::{Action, Store, journal};
 use crate::sys::path::{self, Links};
 use std::io::Write;
@@ -35,6 +36,8 @@ pub struct Request {
     pub name: InstanceName,
     /// Without its snapshots.
     pub instance_only: bool,
+    /// Without the volumes that go with it.
+    pub root_only: bool,
     /// How it is compressed; none: as the server's configuration says, else gzip.
     pub compression: Option<Compression>,
     /// In the form of the pool's driver, if it has one. Where not, nobody is told that it was asked for, as with Incus.
@@ -60,55 +63,59 @@ pub fn compression(store: &Store, project: &ProjectName, wanted: Option<Compress
 /// # Errors
 /// Not found; its records or files cannot be read; `sink` cannot be written. What ran runs.
 pub fn export<W: Write + Send>(store: &Store, request: &Request, sink: W, on_progress: OnProgress<'_>) -> Result<W> {
-    let Request { project, name, instance_only, .. } = request;
+    let Request { project, name, instance_only, root_only, .. } = request;
     let how = compression(store, project, request.compression)?;
     restrict::backups(store, project)?;
-    let pool_name = load::load(store, project, name)?.pool()?;
-    let _pool = store.lock_pool_shared(&pool_name)?;
+    let before = load::load(store, project, name)?;
+    let _pools = carried::pools(store, &before, *root_only)?;
     let held = store.lock_instance(project, name, "export")?;
     lifecycle::settle(store, &held)?;
     let loaded = load::load(store, project, name)?;
-    if loaded.pool()? != pool_name {
-        return Err(Error::conflict("The instance was moved meanwhile"));
+    if loaded.expanded.devices != before.expanded.devices {
+        return Err(Error::conflict("The instance was changed meanwhile"));
     }
+    let pool_name = loaded.pool()?;
     if loaded.instance.kind != InstanceType::Container {
         return Err(Error::unsupported("Virtual machines are not supported by this version"));
     }
     let driver = pool::need(store, &pool_name)?;
     let snapshots = if *instance_only { Vec::new() } else { list::snapshots(store, project, name)? };
-    let records = records(store, &loaded, snapshots)?;
+    let along = if *root_only { Exported::default() } else { Exported::lock(store, &loaded, *instance_only)? };
+    let records = Records { dependent_volumes: along.records(store)?, ..records(store, &loaded, snapshots)? };
     let optimized = request.optimized && driver.streams().is_some();
-    let parts = Parts { store, driver: driver.as_ref(), records: &records, optimized };
-    let sink = at_rest(store, &held, &loaded, driver.as_ref(), |volume| {
-        let write = |sink: &mut pipe::Sink| parts.write(sink, (&held, volume), on_progress);
+    let parts = Parts { store, driver: driver.as_ref(), records: &records, along: &along, optimized };
+    let sink = at_rest(store, (&held, &along), &loaded, driver.as_ref(), |copy| {
+        let write = |sink: &mut pipe::Sink| parts.write(sink, (&held, copy), on_progress);
         pipe::encode(sink, how, write).map(|(sink, ())| sink)
     })?;
     lifecycle::note(store, project, name, "instance-backup-created");
     Ok(sink)
 }
 
-/// Hands `body` the volume of an instance that does not run, or a copy of one that does, which goes afterwards.
+/// Calls `body`; if the instance runs, with the name of copies of its volume and of those that go with it, which go afterwards.
 fn at_rest<T>(
     store: &Store,
-    held: &Held<InstanceKey, Exclusive>,
+    (held, along): (&Held<InstanceKey, Exclusive>, &Exported),
     loaded: &load::Loaded,
     driver: &dyn Driver,
-    body: impl FnOnce(&Volume) -> Result<T>,
+    body: impl FnOnce(Option<&SnapshotName>) -> Result<T>,
 ) -> Result<T> {
     let volume = loaded.volume()?;
     if load::running(store, &loaded.project, &loaded.name)?.is_none() {
-        return body(&volume);
+        return body(None);
     }
     // No snapshot has such a name: it would be one of the user's.
     let name = SnapshotName::parse(&format!("export:{}", uuid::Uuid::new_v4().simple()))?;
     let copy = volume.snapshot(&name)?;
     let named = snapshot::volume_of(&loaded.pool()?, &loaded.project, &loaded.name, &name);
-    journal::run(store, "export", &[held], |journal| {
+    let proofs: Vec<&dyn Proof> = std::iter::once(held as &dyn Proof).chain(along.proofs()).collect();
+    journal::run(store, "export", &proofs, |journal| {
         journal.undo(Action::RemoveVolume(named.clone()))?;
         journal.then(Action::RemoveVolume(named))?;
-        snapshot::frozen(store, held, journal, || driver.copy(&volume, &copy))?;
+        along.begin(journal, &name)?;
+        snapshot::frozen(store, held, journal, || driver.copy(&volume, &copy).and_then(|()| along.copy(&name)))?;
         fault::point("export.copied")?;
-        body(&copy)
+        body(Some(&name))
     })
 }
 
@@ -118,32 +125,36 @@ struct Parts<'a> {
     store: &'a Store,
     driver: &'a dyn Driver,
     records: &'a Records,
+    along: &'a Exported,
     optimized: bool,
 }
 
 impl Parts<'_> {
-    /// All of the archive, with the instance as it is in the volume `at_rest`.
+    /// All of the archive, with the instance and what goes with it as they are, or as they are in the snapshots `copy`.
     fn write(
         &self,
         sink: &mut pipe::Sink,
-        (held, at_rest): (&Held<InstanceKey, Exclusive>, &Volume),
+        (held, copy): (&Held<InstanceKey, Exclusive>, Option<&SnapshotName>),
         on_progress: OnProgress<'_>,
     ) -> Result<()> {
         let InstanceKey { project, name } = held.key();
+        let volume = Volume::container(project, name)?;
+        let at_rest = copy.map_or(Ok(volume.clone()), |copy| volume.snapshot(copy))?;
         let mut out = Exporter::new(sink);
         self.index(&mut out)?;
         fault::point("export.index")?;
         if self.optimized {
-            self.streams(&mut out, held, at_rest, on_progress)?;
-            return out.finish().map(drop);
+            self.streams(&mut out, held, &at_rest, on_progress)?;
+        } else {
+            for found in &self.records.snapshots {
+                on_progress(Progress::Step(&format!("snapshot {}", found.name)))?;
+                let of = volume.snapshot(&SnapshotName::parse(&found.name)?)?;
+                out = self.volume(out, &of, &format!("{SNAPSHOTS}/{}", found.name))?;
+            }
+            on_progress(Progress::Step("instance"))?;
+            out = self.volume(out, &at_rest, CONTAINER)?;
         }
-        for found in &self.records.snapshots {
-            on_progress(Progress::Step(&format!("snapshot {}", found.name)))?;
-            let of = Volume::container(project, name)?.snapshot(&SnapshotName::parse(&found.name)?)?;
-            out = self.volume(out, &of, &format!("{SNAPSHOTS}/{}", found.name))?;
-        }
-        on_progress(Progress::Step("instance"))?;
-        self.volume(out, at_rest, CONTAINER)?.finish().map(drop)
+        self.along.write(self.store, out, (copy, self.optimized), on_progress)?.finish().map(drop)
     }
 
     fn index<W: Write>(&self, out: &mut Exporter<'_, W>) -> Result<()> {
@@ -176,7 +187,7 @@ impl Parts<'_> {
             driver: self.driver,
             volume: &Volume::container(project, name)?,
             named: &|of| snapshot::volume_of(&pool, project, name, of),
-            form: INSTANCE,
+            form: Form::instance(),
             beside: Some(("backup.yaml", yaml::to_string(self.records)?)),
         };
         let names = names.collect::<Result<Vec<_>>>()?;
@@ -248,5 +259,6 @@ fn records(store: &Store, loaded: &load::Loaded, mut snapshots: Vec<SnapshotView
         pool: PoolView::new(pool_name.as_str(), &pool, Vec::new(), true),
         profiles: profiles.iter().map(|(n, p)| (n.as_str(), p)).map(view).collect(),
         volume,
+        dependent_volumes: Vec::new(),
     })
 }

@@ -5,24 +5,25 @@
 //! there with its record, which comes last.
 
 use super::INDEX_MAX;
-use super::optimized::{self, Holds};
-use super::unpack::{INSTANCE, Volumes};
+use super::optimized::{self, Arriving, Holds};
+use super::unpack::{self, Form, Part, Volumes};
 use crate::base::names::{InstanceName, PoolName, ProfileName, ProjectName, SnapshotName};
 use crate::base::{time, yaml};
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::image::tarread::{EntryKind, TarReader};
 use crate::image::{Limits, OnProgress, metadata, stream};
-use crate::model::backup::{Found, FoundInstance, FoundRecords, INDEX};
+use crate::model::backup::{Found, FoundInstance, FoundRecords, INDEX, STREAMED};
 use crate::model::expand::{Expanded, split_volatile};
 use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
 use crate::model::keys::{self, volatile_value};
 use crate::ops::record_copy;
 use crate::ops::restrict::{self, Wanted};
-use crate::ops::{create, idmap, lifecycle, load, network, nics, pool, profile, quota, snapshot, volume};
+use crate::ops::volume::carried::{Coming, Imported};
+use crate::ops::{copy, create, idmap, lifecycle, load, network, nics, pool, profile, quota, snapshot, volume};
 use crate::storage::{Driver, Volume};
 use crate::store::atomic::Durability;
-use crate::store::lock::{Exclusive, Held, InstanceKey};
+use crate::store::lock::{Exclusive, Held, InstanceKey, Proof, VolumeKey};
 use crate::store::types::Snapshot;
 use crate::store::undo::{Volume as Named, VolumeKind};
 use crate::store::{Action, Store, journal};
@@ -53,6 +54,9 @@ struct New {
     snapshots: Vec<(SnapshotName, Snapshot)>,
     /// Its volumes come as streams.
     optimized: bool,
+    /// What comes with it.
+    coming: Coming,
+    keys: Vec<VolumeKey>,
 }
 
 /// Imports; the instance's name. `total`: bytes of `source`, if that is known.
@@ -72,11 +76,13 @@ pub fn import(
     let name = stream::read(source, total, &limits, on_progress, |bytes| {
         let mut tar = TarReader::new(bytes, &limits);
         let new = prepare(store, request, &index(&mut tar)?)?;
-        let _pool = store.lock_pool_shared(&new.pool)?;
+        let _pools = copy::pools(store, std::iter::once(&new.pool).chain(new.keys.iter().map(|key| &key.pool)))?;
         let held = store.lock_instance(&request.project, &new.name, "import")?;
         lifecycle::settle(store, &held)?;
         let name = new.name.clone();
-        make(store, &held, new, tar, &limits)?;
+        let along = Imported::lock(store, &new.coming, &new.keys)?;
+        make(store, &held, (new, &along), (tar, &limits))?;
+        along.tell(store);
         Ok(name)
     })?;
     record_copy::instance(store, (&request.project, &name), true);
@@ -113,7 +119,7 @@ pub(in crate::ops) fn index(tar: &mut TarReader<&mut dyn BufRead>) -> Result<Fou
 /// # Errors
 /// Invalid: it is of another driver's; Unsupported.
 pub(in crate::ops) fn check_form(found: &Found, driver: &dyn Driver) -> Result<bool> {
-    let optimized = found.optimized == Some(true);
+    let optimized = found.optimized == Some(true) && STREAMED.contains(&found.backend.as_str());
     if optimized && found.backend != driver.name() {
         return Err(Error::invalid(format!(
             "Optimized backup storage driver {:?} differs from the target storage pool driver {:?}",
@@ -156,6 +162,7 @@ fn prepare(store: &Store, request: &Request, found: &Found) -> Result<New> {
         return Err(create::taken(&name).hint("give another name"));
     }
     let (mut instance, old) = record(container)?;
+    let coming = Coming::find(found, &instance.devices)?;
     instance.config.extend(request.config.clone());
     instance.config.retain(|_, v| !v.is_empty());
     let mut expanded = load::expanded(store, project, &instance)?;
@@ -168,21 +175,28 @@ fn prepare(store: &Store, request: &Request, found: &Found) -> Result<New> {
     if pool::of_root(&expanded.devices).map_or(true, |(_, configured)| configured != pool) {
         pool::put_root(&mut instance, &expanded, &pool);
     }
+    coming.settle(store, &mut instance.devices, (&pool, &request.device_overrides))?;
     expanded = load::expanded(store, project, &instance)?;
-    check(store, project, &instance, &expanded)?;
+    let keys = coming.keys(store, project, &expanded.devices)?;
+    check(store, project, &instance, (&expanded, &coming))?;
     restrict::check(store, Wanted { project, name: &name, kind: instance.kind, expanded: &expanded })?;
     let volatile = new_volatile(store, project, &expanded, &old)?;
     let none = Vec::new();
     let snapshots = snapshots(found, records.snapshots.as_ref().unwrap_or(&none), (&pool, &expanded))?;
-    Ok(New { name, instance, volatile, expanded, pool, snapshots, optimized })
+    Ok(New { name, instance, volatile, expanded, pool, snapshots, optimized, coming, keys })
 }
 
 /// The gate that every instance passes, wherever it comes from.
-fn check(store: &Store, project: &ProjectName, instance: &Instance, expanded: &Expanded) -> Result<()> {
+fn check(
+    store: &Store,
+    project: &ProjectName,
+    instance: &Instance,
+    (expanded, coming): (&Expanded, &Coming),
+) -> Result<()> {
     keys::validate_config(&instance.config, instance.kind)?;
     keys::validate_expanded(&expanded.config)?;
     keys::device::validate_all(&instance.devices, Some(&expanded.devices), Some(instance.kind))?;
-    volume::check_devices(store, project, &expanded.devices, Some(instance.kind))?;
+    volume::check_devices(store, project, &coming.others(&expanded.devices), Some(instance.kind))?;
     network::check_devices(store, project, &expanded.devices, Some(instance.kind))
 }
 
@@ -294,12 +308,12 @@ fn snapshots(
 fn make(
     store: &Store,
     held: &Held<InstanceKey, Exclusive>,
-    new: New,
-    tar: TarReader<&mut dyn BufRead>,
-    limits: &Limits,
+    (new, along): (New, &Imported),
+    (tar, limits): (TarReader<&mut dyn BufRead>, &Limits),
 ) -> Result<()> {
     let InstanceKey { project, name } = held.key();
-    journal::run(store, "import", &[held], |journal| {
+    let proofs: Vec<&dyn Proof> = std::iter::once(held as &dyn Proof).chain(along.proofs()).collect();
+    journal::run(store, "import", &proofs, |journal| {
         if store.instance_exists(project, name)? {
             return Err(create::taken(name));
         }
@@ -317,24 +331,36 @@ fn make(
         if !new.instance.ephemeral {
             journal.commits_by(&store.layout().instance_record(project, name))?;
         }
+        along.note(store, journal)?;
         fault::point("backup.begin")?;
         let driver = pool::need(store, &new.pool)?;
-        let names: Vec<SnapshotName> = new.snapshots.iter().map(|(name, _)| name.clone()).collect();
-        quota::plan_root(store, driver.as_ref(), &new.expanded.devices)?;
         let volume = Volume::container(project, name)?;
-        if new.optimized {
-            let of = (&volume, &names[..]);
-            optimized::read(driver.as_ref(), (INSTANCE, Holds::Instance), of, (tar, limits))?;
-        } else {
-            let mut volumes = Volumes::begin(driver.as_ref(), &volume, &names, limits)?;
-            volumes.unpack(tar)?;
-            fault::point("backup.unpacked")?;
-            volumes.commit(driver.as_ref())?;
-        }
+        volumes(store, (&new, driver.as_ref(), &volume), along, (tar, limits))?;
         quota::new_root(store, driver.as_ref(), &volume, &new.expanded.devices)?;
         fault::point("backup.volumes")?;
+        along.finish(store)?;
         records(store, held, new)
     })
+}
+
+/// All that the archive has volumes of.
+fn volumes(
+    store: &Store,
+    (new, driver, volume): (&New, &dyn Driver, &Volume),
+    along: &Imported,
+    (tar, limits): (TarReader<&mut dyn BufRead>, &Limits),
+) -> Result<()> {
+    let names: Vec<SnapshotName> = new.snapshots.iter().map(|(name, _)| name.clone()).collect();
+    quota::plan_root(store, driver, &new.expanded.devices)?;
+    let (form, of) = (Form::instance(), (volume, &names[..]));
+    let root: Box<dyn Part + '_> = match new.optimized {
+        true => Box::new(Arriving::new(driver, (form, Holds::Instance), of, limits)?),
+        false => Box::new(Volumes::begin((driver, form), of, limits)?),
+    };
+    // Their names say more: a device may be called as what the root's begin with.
+    let mut parts = along.parts(limits)?;
+    parts.push(root);
+    unpack::unpack(parts, (tar, limits))
 }
 
 fn records(store: &Store, held: &Held<InstanceKey, Exclusive>, mut new: New) -> Result<()> {
@@ -342,7 +368,8 @@ fn records(store: &Store, held: &Held<InstanceKey, Exclusive>, mut new: New) -> 
     let isolated = keys::SECURITY_IDMAP_ISOLATED.bool(&new.expanded.config)?;
     let config = &mut new.volatile.config;
     let _ids = isolated.then(|| idmap::assign(store, (project, name), &new.expanded.config, config)).transpose()?;
-    let _volumes = volume::keep(store, project, new.expanded.devices.values(), &[held.key()])?;
+    let others = new.coming.others(&new.expanded.devices);
+    let _volumes = volume::keep(store, project, others.values(), &[held.key()])?;
     let _networks = network::keep(store, project, new.instance.devices.values())?;
     if !new.snapshots.is_empty() {
         store.begin_snapshots(held, new.instance.ephemeral, &new.snapshots)?;

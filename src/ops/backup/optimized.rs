@@ -5,16 +5,14 @@
 //! it is made twice, which needs no room. The streams of strangers make volumes as their archives do: what lies beside a root
 //! file system is looked through before it is shown.
 
-use super::unpack::{BESIDE, Form};
+use super::unpack::{BESIDE, Form, Part};
 use crate::base::names::SnapshotName;
 use crate::base::time;
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::image::export::Exporter;
-use crate::image::tarread::{EntryKind, TarReader};
-use crate::image::unpack::clean_path;
+use crate::image::tarread::{Entry, EntryKind, TarReader};
 use crate::image::{Limits, OnProgress, Progress, metadata};
-use crate::model::backup::{HEADER, INDEX};
 use crate::storage::streams::{Receiver, Streams};
 use crate::storage::{Driver, Volume, block};
 use crate::store::undo::Volume as Named;
@@ -88,7 +86,7 @@ impl Source<'_> {
             all.push(Sealed { copy, name, step });
         }
         fault::point("export.sealed")?;
-        out.file(HEADER, header.as_bytes(), time::now().as_second())?;
+        out.file(&self.form.header, header.as_bytes(), time::now().as_second())?;
         let mut parent = None;
         for Sealed { copy, name, step } in &all {
             on_progress(Progress::Step(step))?;
@@ -148,58 +146,56 @@ struct Awaited {
     folder: Option<PathBuf>,
 }
 
-/// Makes a volume and those of its snapshots from the streams in the rest of an archive, and shows them, the volume last.
-///
-/// # Errors
-/// The archive or a stream in it is bad, or of a form that is not read; one is missing; no room. What was begun is the caller's to
-/// remove.
-pub(in crate::ops) fn read(
-    driver: &dyn Driver,
-    (form, holds): (Form, Holds),
-    (volume, snapshots): (&Volume, &[SnapshotName]),
-    (tar, limits): (TarReader<&mut dyn BufRead>, &Limits),
-) -> Result<()> {
-    let mut all = vec![Awaited { volume: volume.clone(), name: form.stream(), folder: None }];
-    for of in snapshots {
-        all.push(Awaited { volume: volume.snapshot(of)?, name: form.snapshot_stream(of), folder: None });
-    }
-    let mut receiver = need(driver)?.receiver(Some(limits.entries));
-    receive(driver, (&mut all, holds), receiver.as_mut(), (tar, limits))?;
-    fault::point("backup.unpacked")?;
-    for Awaited { volume, folder, .. } in all.iter().rev() {
-        let missing = || Error::invalid(format!("The files of volume \"{}\" are missing", volume.name()));
-        let folder = path::open_root(folder.as_deref().ok_or_else(missing)?)?;
-        let folder = path::open_dir(folder.as_fd(), Path::new("."), Links::Refuse)?;
-        let same =
-            tidy(folder.as_fd(), holds).with_context(|| format!("Bad volume \"{}\" in the backup", volume.name()))?;
-        // What will be written to is not the same for long.
-        if same && volume.snapshot_of().is_some() {
-            receiver.identify(volume, None)?;
-        }
-        driver.commit_volume(volume)?;
-    }
-    Ok(())
+/// A volume and those of its snapshots, made from streams.
+pub(in crate::ops) struct Arriving<'a> {
+    driver: &'a dyn Driver,
+    form: Form,
+    holds: Holds,
+    all: Vec<Awaited>,
+    receiver: Box<dyn Receiver + 'a>,
 }
 
-fn receive(
-    driver: &dyn Driver,
-    (all, holds): (&mut [Awaited], Holds),
-    receiver: &mut dyn Receiver,
-    (mut tar, limits): (TarReader<&mut dyn BufRead>, &Limits),
-) -> Result<()> {
-    let known = |path: &[u8]| path == INDEX.as_bytes() || path == HEADER.as_bytes();
-    while let Some(entry) = tar.next_entry()? {
-        let path = clean_path(&entry.path, limits.depth)?;
-        if entry.kind == EntryKind::Dir || known(&path) {
-            continue;
+impl<'a> Arriving<'a> {
+    /// Waits for them.
+    ///
+    /// # Errors
+    /// Unsupported: the driver has no streams.
+    pub fn new(
+        driver: &'a dyn Driver,
+        (form, holds): (Form, Holds),
+        (volume, snapshots): (&Volume, &[SnapshotName]),
+        limits: &Limits,
+    ) -> Result<Self> {
+        let mut all = vec![Awaited { volume: volume.clone(), name: form.stream(), folder: None }];
+        for of in snapshots {
+            all.push(Awaited { volume: volume.snapshot(of)?, name: form.snapshot_stream(of), folder: None });
         }
-        let Some(one) = all.iter_mut().find(|one| one.name.as_bytes() == path) else {
+        let receiver = need(driver)?.receiver(Some(limits.entries));
+        Ok(Self { driver, form, holds, all, receiver })
+    }
+}
+
+impl Part for Arriving<'_> {
+    fn owns(&self, path: &[u8]) -> bool {
+        let Form { volume, snapshots, header } = &self.form;
+        let is = |folder: &str| match path.strip_prefix(folder.as_bytes()) {
+            Some(rest) => rest.is_empty() || matches!(rest[0], b'/' | b'.' | b'_'),
+            None => false,
+        };
+        path == header.as_bytes() || is(volume) || is(snapshots)
+    }
+
+    fn take(&mut self, tar: &mut TarReader<&mut dyn BufRead>, entry: Entry, path: &[u8]) -> Result<()> {
+        if entry.kind == EntryKind::Dir || path == self.form.header.as_bytes() {
+            return Ok(());
+        }
+        let Some(one) = self.all.iter_mut().find(|one| one.name.as_bytes() == path) else {
             // What Incus calls them: `container_<path>.bin`.
             let inside = |one: &Awaited| {
                 let own = one.name.strip_suffix(".bin").unwrap_or_default();
                 path.strip_prefix(own.as_bytes()).is_some_and(|rest| rest.starts_with(b"_") && rest.ends_with(b".bin"))
             };
-            return Err(match all.iter().any(inside) {
+            return Err(match self.all.iter().any(inside) {
                 true => Error::unsupported("Subvolumes inside of a volume are not supported in optimized backups"),
                 false => Error::invalid(format!("{} belongs to nothing in a backup", entry.name())),
             });
@@ -207,16 +203,32 @@ fn receive(
         if entry.kind != EntryKind::File || entry.segments.is_some() || one.folder.is_some() {
             return Err(Error::invalid(format!("{} of a backup is no stream of a volume", entry.name())));
         }
-        let folder = receiver.begin(&one.volume)?;
-        if holds == Holds::Disk {
-            block::prepare(driver, &folder)?;
+        let folder = self.receiver.begin(&one.volume)?;
+        if self.holds == Holds::Disk {
+            block::prepare(self.driver, &folder)?;
         }
         fault::point("backup.volume")?;
-        tar.data(&mut |piece| receiver.feed(piece))?;
-        receiver.finish()?;
+        tar.data(&mut |piece| self.receiver.feed(piece))?;
+        self.receiver.finish()?;
         one.folder = Some(folder);
+        Ok(())
     }
-    Ok(())
+
+    fn commit(self: Box<Self>) -> Result<()> {
+        for Awaited { volume, folder, .. } in self.all.iter().rev() {
+            let missing = || Error::invalid(format!("The files of volume \"{}\" are missing", volume.name()));
+            let folder = path::open_root(folder.as_deref().ok_or_else(missing)?)?;
+            let folder = path::open_dir(folder.as_fd(), Path::new("."), Links::Refuse)?;
+            let same = tidy(folder.as_fd(), self.holds)
+                .with_context(|| format!("Bad volume \"{}\" in the backup", volume.name()))?;
+            // What will be written to is not the same for long.
+            if same && volume.snapshot_of().is_some() {
+                self.receiver.identify(volume, None)?;
+            }
+            self.driver.commit_volume(volume)?;
+        }
+        Ok(())
+    }
 }
 
 /// Has a volume hold what it is to hold and nothing else; whether it was so.

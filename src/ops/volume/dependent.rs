@@ -56,19 +56,6 @@ pub fn follow(then: &mut Devices, now: &Devices) {
     }
 }
 
-/// Refuses what cannot take the volumes along.
-///
-/// # Errors
-/// Unsupported: there are some.
-pub fn refuse(store: &Store, loaded: &load::Loaded, done: &str) -> Result<()> {
-    match of(store, &loaded.project, &loaded.expanded.devices)?.is_empty() {
-        true => Ok(()),
-        false => {
-            Err(Error::unsupported(format!("Instance \"{}\" has dependent volumes and can't be {done}", loaded.name)))
-        }
-    }
-}
-
 /// Refuses what is done to the instance instead.
 ///
 /// # Errors

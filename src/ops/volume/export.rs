@@ -10,15 +10,15 @@ use crate::fault;
 use crate::image::compress::Compression;
 use crate::image::export::Exporter;
 use crate::image::{OnProgress, Progress, pipe};
-use crate::model::backup::{CUSTOM, INDEX, Index, VOLUME, VOLUME_SNAPSHOTS, VolumeRecords, VolumeSnapshotView};
-use crate::model::view::{VolumeSnapshotView as Snapshot, VolumeView};
+use crate::model::backup::{CUSTOM, INDEX, Index, VolumeRecords, VolumeSnapshotView};
+use crate::model::view::{PoolView, VolumeSnapshotView as Snapshot, VolumeView};
 use crate::model::volume::ContentType;
 use crate::ops::backup::optimized;
-use crate::ops::backup::unpack::CUSTOM as CUSTOM_FORM;
+use crate::ops::backup::unpack::Form;
 use crate::ops::{load, pool, restrict};
 use crate::storage::{Driver, Volume, block};
 use crate::store::lock::{Exclusive, Held, VolumeKey};
-use crate::store::{Action, Store, journal};
+use crate::store::{Action, Journal, Store, journal};
 use crate::sys::path::{self, Links};
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -62,10 +62,7 @@ pub fn export(
     let snapshots = if how.only { Vec::new() } else { list::snapshots(store, of)? };
     let is_image = record.content_type.is_image();
     let optimized = how.optimized && driver.streams().is_some();
-    let records = VolumeRecords {
-        volume: VolumeView::custom(&key.project, &key.name, &record, Vec::new()),
-        volume_snapshots: snapshots.iter().map(in_index).collect(),
-    };
+    let records = records(None, VolumeView::custom(&key.project, &key.name, &record, Vec::new()), &snapshots);
     let mut write = |sink: &mut pipe::Sink, volume: &Volume| {
         let mut out = Exporter::new(sink);
         let index = Index {
@@ -80,17 +77,9 @@ pub fn export(
         };
         out.file(INDEX, yaml::to_string(&index)?.as_bytes(), time::now().as_second())?;
         fault::point("export.index")?;
-        if optimized {
-            streams(store, (&lock, driver.as_ref()), &mut out, (volume, &snapshots), on_progress)?;
-            return out.finish().map(drop);
-        }
-        for found in &snapshots {
-            on_progress(Progress::Step(&format!("snapshot {}", found.name)))?;
-            let of = data(key)?.snapshot(&SnapshotName::parse(&found.name)?)?;
-            out = content(out, (driver.as_ref(), &of), &format!("{VOLUME_SNAPSHOTS}/{}", found.name), is_image)?;
-        }
-        on_progress(Progress::Step("volume"))?;
-        content(out, (driver.as_ref(), volume), VOLUME, is_image)?.finish().map(drop)
+        let (driver, form) = (driver.as_ref(), Form::custom());
+        let source = Source { lock: &lock, driver, form, at_rest: volume, snapshots: &snapshots, is_image, optimized };
+        source.write(store, out, on_progress)?.finish().map(drop)
     };
     at_rest(store, (&lock, quiet), driver.as_ref(), |volume| {
         pipe::encode(sink, how.compression, |sink| write(sink, volume)).map(drop)
@@ -99,19 +88,59 @@ pub fn export(
     Ok(())
 }
 
-/// All volumes as streams, the volume as it is `at_rest`.
-fn streams<W: Write>(
-    store: &Store,
-    (lock, driver): (&Held<VolumeKey, Exclusive>, &dyn Driver),
-    out: &mut Exporter<'_, W>,
-    (at_rest, snapshots): (&Volume, &[Snapshot]),
-    on_progress: OnProgress<'_>,
-) -> Result<()> {
-    let key = lock.key();
-    let names = snapshots.iter().map(|s| SnapshotName::parse(&s.name)).collect::<Result<Vec<_>>>()?;
-    let (volume, named) = (&data(key)?, &|of: &SnapshotName| named_snapshot(key, of));
-    let source = optimized::Source { driver, volume, named, form: CUSTOM_FORM, beside: None };
-    journal::run(store, "export", &[lock], |journal| source.write(out, journal, (at_rest, &names), on_progress))
+/// What the index says of a volume.
+pub(super) fn records(pool: Option<PoolView>, volume: VolumeView, snapshots: &[Snapshot]) -> VolumeRecords {
+    VolumeRecords { pool, volume, volume_snapshots: snapshots.iter().map(in_index).collect() }
+}
+
+/// A volume that is written.
+pub(super) struct Source<'a> {
+    pub lock: &'a Held<VolumeKey, Exclusive>,
+    pub driver: &'a dyn Driver,
+    /// Where in the archive.
+    pub form: Form,
+    /// It, or a copy, that nothing changes.
+    pub at_rest: &'a Volume,
+    pub snapshots: &'a [Snapshot],
+    pub is_image: bool,
+    pub optimized: bool,
+}
+
+impl Source<'_> {
+    /// Writes the snapshots and the volume.
+    ///
+    /// # Errors
+    /// They cannot be read; the sink fails.
+    pub(super) fn write<W: Write>(
+        &self,
+        store: &Store,
+        mut out: Exporter<'static, W>,
+        on_progress: OnProgress<'_>,
+    ) -> Result<Exporter<'static, W>> {
+        if self.optimized {
+            self.streams(store, &mut out, on_progress)?;
+            return Ok(out);
+        }
+        for found in self.snapshots {
+            on_progress(Progress::Step(&format!("snapshot {}", found.name)))?;
+            let of = data(self.lock.key())?.snapshot(&SnapshotName::parse(&found.name)?)?;
+            let name = format!("{}/{}", self.form.snapshots, found.name);
+            out = content(out, (self.driver, &of), &name, self.is_image)?;
+        }
+        on_progress(Progress::Step("volume"))?;
+        content(out, (self.driver, self.at_rest), &self.form.volume, self.is_image)
+    }
+
+    /// All volumes as streams.
+    fn streams<W: Write>(&self, store: &Store, out: &mut Exporter<'_, W>, on_progress: OnProgress<'_>) -> Result<()> {
+        let key = self.lock.key();
+        let names = self.snapshots.iter().map(|s| SnapshotName::parse(&s.name)).collect::<Result<Vec<_>>>()?;
+        let (volume, named) = (&data(key)?, &|of: &SnapshotName| named_snapshot(key, of));
+        let (driver, form) = (self.driver, self.form.clone());
+        let source = optimized::Source { driver, volume, named, form, beside: None };
+        let write = |journal: &mut Journal<'_>| source.write(out, journal, (self.at_rest, &names), on_progress);
+        journal::run(store, "export", &[self.lock], write)
+    }
 }
 
 fn in_index(snapshot: &Snapshot) -> VolumeSnapshotView {

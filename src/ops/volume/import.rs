@@ -15,8 +15,8 @@ use crate::model::backup::{CUSTOM, Found, FoundVolume};
 use crate::model::keys::volume as keys;
 use crate::model::volume::{ContentType, CustomVolume, VolumeSnapshot};
 use crate::ops::backup::import::{check_form, index, limits};
-use crate::ops::backup::optimized::{self, Holds};
-use crate::ops::backup::unpack::{CUSTOM as CUSTOM_FORM, Volumes};
+use crate::ops::backup::optimized::{Arriving, Holds};
+use crate::ops::backup::unpack::{self, Form, Part, Volumes};
 use crate::ops::{pool, quota, record_copy, restrict};
 use crate::storage::{Driver, block};
 use crate::store::lock::{Exclusive, Held, VolumeKey};
@@ -35,8 +35,8 @@ pub struct Request {
 }
 
 /// A volume that is ready to be made.
-struct New {
-    record: CustomVolume,
+pub(super) struct New {
+    pub(super) record: CustomVolume,
     snapshots: Vec<(SnapshotName, VolumeSnapshot)>,
     /// It comes as streams.
     optimized: bool,
@@ -71,9 +71,9 @@ pub fn import(
         let key = Of { project: &request.project, pool: &request.pool, name: &name }.key(store)?;
         let lock = store.lock_volume(key, "import")?;
         change::free(store, lock.key()).map_err(|e| e.hint("give another name"))?;
-        let mut new = prepare(store, lock.key(), &found)?;
+        let new = prepare(store, lock.key(), &found)?;
         restrict::check_volume(store, lock.key(), None, &new.record.config)?;
-        journal::run(store, "import", &[&lock], |journal| make(store, journal, &lock, &mut new, (tar, &limits)))?;
+        journal::run(store, "import", &[&lock], |journal| make(store, journal, &lock, &new, (tar, &limits)))?;
         record_copy::volume(store, lock.key());
         note(store, lock.key(), "storage-volume-created");
         Ok(name)
@@ -81,7 +81,10 @@ pub fn import(
 }
 
 /// The records that the index stands for, checked as a user's.
-fn prepare(store: &Store, key: &VolumeKey, found: &Found) -> Result<New> {
+///
+/// # Errors
+/// Invalid; Unsupported: the form of its data.
+pub(super) fn prepare(store: &Store, key: &VolumeKey, found: &Found) -> Result<New> {
     if found.kind != CUSTOM {
         return Err(Error::unsupported(format!("Backups of type {:?} are not of a custom volume", found.kind))
             .hint("an instance's is imported with: stapes import"));
@@ -162,43 +165,78 @@ fn make(
     store: &Store,
     journal: &mut Journal<'_>,
     lock: &Held<VolumeKey, Exclusive>,
-    new: &mut New,
+    new: &New,
     (tar, limits): (TarReader<&mut dyn BufRead>, &Limits),
 ) -> Result<()> {
     let key = lock.key();
-    let (driver, volume) = (pool::need(store, &key.pool)?, data(key)?);
-    journal.undo(Action::RemoveVolume(named(key)))?;
-    journal.undo(Action::RemoveTree { path: store.layout().volume_snapshots_dir(key) })?;
-    for (snapshot, _) in &new.snapshots {
-        journal.undo(Action::RemoveVolume(named_snapshot(key, snapshot)))?;
-    }
+    let driver = pool::need(store, &key.pool)?;
+    new.note(store, journal, key)?;
     journal.commits_by(&store.layout().volume_record(key))?;
     fault::point("backup.begin")?;
-    let names: Vec<SnapshotName> = new.snapshots.iter().map(|(name, _)| name.clone()).collect();
-    quota::plan_volume(driver.as_ref(), &new.record)?;
-    let is_image = new.record.content_type.is_image();
-    if new.optimized {
-        let holds = if is_image { Holds::Disk } else { Holds::Files };
-        optimized::read(driver.as_ref(), (CUSTOM_FORM, holds), (&volume, &names), (tar, limits))?;
-    } else if is_image {
-        image::unpack(driver.as_ref(), &volume, &names, (tar, limits))?;
+    if new.record.content_type.is_image() && !new.optimized {
+        quota::plan_volume(driver.as_ref(), &new.record)?;
+        image::unpack(driver.as_ref(), &data(key)?, &new.names(), (tar, limits))?;
     } else {
-        let mut volumes = Volumes::begin(driver.as_ref(), &volume, &names, limits)?;
-        volumes.unpack(tar)?;
-        fault::point("backup.unpacked")?;
-        volumes.commit(driver.as_ref())?;
+        unpack::unpack(vec![new.part((driver.as_ref(), Form::custom()), key, limits)?], (tar, limits))?;
     }
-    if is_image {
-        settle_size(store, key, driver.as_ref(), &mut new.record)?;
-    }
-    quota::new_volume(driver.as_ref(), &volume, &new.record)?;
-    fault::point("backup.volumes")?;
-    for (snapshot, record) in &new.snapshots {
-        store.save_volume_snapshot(lock, snapshot, record)?;
-    }
-    fault::point("backup.records")?;
-    store.save_volume(lock, &new.record)?;
+    new.finish(store, lock, driver.as_ref())?;
     fault::point("backup.record")
+}
+
+impl New {
+    /// Notes how to undo all but the record.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub(super) fn note(&self, store: &Store, journal: &mut Journal<'_>, key: &VolumeKey) -> Result<()> {
+        journal.undo(Action::RemoveVolume(named(key)))?;
+        journal.undo(Action::RemoveTree { path: store.layout().volume_snapshots_dir(key) })?;
+        self.snapshots.iter().try_for_each(|(name, _)| journal.undo(Action::RemoveVolume(named_snapshot(key, name))))
+    }
+
+    fn names(&self) -> Vec<SnapshotName> {
+        self.snapshots.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// What takes the volume from an archive.
+    ///
+    /// # Errors
+    /// Unsupported: it is a disk, and of no driver's form; the pool cannot be written.
+    pub(super) fn part<'a>(
+        &self,
+        (driver, form): (&'a dyn Driver, Form),
+        key: &VolumeKey,
+        limits: &Limits,
+    ) -> Result<Box<dyn Part + 'a>> {
+        quota::plan_volume(driver, &self.record)?;
+        let (volume, names, is_image) = (data(key)?, self.names(), self.record.content_type.is_image());
+        if self.optimized {
+            let holds = if is_image { Holds::Disk } else { Holds::Files };
+            return Ok(Box::new(Arriving::new(driver, (form, holds), (&volume, &names), limits)?));
+        }
+        if is_image {
+            return Err(Error::unsupported("Disks in the backup of an instance are not supported by this version"));
+        }
+        Ok(Box::new(Volumes::begin((driver, form), (&volume, &names), limits)?))
+    }
+
+    /// Its size and its records; its data are there.
+    ///
+    /// # Errors
+    /// No room; the limits of its project.
+    pub(super) fn finish(&self, store: &Store, lock: &Held<VolumeKey, Exclusive>, driver: &dyn Driver) -> Result<()> {
+        let mut made = self.record.clone();
+        if made.content_type.is_image() {
+            settle_size(store, lock.key(), driver, &mut made)?;
+        }
+        quota::new_volume(driver, &data(lock.key())?, &made)?;
+        fault::point("backup.volumes")?;
+        for (snapshot, record) in &self.snapshots {
+            store.save_volume_snapshot(lock, snapshot, record)?;
+        }
+        fault::point("backup.records")?;
+        store.save_volume(lock, &made)
+    }
 }
 
 /// A disk is as large as its record says, and the record says what the disk in the archive takes: the project's limits are about

@@ -7,6 +7,7 @@
 
 pub mod along;
 pub mod attach;
+pub(in crate::ops) mod carried;
 pub mod change;
 pub mod copy;
 pub mod dependent;
@@ -17,6 +18,7 @@ pub mod list;
 mod quiet;
 pub mod refresh;
 pub mod rename;
+pub(in crate::ops) mod renewed;
 pub mod root;
 pub mod snapshot;
 mod users;

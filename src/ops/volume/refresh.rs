@@ -79,15 +79,18 @@ pub fn refresh(store: &Store, source: Source<'_>, to: Of<'_>, exclude_older: boo
 
 /// What becomes of the copy's snapshots.
 #[derive(Default)]
-struct Changes {
-    new: Vec<(SnapshotName, VolumeSnapshot)>,
+pub(super) struct Changes {
+    pub new: Vec<(SnapshotName, VolumeSnapshot)>,
     gone: Vec<SnapshotName>,
     /// In both, oldest first.
-    kept: Vec<SnapshotName>,
+    pub kept: Vec<SnapshotName>,
 }
 
 /// Snapshots are the same if name and date are.
-fn changes(store: &Store, (from, to): Ends<'_>, exclude_older: bool) -> Result<Changes> {
+///
+/// # Errors
+/// A record is damaged.
+pub(super) fn changes(store: &Store, (from, to): Ends<'_>, exclude_older: bool) -> Result<Changes> {
     let read = |held: &Held<VolumeKey, Exclusive>| -> Result<Vec<(SnapshotName, VolumeSnapshot)>> {
         let all = store.volume_snapshots(held.key())?;
         all.into_iter().map(|(name, found)| found.map(|record| (name, record))).collect()
@@ -105,7 +108,11 @@ fn changes(store: &Store, (from, to): Ends<'_>, exclude_older: bool) -> Result<C
     Ok(Changes { new, gone, kept })
 }
 
-fn snapshots(
+/// Makes the new ones and removes those that are gone. Locks: both volumes.
+///
+/// # Errors
+/// No room.
+pub(super) fn snapshots(
     store: &Store,
     journal: &mut Journal<'_>,
     (from, to): Ends<'_>,
