@@ -61,6 +61,12 @@ pub fn adopt(store: &Store, lost: &LostPool) -> Result<()> {
     }
     let chosen = Place::of(layout, name, &lost.driver, &config);
     let id = identity(&chosen, &data, &record).with_context(fail)?;
+    // It can grow as before.
+    if let Some(file) = chosen.image().and_then(|path| path.metadata().ok())
+        && pool_keys::SIZE.get(&config).is_none()
+    {
+        pool_keys::SIZE.set(&mut config, file.len().to_string());
+    }
     // Until all is recovered, nothing without a record is thrown away.
     pool_keys::RECOVERED.set(&mut config, "true");
     if let Some(id) = &id {

@@ -33,8 +33,8 @@ pub(super) struct Opened {
 
 /// What a state folder may hold before its `format` file is there (a first use that was killed), else it is somebody
 /// else's folder and is left alone.
-const BEGINNING: [&str; 9] =
-    ["format", "server.toml", "locks", "ops", "projects", "images", "pools", "run", "lost+found"];
+const BEGINNING: [&str; 10] =
+    ["format", "server.toml", "locks", "ops", "projects", "images", "pools", "disks", "run", "lost+found"];
 
 /// How readers and writers take the layout lock.
 pub(super) fn open(layout: &Layout, access: Access, exclusive: bool) -> Result<Opened> {

@@ -135,6 +135,29 @@ fn the_state_folder_is_lost_and_a_pool_of_btrfs_is_not() {
     all_is_lost("the_state_folder_is_lost_btrfs", "btrfs");
 }
 
+/// All that is left of the state folder are the loop files in it.
+#[test]
+fn the_state_folder_is_lost_but_for_its_loop_files() {
+    let Some(state) = state("the_state_folder_is_lost_but_for_its_loop_files", true) else { return };
+    state.ok("storage create p2 btrfs size=256MiB");
+    state.ok("create img c1 -s p2");
+    state.ok("snapshot create c1 s1");
+    state.ok("admin shutdown");
+    for entry in fs::read_dir(state.path("state")).unwrap() {
+        let entry = entry.unwrap();
+        match entry.file_name() == "disks" {
+            true => {}
+            false if entry.file_type().unwrap().is_dir() => fs::remove_dir_all(entry.path()).unwrap(),
+            false => fs::remove_file(entry.path()).unwrap(),
+        }
+    }
+    answers(&state, &["yes", "p2", "btrfs", "", "", "no", "yes", "yes"]).good().unwrap();
+    assert_eq!(state.ok("list -f csv -c nS"), "c1,1\n");
+    state.ok("snapshot restore c1 s1");
+    assert!(state.ok("storage set p2 size=300MiB").is_empty(), "it is the pool's own again");
+    state.finish(&["p2"]);
+}
+
 /// The records of instances and volumes only, and that of a pool in the state folder.
 #[test]
 fn records_are_lost_and_their_pool_is_not() {
