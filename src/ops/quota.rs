@@ -76,7 +76,24 @@ fn set(driver: &dyn Driver, volume: &Volume, wanted: Option<Wanted>) -> Result<(
 /// A value is wrong.
 pub(super) fn plan_root(store: &Store, driver: &dyn Driver, devices: &Devices) -> Result<()> {
     driver.plan(of_root(store, devices)?.map(|wanted| wanted.bytes));
-    Ok(())
+    root_options(driver, devices)
+}
+
+/// Says which options the root has that its disk among these (expanded) devices was given when it was made.
+fn root_options(driver: &dyn Driver, devices: &Devices) -> Result<()> {
+    let options = options_of_root(devices)?;
+    plan_options(driver, options)
+}
+
+fn options_of_root(devices: &Devices) -> Result<Config> {
+    let root = devices.values().find(|device| pool::is_root(device));
+    root.map_or_else(|| Ok(Config::new()), volume_keys::of_root)
+}
+
+/// Those that volumes of this driver have.
+fn plan_options(driver: &dyn Driver, mut options: Config) -> Result<()> {
+    volume_keys::keep_of(driver.name(), &mut options);
+    if options.is_empty() { Ok(()) } else { driver.plan_options(&options) }
 }
 
 /// The same for a custom volume, and with which options.
@@ -84,12 +101,13 @@ pub(super) fn plan_root(store: &Store, driver: &dyn Driver, devices: &Devices) -
 /// # Errors
 /// A value is wrong.
 pub(super) fn plan_volume(driver: &dyn Driver, record: &CustomVolume) -> Result<()> {
+    driver.plan_options(&record.config)?;
     if record.content_type.is_image() {
         driver.plan_disk(disk_size(&record.config)?.unwrap_or(volume_keys::DISK_SIZE));
         return Ok(());
     }
     driver.plan(wanted(volume_keys::SIZE.size(&record.config)?, &Config::new())?.map(|wanted| wanted.bytes));
-    driver.plan_options(&record.config)
+    Ok(())
 }
 
 /// Gives the new root volume of an instance with these (expanded) devices its size. The caller's journal removes the volume
@@ -100,7 +118,10 @@ pub(super) fn plan_volume(driver: &dyn Driver, record: &CustomVolume) -> Result<
 pub(super) fn new_root(store: &Store, driver: &dyn Driver, volume: &Volume, devices: &Devices) -> Result<()> {
     match of_root(store, devices)? {
         None => Ok(()),
-        some => set(driver, volume, some),
+        some => {
+            root_options(driver, devices)?;
+            set(driver, volume, some)
+        }
     }
 }
 
@@ -120,7 +141,10 @@ pub(super) fn new_volume(driver: &dyn Driver, volume: &Volume, record: &CustomVo
     match wanted(volume_keys::SIZE.size(&record.config)?, &Config::new())? {
         _ if record.content_type.is_image() => Ok(()),
         None => Ok(()),
-        some => set(driver, volume, some),
+        some => {
+            driver.plan_options(&record.config)?;
+            set(driver, volume, some)
+        }
     }
 }
 
@@ -153,16 +177,18 @@ pub(super) fn changes(store: &Store, old: &Devices, new: &Devices) -> Result<boo
 /// Unsupported: the pool cannot keep it; Conflict: it holds more. [`renew`] takes it back.
 pub(super) fn resize_root(store: &Store, who: (&ProjectName, &InstanceName), devices: &Devices) -> Result<()> {
     let driver = pool::need(store, &pool::of_root(devices)?.1)?;
+    root_options(driver.as_ref(), devices)?;
     set(driver.as_ref(), &Volume::container(who.0, who.1)?, of_root(store, devices)?)
 }
 
-/// Gives a custom volume the size that its configuration says.
+/// Gives a custom volume of files the size that its configuration says, and what else of it is done at once.
 ///
 /// # Errors
 /// As [`resize_root`].
 pub(super) fn resize_volume(store: &Store, key: &VolumeKey, config: &Config) -> Result<()> {
     let driver = pool::need(store, &key.pool)?;
     let volume = Volume::custom(&key.project, &key.name)?;
+    driver.plan_options(config)?;
     set(driver.as_ref(), &volume, wanted(volume_keys::SIZE.size(config)?, &Config::new())?)
 }
 
@@ -183,7 +209,7 @@ pub(super) fn renewal(project: &ProjectName, name: &InstanceName) -> Action {
 /// The record is damaged; the kernel refuses.
 pub(super) fn renew(store: &Store, named: &Named) -> Result<()> {
     let project = ProjectName::parse(&named.project)?;
-    let (pool, volume, wanted) = match named.kind {
+    let (pool, volume, wanted, options) = match named.kind {
         VolumeKind::Custom => {
             let (pool, name) = (PoolName::parse(&named.pool)?, VolumeName::parse(&named.name)?);
             let key = VolumeKey { project, pool, name };
@@ -192,7 +218,7 @@ pub(super) fn renew(store: &Store, named: &Named) -> Result<()> {
                 return grow_disk(store, &key, &record.config);
             }
             let size = wanted(volume_keys::SIZE.size(&record.config)?, &Config::new())?;
-            (key.pool, Volume::custom(&key.project, &key.name)?, size)
+            (key.pool, Volume::custom(&key.project, &key.name)?, size, record.config)
         }
         _ => {
             let name = InstanceName::parse(&named.name)?;
@@ -200,10 +226,12 @@ pub(super) fn renew(store: &Store, named: &Named) -> Result<()> {
                 return Ok(());
             }
             let loaded = load::load(store, &project, &name)?;
-            (loaded.pool()?, loaded.volume()?, of_root(store, &loaded.expanded.devices)?)
+            let devices = &loaded.expanded.devices;
+            (loaded.pool()?, loaded.volume()?, of_root(store, devices)?, options_of_root(devices)?)
         }
     };
     let Some(driver) = pool::open(store, &pool)? else { return Ok(()) };
+    plan_options(driver.as_ref(), options)?;
     match driver.exists(&volume)? && driver.can_bound()? {
         true => match driver.set_size(&volume, wanted.map(|w| w.bytes)) {
             // What has grown cannot always be made smaller again, or not now.

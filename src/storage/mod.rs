@@ -164,7 +164,7 @@ pub trait Quotas {
     /// spares another step. [`Quotas::set_size`] is called all the same.
     fn plan(&self, _size: Option<u64>) {}
 
-    /// Says which options the custom volumes made next are to have.
+    /// Says which options the volumes made next are to have, and those that [`Quotas::set_size`] is called for.
     ///
     /// # Errors
     /// A value is wrong.

@@ -118,7 +118,7 @@ fn zfs_in_a_file() {
     state.refuses("storage set p zfs.pool_name=other", "zfs.pool_name cannot be changed");
     state.refuses("storage set p size=256MiB", "cannot be made smaller");
     state.refuses(&format!("storage create q zfs zfs.pool_name={pool}"), "A ZFS pool already exists called");
-    state.refuses("storage create q zfs volume.zfs.block_mode=true", "Not supported by this version");
+    state.refuses("storage create q zfs volume.zfs.block_mode=true", "ZFS block mode is not supported by this version");
     life(&state, &pool);
     let images = sets(&pool).into_iter().filter(|name| name.starts_with("images/")).count();
     assert_eq!(images, 1, "an image is unpacked once");
@@ -165,6 +165,31 @@ fn zfs_sizes() {
     }
     state.ok("storage volume set p v size=20MiB");
     assert_eq!(get("custom/default_v", "refreservation"), (20 << 20).to_string());
+    // What a volume says itself counts more, and can be changed.
+    for (key, value) in [("zfs.blocksize", "8KiB"), ("zfs.use_refquota", "false"), ("zfs.reserve_space", "false")] {
+        state.ok(&format!("storage volume set p v {key}={value}"));
+    }
+    let all = ["quota", "refquota", "reservation", "refreservation", "recordsize"];
+    let values = |set: &str| all.map(|name| get(set, name).parse::<u64>().unwrap());
+    assert_eq!(values("custom/default_v"), [20 << 20, 0, 0, 0, 8 << 10]);
+    state.ok("storage volume set p v zfs.reserve_space=true");
+    state.ok("storage volume snapshot create p v");
+    state.ok("storage volume snapshot restore p v snap0");
+    state.ok("storage volume copy p/v p/w");
+    for name in ["v", "w"] {
+        assert_eq!(values(&format!("custom/default_{name}")), [20 << 20, 0, 20 << 20, 0, 8 << 10], "{name}");
+    }
+    for unset in ["zfs.blocksize", "size"] {
+        state.ok(&format!("storage volume unset p w {unset}"));
+    }
+    assert_eq!(values("custom/default_w"), [0, 0, 0, 0, 16 << 10], "the pool's");
+    state.refuses("storage volume set p v zfs.delegate=true", "ZFS delegation is not supported by this version");
+    state.refuses("storage volume create p x zfs.block_mode=true", "ZFS block mode is not supported by this version");
+    state.refuses("storage volume set p v zfs.blocksize=5KiB", "be power of 2");
+    state.ok("storage volume delete p w");
+    state.ok("create img c3 -s p -d root,size=64MiB -d root,initial.zfs.blocksize=32KiB -d root,initial.zfs.use_refquota=false");
+    assert_eq!(values("containers/c3"), [64 << 20, 0, 64 << 20, 0, 32 << 10]);
+    state.ok("delete c3");
     // Copies of their own.
     state.ok("storage set p zfs.clone_copy=false");
     state.ok("copy c1 c2");

@@ -44,9 +44,9 @@ keys! {
     ZFS_EXPORT: "zfs.export", Both, Value::Bool, "Export the ZFS pool when the pool is unmounted" => default("true");
     VOLUME_ZFS_BLOCKSIZE: "volume.zfs.blocksize", Both, Value::Checked("block size", zfs_blocksize),
         "Largest block of new volumes";
-    VOLUME_ZFS_BLOCK_MODE: "volume.zfs.block_mode", Both, Value::Checked("boolean", off), "Not supported yet"
+    VOLUME_ZFS_BLOCK_MODE: "volume.zfs.block_mode", Both, Value::Checked("boolean", zfs_block_mode), "Not supported yet"
         => default("false");
-    VOLUME_ZFS_DELEGATE: "volume.zfs.delegate", Both, Value::Checked("boolean", off), "Not supported yet"
+    VOLUME_ZFS_DELEGATE: "volume.zfs.delegate", Both, Value::Checked("boolean", zfs_delegate), "Not supported yet"
         => default("false");
     VOLUME_ZFS_REMOVE_SNAPSHOTS: "volume.zfs.remove_snapshots", Both, Value::Bool,
         "Without effect: any snapshot can be restored" => default("false");
@@ -223,17 +223,25 @@ fn clone_copy(value: &str) -> Result<()> {
 }
 
 /// A power of two from 512 bytes to 16MiB, as Incus has it; what is above 1MiB the module must be told to take.
-fn zfs_blocksize(value: &str) -> Result<()> {
+pub(super) fn zfs_blocksize(value: &str) -> Result<()> {
     match crate::base::size::parse_bytes(value)? {
         size if size.is_power_of_two() && (512..=16 << 20).contains(&size) => Ok(()),
         _ => Err(Error::invalid("Value should be between 512B and 16MiB, and be power of 2")),
     }
 }
 
-fn off(value: &str) -> Result<()> {
+pub(super) fn zfs_block_mode(value: &str) -> Result<()> {
+    off("ZFS block mode", value)
+}
+
+pub(super) fn zfs_delegate(value: &str) -> Result<()> {
+    off("ZFS delegation", value)
+}
+
+fn off(what: &str, value: &str) -> Result<()> {
     Value::Bool.check(value)?;
     match crate::base::boolean::is_true(value) {
-        true => Err(Error::unsupported("Not supported by this version")),
+        true => Err(Error::unsupported(format!("{what} is not supported by this version"))),
         false => Ok(()),
     }
 }
@@ -366,7 +374,7 @@ mod tests {
         assert_eq!(message("overlay", "user.x", "any"), "ok");
         assert_eq!(message("overlay", "volume.size", "1GiB"), "ok");
         assert_eq!(message("overlay", "volume.foo", "1"), "Invalid option \"volume.foo\"");
-        assert!(message("zfs", "volume.zfs.delegate", "true").contains("Not supported by this version"));
+        assert!(message("zfs", "volume.zfs.delegate", "true").contains("not supported by this version"));
         for (name, good) in
             [("tank", true), ("tank/a.b", true), ("1", false), ("t/", false), ("t@s", false), ("-f", false)]
         {

@@ -1,11 +1,14 @@
 //! Options of custom volumes, by what they hold. A pool's `volume.<key>` is what a new volume gets where it says nothing itself.
 
-use super::device::disk::{INITIAL_GID, INITIAL_MODE, INITIAL_UID};
+use super::device::{
+    self,
+    disk::{INITIAL_GID, INITIAL_MODE, INITIAL_UID},
+};
 use super::{
     Key, SNAPSHOTS_EXPIRY, SNAPSHOTS_EXPIRY_MANUAL, SNAPSHOTS_PATTERN, SNAPSHOTS_SCHEDULE, Scope, Suffix, Value, pool,
 };
 use crate::error::{Context, Error, Result};
-use crate::model::instance::Config;
+use crate::model::instance::{Config, Device};
 use crate::model::volume::ContentType;
 
 keys! {
@@ -24,6 +27,18 @@ keys! {
         "Options for mkfs.ext4 or mkfs.xfs" => long("On pools of the driver lvm. It counts when the volume is made.");
     LVM_STRIPES: "lvm.stripes", Both, Value::Uint32, "Number of stripes, without a thin pool";
     LVM_STRIPES_SIZE: "lvm.stripes.size", Both, Value::Size, "Size of a stripe";
+    ZFS_BLOCKSIZE: "zfs.blocksize", Both, Value::Checked("block size", pool::zfs_blocksize), "Largest block of new data"
+        => long("On pools of the driver zfs.");
+    ZFS_BLOCK_MODE: "zfs.block_mode", Both, Value::Checked("boolean", pool::zfs_block_mode), "Not supported yet"
+        => default("false");
+    ZFS_DELEGATE: "zfs.delegate", Both, Value::Checked("boolean", pool::zfs_delegate), "Not supported yet"
+        => default("false");
+    ZFS_REMOVE_SNAPSHOTS: "zfs.remove_snapshots", Both, Value::Bool, "Without effect: any snapshot can be restored"
+        => default("false"), long("On pools of the driver zfs.");
+    ZFS_USE_REFQUOTA: "zfs.use_refquota", Both, Value::Bool, "Whether the size leaves out snapshots"
+        => default("false"), long("On pools of the driver zfs.");
+    ZFS_RESERVE_SPACE: "zfs.reserve_space", Both, Value::Bool, "Whether the size is set aside"
+        => default("false"), long("On pools of the driver zfs.");
     USER: "user.", Both, Value::Text, "Anything, without effect" => prefix(Suffix::Any);
 }
 
@@ -48,8 +63,20 @@ pub static TABLE: &[&Key] = &[
     &BLOCK_CREATE_OPTIONS,
     &LVM_STRIPES,
     &LVM_STRIPES_SIZE,
+    &ZFS_BLOCKSIZE,
+    &ZFS_BLOCK_MODE,
+    &ZFS_DELEGATE,
+    &ZFS_REMOVE_SNAPSHOTS,
+    &ZFS_USE_REFQUOTA,
+    &ZFS_RESERVE_SPACE,
     &USER,
 ];
+
+/// Options of the volume that the root of an instance is, where its disk says them as `initial.<option>`.
+static OF_ROOT: [&Key; 4] = [&ZFS_BLOCKSIZE, &ZFS_REMOVE_SNAPSHOTS, &ZFS_USE_REFQUOTA, &ZFS_RESERVE_SPACE];
+
+/// What of an option is done at once when it changes, besides the size.
+static APPLIED: [&Key; 3] = [&ZFS_BLOCKSIZE, &ZFS_USE_REFQUOTA, &ZFS_RESERVE_SPACE];
 
 /// What only counts when the volume is made.
 static INITIAL: [&Key; 7] = [
@@ -63,7 +90,7 @@ static INITIAL: [&Key; 7] = [
 ];
 
 /// What is of a file system.
-static OF_FILES: [&Key; 7] = [
+static OF_FILES: [&Key; 10] = [
     &SHIFTED,
     &UNMAPPED,
     &BLOCK_FILESYSTEM,
@@ -71,6 +98,9 @@ static OF_FILES: [&Key; 7] = [
     &BLOCK_CREATE_OPTIONS,
     &LVM_STRIPES,
     &LVM_STRIPES_SIZE,
+    &ZFS_DELEGATE,
+    &ZFS_USE_REFQUOTA,
+    &ZFS_RESERVE_SPACE,
 ];
 
 /// Size of a disk for which none is given, bytes.
@@ -143,6 +173,26 @@ pub fn check_change(old: &Config, new: &Config) -> Result<()> {
     }
 }
 
+/// A change has the driver do something to the volume.
+pub fn is_applied(old: &Config, new: &Config) -> bool {
+    SIZE.size(old).ok() != SIZE.size(new).ok() || APPLIED.iter().any(|key| key.get(old) != key.get(new))
+}
+
+/// The options of the root of an instance whose disk this is.
+///
+/// # Errors
+/// [`crate::error::Kind::Invalid`].
+pub fn of_root(device: &Device) -> Result<Config> {
+    let mut all = Config::new();
+    for (name, value) in device.iter().filter(|(_, value)| !value.is_empty()) {
+        let Some(own) = name.strip_prefix(device::INITIAL.name) else { continue };
+        let Some(key) = OF_ROOT.iter().find(|key| key.name == own) else { continue };
+        key.value.check(value).with_context(|| format!("Invalid value for device option {name:?}"))?;
+        all.insert(own.to_string(), value.clone());
+    }
+    Ok(all)
+}
+
 /// Gives a volume to be made the defaults of its pool.
 pub fn apply_defaults(pool: &Config, content: ContentType, config: &mut Config) {
     let given = pool.iter().filter_map(|(name, value)| Some((name.strip_prefix(POOL_PREFIX)?, value)));
@@ -189,8 +239,20 @@ mod tests {
         }
         let xfs = config(&[("block.filesystem", "xfs")]);
         assert!(check("v", Files, &xfs).is_ok() && check_driver("lvm", "v", &xfs).is_ok());
-        let says = check_driver("dir", "v", &xfs).expect_err("wrong").to_string();
-        assert_eq!(says, "Invalid option for volume \"v\" option \"block.filesystem\"");
+        let not = check_driver("dir", "v", &xfs).expect_err("wrong").to_string();
+        assert_eq!(not, "Invalid option for volume \"v\" option \"block.filesystem\"");
+        let zfs = config(&[("zfs.blocksize", "16KiB"), ("zfs.use_refquota", "true"), ("zfs.delegate", "false")]);
+        assert!(check("v", Files, &zfs).is_ok() && check_driver("zfs", "v", &zfs).is_ok());
+        assert!(check_driver("btrfs", "v", &zfs).is_err() && check("v", Block, &zfs).is_err());
+        assert!(says(&[("zfs.blocksize", "10KiB")]).contains("power of 2"));
+        assert!(says(&[("zfs.delegate", "true")]).contains("ZFS delegation is not supported by this version"));
+        assert!(
+            is_applied(&config(&[]), &zfs)
+                && !is_applied(&config(&[("size", "1MiB")]), &config(&[("size", "1024KiB")]))
+        );
+        let root = config(&[("initial.zfs.blocksize", "16KiB"), ("initial.zfs.delegate", "1"), ("pool", "p")]);
+        assert_eq!(of_root(&root).expect("good"), config(&[("zfs.blocksize", "16KiB")]));
+        assert!(of_root(&config(&[("initial.zfs.blocksize", "much")])).is_err());
         let mut moved = xfs.clone();
         keep_of("dir", &mut moved);
         assert_eq!(moved, config(&[]));

@@ -134,7 +134,7 @@ pub fn update(store: &Store, of: Of<'_>, edit: &mut dyn FnMut(&mut VolumePut) ->
         fault::point("volume.update")?;
         store.save_volume(&lock, &new)
     };
-    let resized = keys::SIZE.size(&new.config)? != keys::SIZE.size(&old.config)?;
+    let resized = keys::is_applied(&old.config, &new.config);
     if resized && new.content_type.is_image() {
         grow(store, &lock, &old, &new)?;
     } else if resized {

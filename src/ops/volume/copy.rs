@@ -130,6 +130,7 @@ impl Ends<'_> {
         let (old, new) = (self.from.key(), self.to.key());
         let (from, to) = (pool::need(store, &old.pool)?, pool::need(store, &new.pool)?);
         let (from, to) = (from.as_ref(), to.as_ref());
+        quota::plan_volume(to, record)?;
         let (a, b) = (data(old)?, data(new)?);
         let named = |of: &SnapshotName| named_snapshot(old, of);
         let files = |a: &Volume, b: &Volume| stage(from, to, (a, b), record.content_type);

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 impl Images for Zfs {
     fn begin_image(&self, staging: &Staging) -> Result<PathBuf> {
-        self.make(&Place::staging(staging), &[])
+        self.make(&Place::staging(staging), &self.how.properties())
     }
 
     fn commit_image(&self, staging: &Staging, image: &Fingerprint) -> Result<()> {

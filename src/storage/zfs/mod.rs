@@ -31,9 +31,11 @@ use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::attach::Rootfs;
+use crate::model::instance::Config;
 use rustix::fd::AsFd;
 use rustix::fs::Mode;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use volumes::Place;
 
 /// See the module.
@@ -42,11 +44,13 @@ pub(super) struct Zfs {
     pool: Pool,
     root: Root,
     how: Settings,
+    /// Those of the volumes made or changed next ([`Quotas::plan_options`]).
+    planned: Mutex<Option<Settings>>,
 }
 
 impl Zfs {
     pub fn new(pool: Pool, root: Root, how: Settings) -> Self {
-        Self { pool, root, how }
+        Self { pool, root, how, planned: Mutex::default() }
     }
 
     fn need_image(&self, image: &Fingerprint) -> Result<()> {
@@ -78,21 +82,21 @@ impl Zfs {
     }
 
     /// A copy of the volume `from` at the staging place of `to`.
-    fn stage_copy(&self, from: &Volume, to: &Volume, sizes: &[String]) -> Result<()> {
-        let (source, staged) = (Place::of(from), Place::staged(to));
+    fn stage_copy(&self, from: &Volume, to: &Volume) -> Result<()> {
+        let (source, staged, own) = (Place::of(from), Place::staged(to), self.properties(to)?);
         self.present(from)?;
         self.clear(&staged)?;
         fault::point("storage.copy.begun")?;
         // A snapshot is a clone always: nothing else would be one.
         let within = [from, to].iter().any(|volume| volume.snapshot_of().is_some());
         if self.how.clone_copy || within {
-            return self.snapshot(&source.set, &staged.set, sizes);
+            return self.snapshot(&source.set, &staged.set, &own);
         }
         let scratch = Place::scratch(to);
         self.clear(&scratch)?;
         self.snapshot(&source.set, &scratch.set, &[])?;
         self.show(&scratch)?;
-        self.make(&staged, sizes)?;
+        self.make(&staged, &own)?;
         let (source, target) = (self.pool.open_dir(&scratch.rel)?, self.pool.open_dir(&staged.rel)?);
         tree::copy_tree(source.as_fd(), target.as_fd(), &Ids::none(), &[])?;
         drop((source, target));
@@ -121,6 +125,12 @@ impl Zfs {
 impl Quotas for Zfs {
     fn can_bound(&self) -> Result<bool> {
         Ok(true)
+    }
+
+    fn plan_options(&self, config: &Config) -> Result<()> {
+        let planned = self.how.of_volume(config)?;
+        *self.planned.lock().unwrap_or_else(PoisonError::into_inner) = Some(planned);
+        Ok(())
     }
 
     fn set_size(&self, volume: &Volume, size: Option<u64>) -> Result<()> {
@@ -177,7 +187,7 @@ impl Driver for Zfs {
         self.clear(&Place::staged(volume))?;
         fault::point("storage.volume.begun")?;
         // One step, and on disk when it is done.
-        self.clone_image(image, &names::volume(volume), &[])?;
+        self.clone_image(image, &names::volume(volume), &self.how().properties())?;
         fault::point("storage.volume.made")
     }
 
@@ -189,22 +199,22 @@ impl Driver for Zfs {
 
     fn copy(&self, from: &Volume, to: &Volume) -> Result<()> {
         self.absent(to)?;
-        self.stage_copy(from, to, &[])?;
+        self.stage_copy(from, to)?;
         self.appear(to)
     }
 
     fn begin_restore(&self, from: &Volume, to: &Volume) -> Result<()> {
         self.present(to)?;
-        self.stage_copy(from, to, &self.sizes(&names::volume(to))?)
+        self.stage_copy(from, to)
     }
 
     fn begin_rebuild(&self, volume: &Volume, image: &Fingerprint) -> Result<()> {
         self.present(volume)?;
         self.need_image(image)?;
-        let (staged, sizes) = (Place::staged(volume), self.sizes(&names::volume(volume))?);
+        let (staged, own) = (Place::staged(volume), self.properties(volume)?);
         self.clear(&staged)?;
         fault::point("storage.volume.begun")?;
-        self.clone_image(image, &staged.set, &sizes)
+        self.clone_image(image, &staged.set, &own)
     }
 
     fn finish_restore(&self, to: &Volume) -> Result<Option<Trash>> {
@@ -220,7 +230,7 @@ impl Driver for Zfs {
 
     fn begin_volume(&self, volume: &Volume) -> Result<PathBuf> {
         let staged = Place::staged(volume);
-        let path = self.make(&staged, &self.sizes(&names::volume(volume))?)?;
+        let path = self.make(&staged, &self.properties(volume)?)?;
         if !volume.kind().is_custom() {
             let rootfs = format!("{}/rootfs", staged.rel);
             self.pool.make_dir(&rootfs)?;
@@ -313,7 +323,7 @@ impl Driver for Zfs {
             return Ok(None);
         }
         self.abandon(volume)?;
-        self.snapshot(&names::volume(volume), &staged.set, &self.sizes(&names::volume(volume))?)?;
+        self.snapshot(&names::volume(volume), &staged.set, &self.properties(volume)?)?;
         self.show(&staged)?;
         let rootfs = self.pool.open_dir(&format!("{}/rootfs", staged.rel))?;
         tree::shift_tree(rootfs.as_fd(), &Ids::change(&from, to))?;

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::model::instance::Config;
-use crate::model::keys::pool as keys;
+use crate::model::keys::{Key, pool as keys, volume};
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -15,8 +15,8 @@ pub struct Settings {
     pub(super) refquota: bool,
     /// The size is set aside.
     pub(super) reserve: bool,
-    /// Properties that new volumes get.
-    pub(super) properties: Vec<String>,
+    /// Largest block of new data, bytes.
+    pub(super) block: Option<u64>,
 }
 
 impl Settings {
@@ -25,13 +25,31 @@ impl Settings {
     /// # Errors
     /// A value is wrong.
     pub fn of(config: &Config) -> Result<Self> {
-        let block = keys::VOLUME_ZFS_BLOCKSIZE.size(config)?;
         Ok(Self {
             export: keys::ZFS_EXPORT.bool(config)?,
             clone_copy: keys::ZFS_CLONE_COPY.text(config) != "rebase" && keys::ZFS_CLONE_COPY.bool(config)?,
             refquota: keys::VOLUME_ZFS_USE_REFQUOTA.bool(config)?,
             reserve: keys::VOLUME_ZFS_RESERVE_SPACE.bool(config)?,
-            properties: block.iter().map(|size| format!("recordsize={size}")).collect(),
+            block: keys::VOLUME_ZFS_BLOCKSIZE.size(config)?,
         })
+    }
+
+    /// The same for volumes that have this configuration.
+    ///
+    /// # Errors
+    /// A value is wrong.
+    pub(super) fn of_volume(&self, config: &Config) -> Result<Self> {
+        let own = |key: &Key, usual| if key.get(config).is_some() { key.bool(config) } else { Ok(usual) };
+        Ok(Self {
+            refquota: own(&volume::ZFS_USE_REFQUOTA, self.refquota)?,
+            reserve: own(&volume::ZFS_RESERVE_SPACE, self.reserve)?,
+            block: volume::ZFS_BLOCKSIZE.size(config)?.or(self.block),
+            ..self.clone()
+        })
+    }
+
+    /// Properties that new volumes get.
+    pub(super) fn properties(&self) -> Vec<String> {
+        self.block.iter().map(|size| format!("recordsize={size}")).collect()
     }
 }

@@ -4,7 +4,7 @@
 //! ZFS does when the last clone is gone. What is to be removed and still has clones hands its snapshots over to the newest of them
 //! (`zfs promote`), which keeps what it needs and no more; an image stays in the trash until its last clone goes.
 
-use super::{Zfs, names, tool};
+use super::{Settings, Zfs, names, tool};
 use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -14,14 +14,15 @@ use crate::storage::shown::Alone;
 use crate::storage::volume::{Staging, Trash, Volume};
 use rustix::fs::Mode;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use tool::zfs;
 
 /// What is removed and stays, for others need it.
 const WAITS: &str = "stapes:waits=on";
 /// The snapshot of an image that volumes are made from, as in Incus.
 pub(super) const READONLY: &str = "@readonly";
-/// Properties that are a volume's size.
-const SIZES: [&str; 4] = ["quota", "refquota", "reservation", "refreservation"];
+/// Properties that are a volume's size, and what else of it stays whatever takes its place.
+const OWN: &str = "quota,refquota,reservation,refreservation,recordsize";
 
 /// Where something is: its mount in the pool's folder and its dataset below the pool's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,7 +151,7 @@ impl Zfs {
 
     fn with(&self, verb: &str, properties: &[String], operands: &[&str]) -> Result<()> {
         let mut words = vec![verb];
-        words.extend(self.how.properties.iter().chain(properties).flat_map(|property| ["-o", property]));
+        words.extend(properties.iter().flat_map(|property| ["-o", property]));
         words.extend(operands);
         zfs(&words).map(drop)
     }
@@ -174,34 +175,51 @@ impl Zfs {
         self.with("clone", properties, &[&snapshot, &self.root.at(to)])
     }
 
-    /// The properties that are the size of what is there.
-    pub(super) fn sizes(&self, set: &str) -> Result<Vec<String>> {
-        let values = tool::get(&SIZES.join(","), &self.root.at(set))?.unwrap_or_default();
-        Ok(SIZES.iter().zip(values).filter(|(_, v)| v != "0").map(|(name, value)| format!("{name}={value}")).collect())
+    /// How volumes are made, and get their size: as planned, or as the pool says.
+    pub(super) fn how(&self) -> Settings {
+        let planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+        planned.as_ref().unwrap_or(&self.how).clone()
     }
 
-    /// Gives a dataset this size, or none.
+    /// Which of those a dataset has itself; None: it is not there.
+    fn own(&self, set: &str) -> Result<Option<Vec<(String, String)>>> {
+        let said = zfs(&["get", "-Hp", "-s", "local", "-o", "property,value", OWN, &self.root.at(set)]);
+        let part = |line: &str| line.split_once('\t').map(|(name, value)| (name.to_string(), value.to_string()));
+        let all = tool::if_there(said)?.map(|said| said.lines().filter_map(part).collect::<Vec<_>>());
+        Ok(all.map(|all| all.into_iter().filter(|(_, value)| value != "0").collect()))
+    }
+
+    /// The properties of what is put together for a volume: those that it has, if it is there.
+    pub(super) fn properties(&self, volume: &Volume) -> Result<Vec<String>> {
+        Ok(match self.own(&names::volume(volume))? {
+            Some(own) => own.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            None => self.how().properties(),
+        })
+    }
+
+    /// Gives a dataset this size, or none, and what else was planned.
     pub(super) fn resize(&self, set: &str, size: Option<u64>) -> Result<()> {
+        let how = self.how();
         let size = size.map_or("none".to_string(), |size| size.to_string());
-        let wanted =
-            |reference: bool, reserve: bool| match reference == self.how.refquota && (!reserve || self.how.reserve) {
-                true => size.as_str(),
-                false => "none",
-            };
-        // What is set aside goes before what bounds it.
-        let freed = ["reservation=none", "refreservation=none"];
-        let values = [
+        let wanted = |reference: bool, reserve: bool| match reference == how.refquota && (!reserve || how.reserve) {
+            true => size.as_str(),
+            false => "none",
+        };
+        let mut values = vec![
             format!("quota={}", wanted(false, false)),
             format!("refquota={}", wanted(true, false)),
             format!("reservation={}", wanted(false, true)),
             format!("refreservation={}", wanted(true, true)),
         ];
+        values.extend(how.properties());
         let at = self.root.at(set);
-        let mut words = vec!["set"];
-        words.extend(freed);
-        words.push(&at);
-        if self.how.reserve {
-            zfs(&words)?;
+        let own = self.own(set)?.unwrap_or_default();
+        // What is set aside goes before what bounds it.
+        if own.iter().any(|(name, _)| name.contains("reserv")) {
+            zfs(&["set", "reservation=none", "refreservation=none", &at])?;
+        }
+        if how.block.is_none() && own.iter().any(|(name, _)| name == "recordsize") {
+            zfs(&["inherit", "recordsize", &at])?;
         }
         let mut words = vec!["set"];
         words.extend(values.iter().map(String::as_str));
