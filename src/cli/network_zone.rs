@@ -226,7 +226,7 @@ fn update(cx: &Context, word: &str, edit: &mut dyn FnMut(&mut ZonePut) -> Result
     say_left_out(cx, &store, &zone)
 }
 
-/// What of a zone that was written is not served, as when a peer of it is none of another zone.
+/// What of a zone that was written is not served, as an alias under a name that has something else.
 fn say_left_out(cx: &Context, store: &Store, zone: &ZoneName) -> Result<()> {
     let about = format!("{zone}: ");
     for text in zone_server::left_out(store)? {
