@@ -22,11 +22,14 @@ pub(super) struct Disk {
     options: Vec<String>,
 }
 
+/// Owner, group and mode of what is made, as far as the device says them.
+type Initial = (Option<u32>, Option<u32>, Option<u32>);
+
 #[derive(Debug)]
 enum Source {
     Root,
     Host(PathBuf),
-    Volume { pool: String, volume: String, path: Option<PathBuf> },
+    Volume { pool: String, volume: String, path: Option<PathBuf>, initial: Initial },
     Tmpfs { size: Option<u64>, uid: u32, gid: u32, mode: u32 },
 }
 
@@ -83,7 +86,7 @@ fn source(name: &str, o: &Options, path: &str) -> Result<Source> {
     {
         // What is only slashes is the volume itself.
         let path = path.map(|p| p.trim_matches('/')).filter(|p| !p.is_empty()).map(PathBuf::from);
-        return Ok(Source::Volume { pool: pool.to_string(), volume: volume.to_string(), path });
+        return Ok(Source::Volume { pool: pool.to_string(), volume: volume.to_string(), path, initial: initial(o)? });
     }
     if given.starts_with('/') {
         return Ok(Source::Host(given.into()));
@@ -93,17 +96,22 @@ fn source(name: &str, o: &Options, path: &str) -> Result<Source> {
         .hint("use a volume of a pool, an absolute path of the host, or \"tmpfs:\""))
 }
 
-fn tmpfs(o: &Options) -> Result<Source> {
-    let id = |key: &str| {
-        o.get(key).map_or(Ok(0), |v| v.parse::<u32>().map_err(|_| Error::invalid(format!("Invalid \"{key}\": {v}"))))
+fn initial(o: &Options) -> Result<Initial> {
+    let read = |key: &str, radix| {
+        let value = o.get(key).filter(|v| !v.is_empty());
+        let wrong = |v: &String| Error::invalid(format!("Invalid \"{key}\": {v}"));
+        value.map(|v| u32::from_str_radix(v, radix).map_err(|_| wrong(v))).transpose()
     };
-    let mode = o.get("initial.mode").map_or("0711", String::as_str);
-    let mode = u32::from_str_radix(mode, 8).map_err(|_| Error::invalid(format!("Invalid \"initial.mode\": {mode}")))?;
+    Ok((read("initial.uid", 10)?, read("initial.gid", 10)?, read("initial.mode", 8)?))
+}
+
+fn tmpfs(o: &Options) -> Result<Source> {
+    let (uid, gid, mode) = initial(o)?;
     Ok(Source::Tmpfs {
         size: o.get("size").filter(|s| !s.is_empty()).map(|s| size::parse_bytes(s)).transpose()?,
-        uid: id("initial.uid")?,
-        gid: id("initial.gid")?,
-        mode,
+        uid: uid.unwrap_or(0),
+        gid: gid.unwrap_or(0),
+        mode: mode.unwrap_or(0o711),
     })
 }
 
@@ -135,7 +143,11 @@ impl Device for Disk {
                 });
                 vec![self.mount(below.unwrap_or(MountSource::HostPath(path)), self.shift)]
             }
-            (Source::Volume { path, .. }, Some(Supply::Volume { root, shift, initial })) => {
+            (
+                Source::Volume { path, initial: own, .. },
+                Some(Supply::Volume { root, shift, initial: (uid, gid, mode) }),
+            ) => {
+                let initial = (own.0.unwrap_or(uid), own.1.unwrap_or(gid), own.2.unwrap_or(mode));
                 vec![self.mount(MountSource::Volume { root, path: path.clone(), initial }, shift)]
             }
             (Source::Host(_) | Source::Volume { .. }, Some(Supply::Absent)) => Vec::new(),
@@ -173,11 +185,20 @@ mod tests {
         let disk = Disk::load("data", &o).expect("loads");
         let need = Need::Volume { pool: "default".into(), volume: "data".into(), required: false };
         assert_eq!(disk.needs(), [need]);
-        let out = disk.start(vec![Supply::Volume { root: "/p".into(), shift: true, initial: (0, 0, 0o711) }]);
+        let supply = || Supply::Volume { root: "/p".into(), shift: true, initial: (0, 0, 0o711) };
+        let out = disk.start(vec![supply()]);
         let [Attachment::Mount(m)] = &out.expect("starts")[..] else { panic!("one mount") };
         let path = Some("a/b".into());
         assert_eq!(m.source, MountSource::Volume { root: "/p".into(), path, initial: (0, 0, 0o711) });
         assert!(m.shift && disk.start(vec![Supply::Absent]).expect("skips").is_empty());
+        // The device says more than the volume.
+        let said = options(&[("initial.uid", "5"), ("initial.mode", "750")]);
+        let disk = Disk::load("data", &o.into_iter().chain(said).collect()).expect("loads");
+        let out = disk.start(vec![supply()]).expect("starts");
+        let [Attachment::Mount(Mount { source: MountSource::Volume { initial, .. }, .. })] = &out[..] else {
+            panic!("one mount")
+        };
+        assert_eq!(*initial, (5, 0, 0o750));
     }
 
     #[test]

@@ -85,6 +85,9 @@ fn parts_stay_inside() {
         state.sh("c1", "stat -c '%u %a' /part/deep /whole/a; touch /whole/a/b/x; ls /part/deep"),
         "7 711\n7 711\nx"
     );
+    let more = ["initial.uid=5", "initial.gid=6", "initial.mode=750", "path=/part/own", "source=v1/own/b"];
+    state.good(&[&["config", "device", "add", "c1", "own", "disk", "pool=default"], &more[..]].concat());
+    assert_eq!(state.sh("c1", "stat -c '%u %g %a' /part/own /whole/own"), "5 6 750\n5 6 750");
     state.sh("c1", "echo text > /whole/file; mkfifo /whole/pipe");
     part("file", "file").good().unwrap();
     assert_eq!(state.sh("c1", "cat /part/file"), "text");

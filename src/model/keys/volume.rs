@@ -152,6 +152,18 @@ pub fn check_driver(driver: &str, volume: &str, config: &Config) -> Result<()> {
     }
 }
 
+/// Checks an option that pools of some driver have a default of for their volumes; others count for nothing, as with Incus.
+///
+/// # Errors
+/// [`crate::error::Kind::Invalid`].
+pub fn check_default(name: &str, value: &str) -> Result<()> {
+    let mut all = ["btrfs", "lvm", "zfs"].into_iter().flat_map(pool::all);
+    match all.find(|key| key.name.strip_prefix(POOL_PREFIX) == Some(name)) {
+        Some(key) => key.value.check(value).with_context(|| format!("Invalid value for volume option {name:?}")),
+        None => Ok(()),
+    }
+}
+
 /// Leaves the options that volumes of a driver's pools have.
 pub fn keep_of(driver: &str, config: &mut Config) {
     config.retain(|name, _| fits(driver, name));

@@ -4,9 +4,10 @@ use super::super::checks;
 use super::super::key::{Key, Scope};
 use super::super::parse::{self, IoLimit};
 use super::super::value::Value;
+use super::super::volume;
 use super::Kind;
 use crate::base::boolean;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::model::instance::{Device, Devices, InstanceType};
 
 const IO: Value = Value::Checked("bytes a second and/or iops", parse::check_io_limit);
@@ -190,7 +191,27 @@ fn check(device: &Device, kind: Option<InstanceType>) -> Result<()> {
         "Cannot use both \"required\" and deprecated \"optional\" properties at the same time",
     )?;
     check_source(device)?;
+    check_initial(device)?;
     check_bursts(device)
+}
+
+/// What is made with the disk: of a root disk its volume, else the folders that its source lacks, or a tmpfs.
+fn check_initial(device: &Device) -> Result<()> {
+    let root = super::is_root_disk(device);
+    for (name, value) in device {
+        let Some(option) = name.strip_prefix(super::INITIAL.name) else { continue };
+        let own = [&INITIAL_UID, &INITIAL_GID, &INITIAL_MODE].iter().any(|key| key.name == name);
+        match root {
+            false => require(
+                own,
+                &format!(
+                    "Non-root disk device only supports initial.uid, initial.gid and initial.mode configuration, not {name:?}"
+                ),
+            )?,
+            true => volume::check_default(option, value).context("Invalid initial device configuration")?,
+        }
+    }
+    Ok(())
 }
 
 fn check_source(device: &Device) -> Result<()> {

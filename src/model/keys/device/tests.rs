@@ -147,6 +147,14 @@ fn disks() {
     let volume = device(&[("type", "disk"), ("source", "v/a/b"), ("pool", "p")]);
     assert_eq!(disk::source(&volume), disk::Source::Volume { pool: "p", volume: "v", path: Some("a/b") });
     assert_eq!(disk::source(&device(&[("source", "cephfs:a/b")])), disk::Source::CephFs("a/b"));
+    let volume = [("type", "disk"), ("pool", "p"), ("source", "v/a"), ("path", "/b")];
+    let with = |kind: [(&'static str, &'static str); 4], more| [&kind[..], &[more]].concat();
+    ok(&with(volume, ("initial.mode", "750")));
+    assert!(bad(&with(volume, ("initial.size", "1GiB"))).starts_with("Non-root disk device only supports initial.uid"));
+    let root = [("type", "disk"), ("pool", "p"), ("path", "/"), ("size", "1GiB")];
+    ok(&with(root, ("initial.zfs.blocksize", "16KiB")));
+    ok(&with(root, ("initial.foo", "7")));
+    assert!(bad(&with(root, ("initial.size", "much"))).starts_with("Invalid initial device configuration: "));
     let limited = device(&[("limits.read", "1MB"), ("limits.write", "5iops")]);
     let (read, write) = disk::io_limits(&limited).expect("limits");
     assert_eq!((read.bytes, read.iops, write.bytes, write.iops), (Some(1_000_000), None, None, Some(5)));
