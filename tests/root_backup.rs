@@ -207,7 +207,7 @@ fn hostile_indexes_are_refused() {
         ("- s1=>- s1\n- s1", "twice"),
         ("- s1=>- s2", "no record"),
         ("type: container=>type: virtual-machine", "not supported"),
-        ("type: container=>type: custom", "not supported"),
+        ("type: container=>type: custom", "stapes storage volume import"),
         (
             "backend: dir\npool: default\noptimized: false=>backend: btrfs\noptimized: true",
             "Optimized backup storage driver \"btrfs\" differs from",

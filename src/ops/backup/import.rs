@@ -13,7 +13,7 @@ use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::image::tarread::{EntryKind, TarReader};
 use crate::image::{Limits, OnProgress, metadata, stream};
-use crate::model::backup::{Found, FoundInstance, FoundRecords, INDEX, STREAMED};
+use crate::model::backup::{CUSTOM, Found, FoundInstance, FoundRecords, INDEX, STREAMED};
 use crate::model::expand::{Expanded, split_volatile};
 use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
 use crate::model::keys::{self, volatile_value};
@@ -148,7 +148,11 @@ fn check_ids(records: &FoundRecords) -> Result<()> {
 /// The records that the index stands for, checked as a user's.
 fn prepare(store: &Store, request: &Request, found: &Found) -> Result<New> {
     if !matches!(found.kind.as_str(), "" | "container") {
-        return Err(Error::unsupported(format!("Backups of type {:?} are not supported by this version", found.kind)));
+        let e = Error::unsupported(format!("Backups of type {:?} are not supported by this version", found.kind));
+        return Err(match found.kind == CUSTOM {
+            true => e.hint("a volume's is imported with: stapes storage volume import"),
+            false => e,
+        });
     }
     let missing = || Error::invalid("No instance config in backup");
     let records = found.config.as_ref().ok_or_else(missing)?;
