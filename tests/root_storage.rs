@@ -31,3 +31,5 @@ mod support;
 mod verbs;
 #[path = "root_storage/zfs.rs"]
 mod zfs;
+#[path = "root_storage/zfs_streams.rs"]
+mod zfs_streams;

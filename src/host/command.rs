@@ -91,6 +91,8 @@ pub struct Cmd {
     pub dir: PathBuf,
     /// Standard input.
     pub stdin: Stdin,
+    /// Where its standard output goes, if not to us.
+    pub stdout: Option<OwnedFd>,
     /// Resource limits.
     pub limits: Limits,
     /// Deadline for the whole run.
@@ -114,6 +116,7 @@ impl Cmd {
             env: Vec::new(),
             dir: PathBuf::from("/"),
             stdin: Stdin::Null,
+            stdout: None,
             limits: Limits::default(),
             timeout: None,
             max_output: 16 << 20,
@@ -283,7 +286,7 @@ impl Runner for Host {
                 Stdio::piped()
             }
         });
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(cmd.stdout.map_or_else(Stdio::piped, Stdio::from)).stderr(Stdio::piped());
         inherit::close_on_exec_from(3)?;
         if let Some(kept) = &cmd.kept {
             rustix::io::fcntl_setfd(kept, rustix::io::FdFlags::empty()).map_err(std::io::Error::from)?;

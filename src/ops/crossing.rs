@@ -62,8 +62,8 @@ struct Sender<'a> {
     from: &'a dyn Streams,
     to: &'a dyn Streams,
     receiver: Box<dyn Receiver + 'a>,
-    /// What was sent last, sealed.
-    parent: Option<Volume>,
+    /// What was sent, sealed, the last one last.
+    parents: Vec<Volume>,
 }
 
 impl<'a> Crossing<'a> {
@@ -71,7 +71,7 @@ impl<'a> Crossing<'a> {
     pub fn new(way: Way<'a>) -> Self {
         let streams = match (way.from.streams(), way.to.streams()) {
             (Some(from), Some(to)) if !way.within && way.from.name() == way.to.name() => {
-                Some(Sender { from, to, receiver: to.receiver(None), parent: None })
+                Some(Sender { from, to, receiver: to.receiver(None), parents: Vec::new() })
             }
             _ => None,
         };
@@ -97,7 +97,7 @@ impl<'a> Crossing<'a> {
             match sender.from.seal(&copy) {
                 Ok(id) => {
                     sender.receiver.build_upon(new, &id)?;
-                    sender.parent = Some(copy);
+                    sender.parents.push(copy);
                 }
                 Err(e) if no_form(&e) => {}
                 Err(e) => return Err(e),
@@ -135,11 +135,15 @@ impl<'a> Crossing<'a> {
         let (Some(copy), Some(sender)) = (copy, &mut self.streams) else {
             return still(journal, &mut || (way.files)(from, to));
         };
-        still(journal, &mut || way.from.copy(from, &copy))?;
+        match still(journal, &mut || way.from.copy(from, &copy)) {
+            // A name that the pool has no room for.
+            Err(e) if e.kind() == Kind::Invalid => return still(journal, &mut || (way.files)(from, to)),
+            other => other?,
+        }
         fault::point("transfer.taken")?;
         match sender.send(way, from, (&copy, to)) {
             Ok(()) => {
-                sender.parent = Some(copy);
+                sender.parents.push(copy);
                 Ok(())
             }
             Err(e) if no_form(&e) => (way.files)(&copy, to),
@@ -169,7 +173,8 @@ impl Sender<'_> {
         }
         fault::point("transfer.begun")?;
         let receiver = self.receiver.as_mut();
-        self.from.send(copy, self.parent.as_ref(), &mut |stream: &mut dyn Read| {
+        let parents: Vec<&Volume> = self.parents.iter().collect();
+        self.from.send(copy, &parents, &mut |stream: &mut dyn Read| {
             let mut buffer = vec![0; STEP];
             loop {
                 match stream.read(&mut buffer)? {

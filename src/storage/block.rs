@@ -46,10 +46,11 @@ fn folder(driver: &dyn Driver, volume: &Volume) -> Result<OwnedFd> {
 /// # Errors
 /// It cannot be opened.
 pub fn prepare(driver: &dyn Driver, folder: &Path) -> Result<()> {
+    if driver.name() != "btrfs" {
+        return Ok(());
+    }
     let folder = open_dir(folder)?;
-    if driver.name() == "btrfs"
-        && let Ok(flags) = rustix::fs::ioctl_getflags(&folder)
-    {
+    if let Ok(flags) = rustix::fs::ioctl_getflags(&folder) {
         // It is the same disk without.
         let _ = rustix::fs::ioctl_setflags(&folder, flags | IFlags::NOCOW);
     }

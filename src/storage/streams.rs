@@ -29,12 +29,12 @@ pub trait Streams {
     /// NotFound; Unsupported: it holds what a stream does not.
     fn seal(&self, volume: &Volume) -> Result<String>;
 
-    /// Hands the stream of a sealed volume to `body`, which reads all of it: the whole volume, or what is different in the sealed
-    /// volume `parent`. The same volumes have the same stream.
+    /// Hands the stream of a sealed volume to `body`, which reads all of it: the whole volume, or what is different in one of the
+    /// sealed volumes `parents`, which were sent before, the last one last. The same volumes have the same stream.
     ///
     /// # Errors
     /// NotFound; Denied; those of `body`; it did not read all.
-    fn send(&self, volume: &Volume, parent: Option<&Volume>, body: Reading<'_>) -> Result<()>;
+    fn send(&self, volume: &Volume, parents: &[&Volume], body: Reading<'_>) -> Result<()>;
 
     /// What streams call a volume, sealed or not.
     ///
@@ -46,6 +46,11 @@ pub trait Streams {
     /// [`Receiver::build_upon`]. At most `most` files and folders are made; none: the streams are those of a pool of ours, and
     /// all of their attributes are taken over.
     fn receiver(&self, most: Option<u64>) -> Box<dyn Receiver + '_>;
+
+    /// A backup says of its streams in a file before them what they are.
+    fn has_header(&self) -> bool {
+        true
+    }
 }
 
 /// Makes volumes from streams. They are put together where [`super::Driver::begin_volume`] does that, and shown by

@@ -21,7 +21,7 @@ fn volume(state: &State, pool: &str, rel: &str) -> PathBuf {
 }
 
 /// All there is to a tree: names, kinds, modes, owners, times, attributes, links, data.
-fn facts(root: PathBuf) -> String {
+pub fn facts(root: PathBuf) -> String {
     let script = "find . -printf '%P %y %m %U %G %T@ %l %n\\n' | sort; getfattr -Rhd -m - . 2>/dev/null | sort; \
                   find . -type f -exec sha256sum {} + | sort";
     let out = Command::new("/bin/sh").args(["-c", script]).current_dir(&root).output().unwrap();

@@ -6,7 +6,7 @@ use super::recover::lost_and_found;
 use super::support::{Device, More, state as any_state};
 use std::process::Command;
 
-fn state(test: &str) -> Option<State> {
+pub fn state(test: &str) -> Option<State> {
     let loads = || Command::new("modprobe").arg("zfs").output().is_ok_and(|out| out.status.success());
     if !(["zfs", "zpool"].into_iter().all(common_root::have) && loads()) {
         common_root::skip(test, "no ZFS (apt-get install zfsutils-linux zfs-dkms)");
@@ -16,7 +16,7 @@ fn state(test: &str) -> Option<State> {
 }
 
 /// What a program says.
-fn said(words: &str) -> String {
+pub fn said(words: &str) -> String {
     let mut parts = words.split(' ');
     let out = Command::new(parts.next().unwrap()).args(parts).output().unwrap();
     assert!(out.status.success(), "{words}: {out:?}");
@@ -24,17 +24,17 @@ fn said(words: &str) -> String {
 }
 
 /// Datasets below one, without its name.
-fn sets(root: &str) -> Vec<String> {
+pub fn sets(root: &str) -> Vec<String> {
     let all = said(&format!("zfs list -H -r -t filesystem -o name {root}"));
     all.lines().filter_map(|line| Some(line.strip_prefix(root)?.strip_prefix('/')?.to_string())).collect()
 }
 
-fn has(root: &str, set: &str) -> bool {
+pub fn has(root: &str, set: &str) -> bool {
     sets(root).iter().any(|found| found == set)
 }
 
 /// A name that no other test takes.
-fn unique(state: &State, name: &str) -> String {
+pub fn unique(state: &State, name: &str) -> String {
     let last = state.dir.file_name().unwrap().to_string_lossy().replace(|c: char| !c.is_ascii_alphanumeric(), "");
     format!("{name}{}", &last[last.len().saturating_sub(8)..])
 }
@@ -44,7 +44,7 @@ fn is_imported(pool: &str) -> bool {
 }
 
 /// What is left in the datasets that others lie in: nothing but images.
-fn only_images(root: &str) {
+pub fn only_images(root: &str) {
     let left: Vec<_> =
         sets(root).into_iter().filter(|name| name.contains('/') && !name.starts_with("images/")).collect();
     assert!(left.is_empty(), "{left:?}");
@@ -139,6 +139,35 @@ fn zfs_in_a_file() {
     state.finish(&[]);
 }
 
+/// What a volume says itself counts more than what its pool says, and can be changed.
+fn own_options(state: &State, pool: &str) {
+    let get = |set: &str, name: &str| said(&format!("zfs get -Hp -o value {name} {pool}/{set}")).trim().to_string();
+    for (key, value) in [("zfs.blocksize", "8KiB"), ("zfs.use_refquota", "false"), ("zfs.reserve_space", "false")] {
+        state.ok(&format!("storage volume set p v {key}={value}"));
+    }
+    let all = ["quota", "refquota", "reservation", "refreservation", "recordsize"];
+    let values = |set: &str| all.map(|name| get(set, name).parse::<u64>().unwrap());
+    assert_eq!(values("custom/default_v"), [20 << 20, 0, 0, 0, 8 << 10]);
+    state.ok("storage volume set p v zfs.reserve_space=true");
+    state.ok("storage volume snapshot create p v");
+    state.ok("storage volume snapshot restore p v snap0");
+    state.ok("storage volume copy p/v p/w");
+    for name in ["v", "w"] {
+        assert_eq!(values(&format!("custom/default_{name}")), [20 << 20, 0, 20 << 20, 0, 8 << 10], "{name}");
+    }
+    for unset in ["zfs.blocksize", "size"] {
+        state.ok(&format!("storage volume unset p w {unset}"));
+    }
+    assert_eq!(values("custom/default_w"), [0, 0, 0, 0, 16 << 10], "the pool's");
+    state.refuses("storage volume set p v zfs.delegate=true", "ZFS delegation is not supported by this version");
+    state.refuses("storage volume create p x zfs.block_mode=true", "ZFS block mode is not supported by this version");
+    state.refuses("storage volume set p v zfs.blocksize=5KiB", "be power of 2");
+    state.ok("storage volume delete p w");
+    state.ok("create img c3 -s p -d root,size=64MiB -d root,initial.zfs.blocksize=32KiB -d root,initial.zfs.use_refquota=false");
+    assert_eq!(values("containers/c3"), [64 << 20, 0, 64 << 20, 0, 32 << 10]);
+    state.ok("delete c3");
+}
+
 #[test]
 fn zfs_sizes() {
     let Some(state) = state("zfs_sizes") else { return };
@@ -165,37 +194,21 @@ fn zfs_sizes() {
     }
     state.ok("storage volume set p v size=20MiB");
     assert_eq!(get("custom/default_v", "refreservation"), (20 << 20).to_string());
-    // What a volume says itself counts more, and can be changed.
-    for (key, value) in [("zfs.blocksize", "8KiB"), ("zfs.use_refquota", "false"), ("zfs.reserve_space", "false")] {
-        state.ok(&format!("storage volume set p v {key}={value}"));
-    }
-    let all = ["quota", "refquota", "reservation", "refreservation", "recordsize"];
-    let values = |set: &str| all.map(|name| get(set, name).parse::<u64>().unwrap());
-    assert_eq!(values("custom/default_v"), [20 << 20, 0, 0, 0, 8 << 10]);
-    state.ok("storage volume set p v zfs.reserve_space=true");
-    state.ok("storage volume snapshot create p v");
-    state.ok("storage volume snapshot restore p v snap0");
-    state.ok("storage volume copy p/v p/w");
-    for name in ["v", "w"] {
-        assert_eq!(values(&format!("custom/default_{name}")), [20 << 20, 0, 20 << 20, 0, 8 << 10], "{name}");
-    }
-    for unset in ["zfs.blocksize", "size"] {
-        state.ok(&format!("storage volume unset p w {unset}"));
-    }
-    assert_eq!(values("custom/default_w"), [0, 0, 0, 0, 16 << 10], "the pool's");
-    state.refuses("storage volume set p v zfs.delegate=true", "ZFS delegation is not supported by this version");
-    state.refuses("storage volume create p x zfs.block_mode=true", "ZFS block mode is not supported by this version");
-    state.refuses("storage volume set p v zfs.blocksize=5KiB", "be power of 2");
-    state.ok("storage volume delete p w");
-    state.ok("create img c3 -s p -d root,size=64MiB -d root,initial.zfs.blocksize=32KiB -d root,initial.zfs.use_refquota=false");
-    assert_eq!(values("containers/c3"), [64 << 20, 0, 64 << 20, 0, 32 << 10]);
-    state.ok("delete c3");
+    own_options(&state, &pool);
     // Copies of their own.
     state.ok("storage set p zfs.clone_copy=false");
     state.ok("copy c1 c2");
     assert_eq!(get("containers/c2", "origin"), "-");
-    state.ok("start c2");
-    state.ok("delete -f c1 c2");
+    state.ok("storage set p zfs.clone_copy=rebase");
+    state.ok("copy c2 c3");
+    state.ok("copy c1 c4");
+    assert_eq!(get("containers/c3", "origin"), "-", "it shares nothing with the image any more");
+    assert!(get("containers/c4", "origin").ends_with("@readonly"));
+    state.ok("delete c1");
+    for name in ["c2", "c4"] {
+        state.ok(&format!("start {name}"));
+    }
+    state.ok("delete -f c2 c3 c4");
     state.ok("storage volume delete p v");
     only_images(&pool);
     state.finish(&["p"]);

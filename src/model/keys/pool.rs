@@ -40,7 +40,7 @@ keys! {
         => long("The pool's name, if it is not given.");
     ZFS_CLONE_COPY: "zfs.clone_copy", Both, Value::Checked("boolean", clone_copy),
         "Whether copies share what they have in common with what they were made from"
-        => default("true"), long("With \"rebase\", too, all is copied.");
+        => default("true"), long("With \"rebase\" they share what they have in common with their image, and no more.");
     ZFS_EXPORT: "zfs.export", Both, Value::Bool, "Export the ZFS pool when the pool is unmounted" => default("true");
     VOLUME_ZFS_BLOCKSIZE: "volume.zfs.blocksize", Both, Value::Checked("block size", zfs_blocksize),
         "Largest block of new volumes";

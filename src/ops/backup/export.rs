@@ -14,7 +14,7 @@ use crate::image::tarread::Entry;
 use crate::image::{METADATA_MAX, OnProgress, Progress, pipe};
 use crate::model::backup::{CONTAINER, INDEX, Index, Records, SNAPSHOTS, VolumeSnapshotView, VolumeView};
 use crate::model::instance::{Config, InstanceType};
-use crate::model::keys::project::BACKUP_COMPRESSION;
+use crate::model::keys::{self, project::BACKUP_COMPRESSION};
 use crate::model::view::{LOCATION, PoolView, ProfileView, SnapshotView};
 use crate::ops::publish::{change_owner, optional, small};
 use crate::ops::volume::carried::{self, Exported};
@@ -81,8 +81,15 @@ pub fn export<W: Write + Send>(store: &Store, request: &Request, sink: W, on_pro
     let driver = pool::need(store, &pool_name)?;
     let snapshots = if *instance_only { Vec::new() } else { list::snapshots(store, project, name)? };
     let along = if *root_only { Exported::default() } else { Exported::lock(store, &loaded, *instance_only)? };
-    let records = Records { dependent_volumes: along.records(store)?, ..records(store, &loaded, snapshots)? };
+    let mut records = Records { dependent_volumes: along.records(store)?, ..records(store, &loaded, snapshots)? };
     let optimized = request.optimized && driver.streams().is_some();
+    if optimized && driver.caps().shift_on_disk {
+        // What Incus calls it.
+        let map = driver.owners(&loaded.volume()?)?;
+        if map != IdMap::default() {
+            keys::VOLATILE_LAST_STATE_IDMAP.set(&mut records.container.put.config, map.to_json());
+        }
+    }
     let parts = Parts { store, driver: driver.as_ref(), records: &records, along: &along, optimized };
     let sink = at_rest(store, (&held, &along), &loaded, driver.as_ref(), |copy| {
         let write = |sink: &mut pipe::Sink| parts.write(sink, (&held, copy), on_progress);
@@ -165,7 +172,7 @@ impl Parts<'_> {
             pool: &pool.name,
             snapshots: snapshots.iter().map(|s| s.name.as_str()).collect(),
             optimized: self.optimized,
-            optimized_header: self.optimized,
+            optimized_header: self.optimized && self.driver.streams().is_some_and(|streams| streams.has_header()),
             kind: &container.kind,
             config: self.records,
         };

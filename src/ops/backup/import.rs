@@ -7,6 +7,7 @@
 use super::INDEX_MAX;
 use super::optimized::{self, Arriving, Holds};
 use super::unpack::{self, Form, Part, Volumes};
+use crate::base::idmap::IdMap;
 use crate::base::names::{InstanceName, PoolName, ProfileName, ProjectName, SnapshotName};
 use crate::base::{time, yaml};
 use crate::error::{Context, Error, Result};
@@ -57,6 +58,8 @@ struct New {
     /// What comes with it.
     coming: Coming,
     keys: Vec<VolumeKey>,
+    /// Owners on disk that the volume of one of those has to have.
+    map: Option<IdMap>,
 }
 
 /// Imports; the instance's name. `total`: bytes of `source`, if that is known.
@@ -138,10 +141,19 @@ pub(in crate::ops) fn check_form(found: &Found, driver: &dyn Driver) -> Result<b
 fn check_ids(records: &FoundRecords) -> Result<()> {
     let all = records.container.iter().chain(records.snapshots.iter().flatten());
     let mut maps = all.filter_map(|one| keys::VOLATILE_LAST_STATE_IDMAP.get(&one.config));
-    match maps.any(|map| !matches!(map, "" | volatile_value::IDMAP_NONE)) {
-        true => Err(Error::unsupported("The files of the optimized backup have shifted owners")
-            .hint("export it without --optimized-storage")),
-        false => Ok(()),
+    if maps.any(|map| !matches!(map, "" | volatile_value::IDMAP_NONE)) { Err(shifted()) } else { Ok(()) }
+}
+
+fn shifted() -> Error {
+    Error::unsupported("The files of the optimized backup have shifted owners")
+        .hint("export it without --optimized-storage")
+}
+
+/// The map that the files of an instance's volume have by its record.
+fn map_of(container: &FoundInstance) -> Result<IdMap> {
+    match keys::VOLATILE_LAST_STATE_IDMAP.get(&container.config) {
+        None | Some("") => Ok(IdMap::default()),
+        Some(text) => IdMap::from_json(text),
     }
 }
 
@@ -173,9 +185,12 @@ fn prepare(store: &Store, request: &Request, found: &Found) -> Result<New> {
     create::override_devices(&mut instance, &expanded, &request.device_overrides)?;
     let pool = pool_of(store, request, found, &expanded)?;
     let optimized = check_form(found, pool::need(store, &pool)?.as_ref())?;
-    if optimized {
-        check_ids(records)?;
-    }
+    // Where it may be so, the volume says it, too.
+    let map = match optimized && pool::need(store, &pool)?.caps().shift_on_disk {
+        true => Some(map_of(container)?),
+        false if optimized => check_ids(records).map(|()| None)?,
+        false => None,
+    };
     if pool::of_root(&expanded.devices).map_or(true, |(_, configured)| configured != pool) {
         pool::put_root(&mut instance, &expanded, &pool);
     }
@@ -187,7 +202,7 @@ fn prepare(store: &Store, request: &Request, found: &Found) -> Result<New> {
     let volatile = new_volatile(store, project, &expanded, &old)?;
     let none = Vec::new();
     let snapshots = snapshots(found, records.snapshots.as_ref().unwrap_or(&none), (&pool, &expanded))?;
-    Ok(New { name, instance, volatile, expanded, pool, snapshots, optimized, coming, keys })
+    Ok(New { name, instance, volatile, expanded, pool, snapshots, optimized, map, coming, keys })
 }
 
 /// The gate that every instance passes, wherever it comes from.
@@ -340,6 +355,11 @@ fn make(
         let driver = pool::need(store, &new.pool)?;
         let volume = Volume::container(project, name)?;
         volumes(store, (&new, driver.as_ref(), &volume), along, (tar, limits))?;
+        if let Some(map) = &new.map
+            && driver.owners(&volume)? != *map
+        {
+            return Err(shifted());
+        }
         quota::new_root(store, driver.as_ref(), &volume, &new.expanded.devices)?;
         fault::point("backup.volumes")?;
         along.finish(store)?;

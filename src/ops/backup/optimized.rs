@@ -23,6 +23,10 @@ use std::io::{BufRead, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+/// What says, beside a root file system, which id map the owners in it have.
+const IDMAP: &str = "idmap";
+/// Largest one read.
+const IDMAP_MAX: u64 = 1 << 20;
 /// Bytes read of a stream at a time.
 const STEP: usize = 256 << 10;
 
@@ -86,12 +90,14 @@ impl Source<'_> {
             all.push(Sealed { copy, name, step });
         }
         fault::point("export.sealed")?;
-        out.file(&self.form.header, header.as_bytes(), time::now().as_second())?;
-        let mut parent = None;
+        if streams.has_header() {
+            out.file(&self.form.header, header.as_bytes(), time::now().as_second())?;
+        }
+        let mut parents = Vec::new();
         for Sealed { copy, name, step } in &all {
             on_progress(Progress::Step(step))?;
             let mut size = 0;
-            streams.send(copy, parent, &mut |stream| {
+            streams.send(copy, &parents, &mut |stream| {
                 let mut buffer = vec![0; STEP];
                 loop {
                     match stream.read(&mut buffer)? {
@@ -101,8 +107,8 @@ impl Source<'_> {
                 }
             })?;
             let head = (size, time::now().as_second());
-            streams.send(copy, parent, &mut |stream| out.stream(name.clone(), head, stream))?;
-            parent = Some(copy);
+            streams.send(copy, &parents, &mut |stream| out.stream(name.clone(), head, stream))?;
+            parents.push(copy);
         }
         Ok(())
     }
@@ -219,32 +225,35 @@ impl Part for Arriving<'_> {
             let missing = || Error::invalid(format!("The files of volume \"{}\" are missing", volume.name()));
             let folder = path::open_root(folder.as_deref().ok_or_else(missing)?)?;
             let folder = path::open_dir(folder.as_fd(), Path::new("."), Links::Refuse)?;
-            let same = tidy(folder.as_fd(), self.holds)
+            let same = tidy(folder.as_fd(), self.holds, self.driver.caps().shift_on_disk)
                 .with_context(|| format!("Bad volume \"{}\" in the backup", volume.name()))?;
             // What will be written to is not the same for long.
             if same && volume.snapshot_of().is_some() {
                 self.receiver.identify(volume, None)?;
             }
             self.driver.commit_volume(volume)?;
+            // What says it is the stream's own.
+            self.driver.owners(volume)?;
         }
         Ok(())
     }
 }
 
-/// Has a volume hold what it is to hold and nothing else; whether it was so.
+/// Has a volume hold what it is to hold and nothing else; whether it was so. `shifts`: it may say whose the files are.
 ///
 /// # Errors
 /// Invalid: something of it is missing or of another kind.
-fn tidy(folder: BorrowedFd<'_>, holds: Holds) -> Result<bool> {
+fn tidy(folder: BorrowedFd<'_>, holds: Holds, shifts: bool) -> Result<bool> {
     let wanted = |name: &[u8]| match holds {
         Holds::Instance => name == b"rootfs" || BESIDE.contains(&name),
         Holds::Files => true,
         Holds::Disk => name == block::FILE.as_bytes(),
     };
     let mut same = true;
+    // No image has it: it is put aside while the rest is looked at.
+    let map = if shifts && holds == Holds::Instance { take_map(folder, &mut same)? } else { None };
     if holds != Holds::Files {
-        path::chown(folder, ours(0).uid, ours(0).gid)?;
-        path::chmod(folder, 0o700)?;
+        same &= owned(folder, |_| 0o700)?;
         for entry in path::read_dir(folder)? {
             if !wanted(entry.name.as_encoded_bytes()) {
                 trash::remove_at(folder, &entry.name)?;
@@ -254,15 +263,15 @@ fn tidy(folder: BorrowedFd<'_>, holds: Holds) -> Result<bool> {
     }
     match holds {
         Holds::Files => {}
-        Holds::Disk => drop(alone(folder, Path::new(block::FILE), 0o600)?),
+        Holds::Disk => drop(alone(folder, Path::new(block::FILE), 0o600, &mut same)?),
         Holds::Instance => {
             metadata::check_layout(folder)?;
             for name in BESIDE.map(|name| Path::new(std::str::from_utf8(name).unwrap_or_default())) {
-                match alone(folder, name, 0o755) {
+                match alone(folder, name, 0o755, &mut same) {
                     Ok(true) => {
                         let dir = path::open_dir(folder, name, Links::Refuse)?;
                         for entry in path::read_dir(dir.as_fd())? {
-                            alone(dir.as_fd(), Path::new(&entry.name), 0o755)?;
+                            alone(dir.as_fd(), Path::new(&entry.name), 0o755, &mut same)?;
                         }
                     }
                     Err(e) if e.errno() == Some(libc::ENOENT) => {}
@@ -271,12 +280,26 @@ fn tidy(folder: BorrowedFd<'_>, holds: Holds) -> Result<bool> {
             }
         }
     }
+    if let Some(map) = map {
+        path::write_replace(folder, Path::new(IDMAP), &map, ours(0o600), Links::Refuse)?;
+    }
     Ok(same)
 }
 
+/// The file that says which id map the owners have, which is taken away.
+fn take_map(folder: BorrowedFd<'_>, same: &mut bool) -> Result<Option<Vec<u8>>> {
+    let map = match path::read_limited(folder, Path::new(IDMAP), IDMAP_MAX, Links::Refuse) {
+        Err(e) if e.errno() == Some(libc::ENOENT) => return Ok(None),
+        other => other?,
+    };
+    alone(folder, Path::new(IDMAP), 0o600, same)?;
+    path::unlink(folder, Path::new(IDMAP), Links::Refuse)?;
+    Ok(Some(map))
+}
+
 /// Has a file or folder that the host reads be ours, with no more than the permissions `most`; whether it is a folder. What has a
-/// name elsewhere could be written by whoever has that.
-fn alone(folder: BorrowedFd<'_>, name: &Path, most: u32) -> Result<bool> {
+/// name elsewhere could be written by whoever has that. `same`: nothing had to be changed so far.
+fn alone(folder: BorrowedFd<'_>, name: &Path, most: u32, same: &mut bool) -> Result<bool> {
     let pin = path::open(folder, name, OFlags::PATH | OFlags::NOFOLLOW, 0, Links::Refuse)?;
     let there = path::fstat(pin.as_fd())?;
     match there.kind {
@@ -284,7 +307,18 @@ fn alone(folder: BorrowedFd<'_>, name: &Path, most: u32) -> Result<bool> {
         Kind::File if there.nlink == 1 => {}
         _ => return Err(Error::invalid(format!("{name:?} is no file of its own"))),
     }
-    path::chown(pin.as_fd(), ours(0).uid, ours(0).gid)?;
-    path::chmod(pin.as_fd(), there.mode & most)?;
+    *same &= owned(pin.as_fd(), |mode| mode & most)?;
     Ok(there.kind == Kind::Dir)
+}
+
+/// Has it be ours, with these permissions; whether it was.
+fn owned(fd: BorrowedFd<'_>, mode: impl FnOnce(u32) -> u32) -> Result<bool> {
+    let there = path::fstat(fd)?;
+    let wanted = ours(mode(there.mode));
+    if (there.uid, there.gid, there.mode & 0o7777) == (wanted.uid, wanted.gid, wanted.mode & 0o7777) {
+        return Ok(true);
+    }
+    path::chown(fd, wanted.uid, wanted.gid)?;
+    path::chmod(fd, wanted.mode)?;
+    Ok(false)
 }

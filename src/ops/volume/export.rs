@@ -71,7 +71,7 @@ pub fn export(
             pool: key.pool.as_str(),
             snapshots: snapshots.iter().map(|s| s.name.as_str()).collect(),
             optimized,
-            optimized_header: optimized,
+            optimized_header: optimized && driver.streams().is_some_and(|streams| streams.has_header()),
             kind: CUSTOM,
             config: &records,
         };

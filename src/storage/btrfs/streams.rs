@@ -27,10 +27,10 @@ impl Streams for Btrfs {
         Ok(text(btrfs_send::info(folder.as_fd())?.uuid))
     }
 
-    fn send(&self, volume: &Volume, parent: Option<&Volume>, body: Reading<'_>) -> Result<()> {
+    fn send(&self, volume: &Volume, parents: &[&Volume], body: Reading<'_>) -> Result<()> {
         let id =
             |parent: &Volume| -> Result<u64> { Ok(btrfs_send::info(self.pool.open_dir(&parent.path())?.as_fd())?.id) };
-        let (folder, parent) = (self.pool.open_dir(&volume.path())?, parent.map(id).transpose()?);
+        let (folder, parent) = (self.pool.open_dir(&volume.path())?, parents.last().map(|last| id(last)).transpose()?);
         let (output, input) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         // A user may have too many of them already.
         let _ = rustix::pipe::fcntl_setpipe_size(&input, PIPE);

@@ -192,6 +192,25 @@ pub fn shift_named(dir: BorrowedFd<'_>, name: &CStr, stat: &Stat, ids: &Ids) -> 
     Ok(kept.iter().try_for_each(|(attribute, value)| at.set(attribute, value))?)
 }
 
+/// Removes the attributes of `name`, never followed, that are `unwanted`; whether there was none.
+///
+/// # Errors
+/// The calls' own.
+pub fn remove_attributes(dir: BorrowedFd<'_>, name: &CStr, unwanted: impl Fn(&[u8]) -> bool) -> Result<bool> {
+    let mut names = Vec::new();
+    match At::Name(dir, name).list(&mut names) {
+        Ok(()) => {}
+        Err(Errno::OPNOTSUPP) => return Ok(true),
+        Err(e) => return Err(e.into()),
+    }
+    let mut none = true;
+    for attribute in names.split(|&b| b == 0).filter(|attribute| !attribute.is_empty() && unwanted(attribute)) {
+        rustix::fs::lremovexattr(At::path(dir, name), attribute)?;
+        none = false;
+    }
+    Ok(none)
+}
+
 /// Gives the folder `to` the owner, attributes, mode and times of the folder `from`, ids unchanged: what an overlay's
 /// upper layer must take over from the root of the layer below, because overlayfs shows the upper one's. Attributes that
 /// are instructions to overlayfs are refused: an image could hide its own root with them.

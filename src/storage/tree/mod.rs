@@ -12,6 +12,7 @@ mod ids;
 mod meta;
 mod project;
 mod shift;
+mod sift;
 mod usage;
 
 pub use copy::{Stats, copy_tree};
@@ -19,6 +20,7 @@ pub use ids::Ids;
 pub use meta::copy_root_attributes;
 pub use project::set_project;
 pub use shift::shift_tree;
+pub use sift::sift;
 pub use usage::{Usage, usage};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -11,10 +11,13 @@
 //!
 //! Before ZFS 2.2 there are no id-mapped mounts: the owners are shifted on disk, in a clone that takes the place of the volume.
 
+mod head;
 mod images;
 mod names;
 mod root;
 mod settings;
+mod streams;
+mod timeline;
 mod tool;
 mod volumes;
 
@@ -23,6 +26,7 @@ pub use settings::Settings;
 
 use super::owners;
 use super::pool::Pool;
+use super::streams::Streams;
 use super::tree;
 use super::volume::{Trash, Volume, VolumeKind};
 use super::{Caps, Driver, Ids, Images, Quotas, Records, Space, Usage};
@@ -92,16 +96,7 @@ impl Zfs {
         if self.how.clone_copy || within {
             return self.snapshot(&source.set, &staged.set, &own);
         }
-        let scratch = Place::scratch(to);
-        self.clear(&scratch)?;
-        self.snapshot(&source.set, &scratch.set, &[])?;
-        self.show(&scratch)?;
-        self.make(&staged, &own)?;
-        let (source, target) = (self.pool.open_dir(&scratch.rel)?, self.pool.open_dir(&staged.rel)?);
-        tree::copy_tree(source.as_fd(), target.as_fd(), &Ids::none(), &[])?;
-        drop((source, target));
-        self.pool.sync_at(&staged.rel)?;
-        self.clear(&scratch)
+        self.duplicate(&source.set, &staged.set, &own)
     }
 
     /// What is staged takes the place of a volume.
@@ -331,6 +326,10 @@ impl Driver for Zfs {
         owners::write(&self.pool, &staged.rel, to)?;
         fault::point("storage.shift.copied")?;
         self.replace(volume)
+    }
+
+    fn streams(&self) -> Option<&dyn Streams> {
+        Some(self)
     }
 
     fn trash(&self) -> Result<Vec<Trash>> {

@@ -134,6 +134,11 @@ pub(super) fn fresh_origin(to: &str) -> String {
     format!("{}{}", origin(to), short())
 }
 
+/// Name of a snapshot that is found by what tells of it.
+pub(super) fn fresh(what: &str) -> String {
+    format!("@{what}-{}", short())
+}
+
 /// All names that a volume may come to bear below `root` fit.
 pub(super) fn fits(root: &str, volume: &Volume) -> bool {
     let trashed = fresh_trash(&volume.path()).map(|t| trash(&t)).unwrap_or_default();

@@ -11,6 +11,8 @@ pub struct Settings {
     pub(super) export: bool,
     /// Copies share what they have in common with what they were made from.
     pub(super) clone_copy: bool,
+    /// What copies share with an image, if nothing else, stays shared.
+    pub(super) rebase: bool,
     /// A size does not count snapshots.
     pub(super) refquota: bool,
     /// The size is set aside.
@@ -25,9 +27,11 @@ impl Settings {
     /// # Errors
     /// A value is wrong.
     pub fn of(config: &Config) -> Result<Self> {
+        let rebase = keys::ZFS_CLONE_COPY.text(config) == "rebase";
         Ok(Self {
             export: keys::ZFS_EXPORT.bool(config)?,
-            clone_copy: keys::ZFS_CLONE_COPY.text(config) != "rebase" && keys::ZFS_CLONE_COPY.bool(config)?,
+            clone_copy: !rebase && keys::ZFS_CLONE_COPY.bool(config)?,
+            rebase,
             refquota: keys::VOLUME_ZFS_USE_REFQUOTA.bool(config)?,
             reserve: keys::VOLUME_ZFS_RESERVE_SPACE.bool(config)?,
             block: keys::VOLUME_ZFS_BLOCKSIZE.size(config)?,

@@ -1,8 +1,13 @@
 //! Runs ZFS's programs. They load the kernel's module themselves.
 
 use crate::error::{Error, Result};
-use crate::host::command::{Cmd, Host, Program, Runner};
+use crate::host::command::{Cmd, Host, Program, Runner, Stdin};
+use crate::storage::streams::Reading;
+use rustix::pipe::PipeFlags;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
+use std::thread::JoinHandle;
 
 const ZFS: Program = Program { name: "zfs", package: "zfsutils-linux" };
 const ZPOOL: Program = Program { name: "zpool", package: "zfsutils-linux" };
@@ -53,6 +58,86 @@ pub(super) fn if_there(said: Result<String>) -> Result<Option<String>> {
 pub(super) fn get(properties: &str, dataset: &str) -> Result<Option<Vec<String>>> {
     let said = if_there(zfs(&["get", "-Hp", "-o", "value", properties, dataset]))?;
     Ok(said.map(|text| text.lines().map(String::from).collect()))
+}
+
+/// Runs `zfs send <words>`, whose output `body` reads.
+///
+/// # Errors
+/// As [`zfs`]; those of `body`.
+pub(super) fn send(words: &[String], body: Reading<'_>) -> Result<()> {
+    let (output, input) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let cmd = Cmd { stdout: Some(input), ..Cmd::new(ZFS).arg("send").args(words) };
+    let sender = std::thread::spawn(move || Host::default().run(cmd));
+    let mut output = File::from(output);
+    let read = body(&mut output);
+    // It need not go on if nobody reads.
+    drop(output);
+    match (read, joined(sender)) {
+        (Err(e), _) => Err(e),
+        (Ok(()), sent) => sent,
+    }
+}
+
+type Running = JoinHandle<Result<crate::host::command::Output>>;
+
+fn joined(running: Running) -> Result<()> {
+    running.join().map_err(|_| Error::internal("A thread ended early"))?.map(drop)
+}
+
+/// A `zfs receive` that is fed; when this goes, it has ended.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    input: Option<File>,
+    running: Option<Running>,
+}
+
+impl Receiving {
+    /// Runs `zfs receive <words>`.
+    ///
+    /// # Errors
+    /// No pipe is to be had.
+    pub fn start(words: &[&str]) -> Result<Self> {
+        let (output, input) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let cmd = Cmd::new(ZFS).arg("receive").args(words.iter().copied()).stdin(Stdin::File(output));
+        let running = std::thread::spawn(move || Host::default().run(cmd));
+        Ok(Self { input: Some(File::from(input)), running: Some(running) })
+    }
+
+    /// The next bytes.
+    ///
+    /// # Errors
+    /// What it says; Invalid: it has read to the stream's end.
+    pub fn feed(&mut self, piece: &[u8]) -> Result<()> {
+        let Some(input) = &mut self.input else { return Err(Error::internal("It was fed to its end")) };
+        match input.write_all(piece) {
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => {
+                self.finish()?;
+                Err(Error::invalid("The stream goes on behind its end"))
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// There is no more; it has received all. Repeated: nothing happens.
+    ///
+    /// # Errors
+    /// What it says; Unsupported: the pool has no form for it.
+    pub fn finish(&mut self) -> Result<()> {
+        self.input = None;
+        let ended = self.running.take().map_or(Ok(()), joined);
+        ended.map_err(|e| match e.to_string() {
+            said if said.contains("unsupported feature") || said.contains("must be upgraded") => {
+                Error::unsupported("The ZFS pool lacks a feature that the stream uses").caused_by(e)
+            }
+            _ => e,
+        })
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        let _ = self.finish();
+    }
 }
 
 /// Takes off a device what says that it holds something.

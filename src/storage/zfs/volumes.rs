@@ -4,7 +4,9 @@
 //! ZFS does when the last clone is gone. What is to be removed and still has clones hands its snapshots over to the newest of them
 //! (`zfs promote`), which keeps what it needs and no more; an image stays in the trash until its last clone goes.
 
-use super::{Settings, Zfs, names, tool};
+use super::timeline::FROM;
+use super::tool::{self, Receiving};
+use super::{Settings, Zfs, names};
 use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -13,6 +15,7 @@ use crate::storage::pool::Pool;
 use crate::storage::shown::Alone;
 use crate::storage::volume::{Staging, Trash, Volume};
 use rustix::fs::Mode;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use tool::zfs;
@@ -23,6 +26,9 @@ const WAITS: &str = "stapes:waits=on";
 pub(super) const READONLY: &str = "@readonly";
 /// Properties that are a volume's size, and what else of it stays whatever takes its place.
 const OWN: &str = "quota,refquota,reservation,refreservation,recordsize";
+
+/// Bytes read of a stream at a time.
+const STEP: usize = 256 << 10;
 
 /// Where something is: its mount in the pool's folder and its dataset below the pool's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,12 +46,6 @@ impl Place {
         Self { rel: volume.staged(), set: names::staged(volume) }
     }
 
-    /// A clone that is copied from file by file.
-    pub fn scratch(volume: &Volume) -> Self {
-        let staged = Self::staged(volume);
-        Self { rel: format!("{}.from", staged.rel), set: format!("{}.from:2e", staged.set) }
-    }
-
     pub fn image(image: &Fingerprint) -> Self {
         Self { rel: Pool::image(image), set: names::image(image) }
     }
@@ -53,6 +53,21 @@ impl Place {
     pub fn staging(staging: &Staging) -> Self {
         Self { rel: staging.path(), set: names::staging(staging) }
     }
+}
+
+fn feed(stream: &mut dyn Read, receiving: &mut Receiving) -> Result<()> {
+    let mut buffer = vec![0; STEP];
+    loop {
+        match stream.read(&mut buffer)? {
+            0 => return Ok(()),
+            n => receiving.feed(&buffer[..n])?,
+        }
+    }
+}
+
+/// What tells who was cloned from a dataset's snapshots, the oldest first.
+fn list(full: &str) -> [&str; 10] {
+    ["list", "-H", "-d", "1", "-t", "snapshot", "-screatetxg", "-o", "clones", full]
 }
 
 impl Zfs {
@@ -98,17 +113,12 @@ impl Zfs {
 
     /// The same of what is put together for a volume, and what a kill left of making that.
     pub(super) fn abandon(&self, volume: &Volume) -> Result<()> {
-        let mut places = vec![Place::staged(volume)];
-        if !self.how.clone_copy {
-            places.push(Place::scratch(volume));
-        }
+        let place = Place::staged(volume);
         let all = zfs(&["list", "-H", "-r", "-t", "snapshot", "-o", "name", &self.root.name])?;
-        for place in &places {
-            self.clear(place)?;
-            let ours = names::origin(&place.set);
-            for left in all.lines().filter(|name| name.contains(&ours)) {
-                tool::if_there(zfs(&["destroy", "-d", left]))?;
-            }
+        self.clear(&place)?;
+        let ours = names::origin(&place.set);
+        for left in all.lines().filter(|name| name.contains(&ours)) {
+            tool::if_there(zfs(&["destroy", "-d", left]))?;
         }
         Ok(())
     }
@@ -118,8 +128,13 @@ impl Zfs {
     pub(super) fn remove(&self, set: &str, may_give: bool) -> Result<()> {
         let mut next = Some(self.root.at(set));
         while let Some(full) = next.take() {
-            let listed = zfs(&["list", "-H", "-d", "1", "-t", "snapshot", "-s", "createtxg", "-o", "clones", &full]);
-            let Some(listed) = tool::if_there(listed)? else { return Ok(()) };
+            let listed = zfs(&list(&full));
+            let Some(mut listed) = tool::if_there(listed)? else { return Ok(()) };
+            if may_give && !listed.is_empty() {
+                // What nobody was cloned from, or nobody any more when it is given away, goes by itself.
+                tool::if_there(zfs(&["destroy", "-d", &format!("{full}@%")]))?;
+                listed = tool::if_there(zfs(&list(&full)))?.unwrap_or_default();
+            }
             let newest =
                 listed.lines().rev().find_map(|line| line.split(',').find(|clone| !matches!(*clone, "" | "-")));
             if let Some(clone) = newest
@@ -158,15 +173,43 @@ impl Zfs {
 
     /// Makes `to` a clone of the dataset `from` as it is at this moment.
     pub(super) fn snapshot(&self, from: &str, to: &str, properties: &[String]) -> Result<()> {
+        self.at_once(from, to, |snapshot| {
+            let name = snapshot.find('@').map_or("", |at| &snapshot[at..]);
+            let properties = [properties, &[format!("{FROM}={name}")]].concat();
+            let cloned = self.with("clone", &properties, &[snapshot, &self.root.at(to)]);
+            fault::point("storage.zfs.cloned")?;
+            cloned
+        })
+    }
+
+    /// Makes `to` from a snapshot of the dataset `from`, which is there no longer than `make` and what that makes need it.
+    fn at_once(&self, from: &str, to: &str, make: impl FnOnce(&str) -> Result<()>) -> Result<()> {
         let snapshot = format!("{}{}", self.root.at(from), names::fresh_origin(to));
         zfs(&["snapshot", &snapshot])?;
         fault::point("storage.zfs.snapshot")?;
-        let cloned = self.with("clone", properties, &[&snapshot, &self.root.at(to)]);
-        fault::point("storage.zfs.cloned")?;
-        match (cloned, zfs(&["destroy", "-d", &snapshot])) {
-            (Ok(()), done) => done.map(drop),
-            (Err(e), _) => Err(e),
-        }
+        make(&snapshot)?;
+        zfs(&["destroy", "-d", &snapshot]).map(drop)
+    }
+
+    /// Makes `to` a dataset of its own that holds what `from` does at this moment; with what it shares with an image still
+    /// shared, if that is wanted.
+    pub(super) fn duplicate(&self, from: &str, to: &str, properties: &[String]) -> Result<()> {
+        self.at_once(from, to, |snapshot| {
+            let all = self.root.timeline()?;
+            let base = self.how.rebase.then(|| all.last_before(snapshot, READONLY)).flatten();
+            let origin = base.iter().map(|base| format!("origin={base}")).collect::<Vec<_>>();
+            let received = format!("{}{}", self.root.at(to), names::fresh("recv"));
+            let mut words = vec!["-u"];
+            words.extend(properties.iter().chain(&origin).flat_map(|property| ["-o", property]));
+            words.push(&received);
+            let mut receiving = Receiving::start(&words)?;
+            let mut words = base.map_or_else(Vec::new, |base| vec!["-i".to_string(), base]);
+            words.push(snapshot.to_string());
+            tool::send(&words, &mut |stream| feed(stream, &mut receiving))?;
+            receiving.finish()?;
+            fault::point("storage.zfs.received")?;
+            zfs(&["destroy", "-d", &received]).map(drop)
+        })
     }
 
     /// Makes `to` a clone of an image.
