@@ -127,6 +127,8 @@ impl Zfs {
     /// that has room; else it stays in the trash, hidden, and the last of them takes it along.
     pub(super) fn remove(&self, set: &str, may_give: bool) -> Result<()> {
         let mut next = Some(self.root.at(set));
+        // Two that one was made of the other would each hand over to the other.
+        let _alone = self.pool.alone()?;
         while let Some(full) = next.take() {
             let listed = zfs(&list(&full));
             let Some(mut listed) = tool::if_there(listed)? else { return Ok(()) };
