@@ -14,7 +14,7 @@ use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::image::tarread::{EntryKind, TarReader};
 use crate::image::{Limits, OnProgress, metadata, stream};
-use crate::model::backup::{CUSTOM, Found, FoundInstance, FoundRecords, INDEX, STREAMED};
+use crate::model::backup::{CUSTOM, Found, FoundInstance, INDEX, STREAMED};
 use crate::model::expand::{Expanded, split_volatile};
 use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
 use crate::model::keys::{self, volatile_value};
@@ -137,26 +137,6 @@ pub(in crate::ops) fn check_form(found: &Found, driver: &dyn Driver) -> Result<b
     Ok(optimized)
 }
 
-/// The files in a stream have the ids that the instance sees: Incus has shifted them where nothing else was possible.
-fn check_ids(records: &FoundRecords) -> Result<()> {
-    let all = records.container.iter().chain(records.snapshots.iter().flatten());
-    let mut maps = all.filter_map(|one| keys::VOLATILE_LAST_STATE_IDMAP.get(&one.config));
-    if maps.any(|map| !matches!(map, "" | volatile_value::IDMAP_NONE)) { Err(shifted()) } else { Ok(()) }
-}
-
-fn shifted() -> Error {
-    Error::unsupported("The files of the optimized backup have shifted owners")
-        .hint("export it without --optimized-storage")
-}
-
-/// The map that the files of an instance's volume have by its record.
-fn map_of(container: &FoundInstance) -> Result<IdMap> {
-    match keys::VOLATILE_LAST_STATE_IDMAP.get(&container.config) {
-        None | Some("") => Ok(IdMap::default()),
-        Some(text) => IdMap::from_json(text),
-    }
-}
-
 /// The records that the index stands for, checked as a user's.
 fn prepare(store: &Store, request: &Request, found: &Found) -> Result<New> {
     if !matches!(found.kind.as_str(), "" | "container") {
@@ -185,12 +165,8 @@ fn prepare(store: &Store, request: &Request, found: &Found) -> Result<New> {
     create::override_devices(&mut instance, &expanded, &request.device_overrides)?;
     let pool = pool_of(store, request, found, &expanded)?;
     let optimized = check_form(found, pool::need(store, &pool)?.as_ref())?;
-    // Where it may be so, the volume says it, too.
-    let map = match optimized && pool::need(store, &pool)?.caps().shift_on_disk {
-        true => Some(map_of(container)?),
-        false if optimized => check_ids(records).map(|()| None)?,
-        false => None,
-    };
+    let shifts = pool::need(store, &pool)?.caps().shift_on_disk;
+    let map = if optimized { optimized::owners(records, shifts)? } else { None };
     if pool::of_root(&expanded.devices).map_or(true, |(_, configured)| configured != pool) {
         pool::put_root(&mut instance, &expanded, &pool);
     }
@@ -355,10 +331,8 @@ fn make(
         let driver = pool::need(store, &new.pool)?;
         let volume = Volume::container(project, name)?;
         volumes(store, (&new, driver.as_ref(), &volume), along, (tar, limits))?;
-        if let Some(map) = &new.map
-            && driver.owners(&volume)? != *map
-        {
-            return Err(shifted());
+        if let Some(map) = &new.map {
+            optimized::check_owners(driver.as_ref(), &volume, map)?;
         }
         quota::new_root(store, driver.as_ref(), &volume, &new.expanded.devices)?;
         fault::point("backup.volumes")?;

@@ -6,6 +6,7 @@
 //! file system is looked through before it is shown.
 
 use super::unpack::{BESIDE, Form, Part};
+use crate::base::idmap::IdMap;
 use crate::base::names::SnapshotName;
 use crate::base::time;
 use crate::error::{Context, Error, Result};
@@ -13,6 +14,8 @@ use crate::fault;
 use crate::image::export::Exporter;
 use crate::image::tarread::{Entry, EntryKind, TarReader};
 use crate::image::{Limits, OnProgress, Progress, metadata};
+use crate::model::backup::{FoundInstance, FoundRecords};
+use crate::model::keys::{self, volatile_value};
 use crate::storage::streams::{Receiver, Streams};
 use crate::storage::{Driver, Volume, block};
 use crate::store::undo::Volume as Named;
@@ -39,6 +42,37 @@ pub(in crate::ops) fn need(driver: &dyn Driver) -> Result<&dyn Streams> {
         Error::unsupported("Backups in the form of this storage driver are not supported by this version")
             .hint("export it without --optimized-storage")
     })
+}
+
+/// The map that the owners on disk have in an instance's stream, by its records; None: nothing is told. `shifts`: the driver
+/// shifts them, and the volume says it, too. Elsewhere Incus has shifted them where nothing else was possible.
+///
+/// # Errors
+/// Unsupported: they are shifted, and the driver does not do that; Invalid: the map.
+pub(super) fn owners(records: &FoundRecords, shifts: bool) -> Result<Option<IdMap>> {
+    let map_of = |one: &FoundInstance| match keys::VOLATILE_LAST_STATE_IDMAP.get(&one.config) {
+        None | Some("") => Ok(IdMap::default()),
+        Some(text) => IdMap::from_json(text),
+    };
+    if shifts {
+        return records.container.as_ref().map(map_of).transpose();
+    }
+    let all = records.container.iter().chain(records.snapshots.iter().flatten());
+    let mut maps = all.filter_map(|one| keys::VOLATILE_LAST_STATE_IDMAP.get(&one.config));
+    if maps.any(|map| !matches!(map, "" | volatile_value::IDMAP_NONE)) { Err(shifted()) } else { Ok(None) }
+}
+
+/// The volume made of it says the same.
+///
+/// # Errors
+/// Unsupported: it does not; it cannot be read.
+pub(super) fn check_owners(driver: &dyn Driver, volume: &Volume, map: &IdMap) -> Result<()> {
+    if driver.owners(volume)? == *map { Ok(()) } else { Err(shifted()) }
+}
+
+fn shifted() -> Error {
+    Error::unsupported("The files of the optimized backup have shifted owners")
+        .hint("export it without --optimized-storage")
 }
 
 /// What is written, and where it is sealed meanwhile.
