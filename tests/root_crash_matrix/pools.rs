@@ -15,7 +15,8 @@ const FOLDER: &[&str] = &["storage create p2 dir source=source"];
 /// In a volume group of the state's own, see [`run`].
 pub const GROUP: &str = "storage create p2 lvm size=256MiB volume.size=48MiB lvm.vg_name=GROUP";
 
-const OPTIMIZED: &str = "export c1 out.tar -f --compression none --optimized-storage";
+/// A backup as streams.
+pub const OPTIMIZED: &str = "export c1 out.tar -f --compression none --optimized-storage";
 /// A second pool, to copy to.
 const SECOND: &str = "storage create p3 btrfs size=256MiB";
 const RESIZE: &str = "config device set c1 root size=80MiB";
@@ -196,7 +197,7 @@ pub fn kept_there(state: &State, _done: bool) -> Result<(), String> {
 }
 
 /// `c3` on the other pool is a whole copy or is not there, and `c1` is as it was.
-fn crossed(state: &State, done: bool) -> Result<(), String> {
+pub fn crossed(state: &State, done: bool) -> Result<(), String> {
     let there = super::checks::whole_or_absent(state, "c3")?;
     want(there || !done, "it was reported copied and is not there")?;
     run(state, "storage delete p3")?;
@@ -204,7 +205,7 @@ fn crossed(state: &State, done: bool) -> Result<(), String> {
 }
 
 /// `c1` is on one of the pools, with its snapshot.
-fn went_across(state: &State, done: bool) -> Result<(), String> {
+pub fn went_across(state: &State, done: bool) -> Result<(), String> {
     let pool = state.run(&["list", "c1", "-f", "csv", "-c", "b"]).good()?;
     want(pool.trim() == "p3" || !done, "it was reported moved and was not")?;
     run(state, "snapshot restore c1 s1")?;

@@ -1,9 +1,9 @@
 //! The rows of pools on ZFS. They need its module, which the guest has: `STAPES_MATRIX=zfs tests/guest/root-tier
 //! root_crash_matrix`.
 
-use super::checks::{created, want};
+use super::checks::{created, want, whole_or_absent};
 use super::common_root::{self, State};
-use super::pools::{created_there, deleted, deleted_there, grown, kept_there, made};
+use super::pools::{OPTIMIZED, created_there, crossed, deleted, deleted_there, grown, kept_there, made, went_across};
 use super::scenarios::{Scenario, scenario};
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +14,13 @@ const NEEDS: &str = "zfs";
 const CHOSEN: &str = "zpool";
 /// A pool of the state's own, see [`named`].
 pub const CREATE: &str = "storage create p2 zfs size=256MiB zfs.pool_name=ZPOOL";
+/// One that shares nothing between copies.
+const UNSHARED: &str = "storage create p2 zfs size=256MiB zfs.pool_name=ZPOOL zfs.clone_copy=false";
+/// A second pool, to copy to.
+const SECOND: &str = "storage create p3 zfs size=256MiB zfs.pool_name=ZPOOL-b";
 const INSTANCE: &str = "create img c1 -s p2";
+const SNAPSHOT: &str = "snapshot create c1 s1";
+const ACROSS: &str = "copy c1 c3 -s p3";
 
 const fn row(
     name: &'static str,
@@ -32,9 +38,20 @@ pub const ALL: &[Scenario] = &[
     row("zfs storage set size", &[CREATE], "storage set p2 size=384MiB", grown),
     row("zfs launch, exported", &[CREATE, "admin shutdown"], "launch img c1 -s p2", created_there),
     row("zfs snapshot", &[CREATE, INSTANCE], "snapshot create c1 s1", kept_there),
-    row("zfs snapshot restore", &[CREATE, INSTANCE, "snapshot create c1 s1"], "snapshot restore c1 s1", kept_there),
+    row("zfs snapshot restore", &[CREATE, INSTANCE, SNAPSHOT], "snapshot restore c1 s1", kept_there),
     row("zfs copy", &[CREATE, INSTANCE], "copy c1 c3", copied),
-    row("zfs delete", &[CREATE, INSTANCE, "snapshot create c1 s1"], "delete c1", deleted_there),
+    row("zfs delete", &[CREATE, INSTANCE, SNAPSHOT], "delete c1", deleted_there),
+    row("zfs copy, unshared", &[UNSHARED, INSTANCE], "copy c1 c3", copied),
+    row("zfs copy, streams", &[CREATE, SECOND, INSTANCE, SNAPSHOT], ACROSS, crossed),
+    row("zfs move, streams", &[CREATE, SECOND, INSTANCE, SNAPSHOT], "move c1 -s p3", went_across),
+    row(
+        "zfs refresh, streams",
+        &[CREATE, SECOND, INSTANCE, SNAPSHOT, ACROSS, "snapshot create c1 s2"],
+        "copy c1 c3 --refresh",
+        refreshed,
+    ),
+    row("zfs export, streams", &[CREATE, INSTANCE, SNAPSHOT], OPTIMIZED, kept_there),
+    row("zfs import, streams", &[CREATE, INSTANCE, SNAPSHOT, OPTIMIZED, "delete c1"], "import out.tar", created_there),
 ];
 
 /// A file that says so.
@@ -64,9 +81,9 @@ pub fn named(state: &State, words: &str) -> String {
     words.replace("ZPOOL", &pool(state))
 }
 
-/// The state's ZFS pool is there.
+/// A ZFS pool of the state's is there.
 pub fn is_imported(state: &State) -> bool {
-    Path::new("/proc/spl/kstat/zfs").join(pool(state)).exists()
+    ["ZPOOL", "ZPOOL-b"].iter().any(|name| Path::new("/proc/spl/kstat/zfs").join(named(state, name)).exists())
 }
 
 /// There and whole, or not; and what it was made from stays.
@@ -82,4 +99,17 @@ fn copied(state: &State, done: bool) -> Result<(), String> {
     }
     state.run(&["create", "img", "c1", "-s", "p2"]).good()?;
     kept_there(state, true)
+}
+
+/// `c3` on the other pool is there with what it had, and takes what it lacks once more.
+fn refreshed(state: &State, done: bool) -> Result<(), String> {
+    let list = |name: &str| state.run(&["snapshot", "list", name, "-f", "csv", "-c", "n"]).good();
+    let has = list("c3")?;
+    want(has == "s1\ns2\n" || (has == "s1\n" && !done), &format!("it has {has:?}"))?;
+    state.run(&["copy", "c1", "c3", "--refresh"]).good()?;
+    want(list("c3")? == "s1\ns2\n", "a refresh does not bring it all")?;
+    state.run(&["snapshot", "restore", "c3", "s2"]).good()?;
+    want(whole_or_absent(state, "c3")?, "it is lost")?;
+    state.run(&["create", "c3", "--empty", "-s", "p3"]).good()?;
+    crossed(state, false)
 }
