@@ -11,6 +11,8 @@ mod common_root;
 mod crossing;
 #[path = "root_storage/disks.rs"]
 mod disks;
+#[path = "root_storage/initial.rs"]
+mod initial;
 #[path = "root_storage/lvm.rs"]
 mod lvm;
 #[path = "root_storage/mounts.rs"]

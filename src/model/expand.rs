@@ -50,17 +50,14 @@ pub fn image_config(image: &Image) -> Config {
     entries.filter(|(k, v)| keys::check(k, v, None).is_ok()).collect()
 }
 
-/// The root disk with its `initial.*` options, which a new instance takes over from a profile so that a later change of the
-/// profile does not change what was created.
-pub fn initial_devices(profiles: &[(&str, &Profile)], local: &Devices) -> Devices {
-    let mut devices = local.clone();
-    for (name, device) in profiles.iter().flat_map(|(_, p)| &p.devices) {
-        let initial = device.keys().any(|k| k.starts_with(device::INITIAL.name));
-        if initial && device::is_root_disk(device) && !devices.contains_key(name) {
-            devices.insert(name.clone(), device.clone());
+/// A new instance takes over its root disk from a profile if that has `initial.*` options, so that a later change of the profile does
+/// not change what was created. `expanded`: its devices with those of the profiles.
+pub fn keep_initial(local: &mut Devices, expanded: &Devices) {
+    for (name, device) in expanded.iter().filter(|(_, device)| device::is_root_disk(device)) {
+        if device.keys().any(|key| key.starts_with(device::INITIAL.name)) && !local.contains_key(name) {
+            local.insert(name.clone(), device.clone());
         }
     }
-    devices
 }
 
 /// Parts a configuration as users see it into what they said and what the program keeps.
@@ -165,10 +162,17 @@ pub(crate) mod tests {
 
     #[test]
     fn initial_options_come_along() {
-        let p = profile(&[], &[("root", &[("type", "disk"), ("path", "/"), ("pool", "p"), ("initial.mode", "0700")])]);
-        assert_eq!(initial_devices(&[("p", &p)], &Devices::new()).len(), 1);
+        let all = devices(&[
+            ("root", &[("type", "disk"), ("path", "/"), ("pool", "p"), ("initial.mode", "0700")]),
+            ("tmp", &[("type", "disk"), ("path", "/tmp"), ("source", "tmpfs:"), ("initial.mode", "0700")]),
+        ]);
+        let mut taken = Devices::new();
+        keep_initial(&mut taken, &all);
+        assert_eq!(taken.keys().collect::<Vec<_>>(), ["root"]);
         let own = devices(&[("root", &[("type", "disk"), ("path", "/"), ("pool", "q")])]);
-        assert_eq!(initial_devices(&[("p", &p)], &own), own);
+        let mut kept = own.clone();
+        keep_initial(&mut kept, &all);
+        assert_eq!(kept, own);
         let (own, volatile) = split_volatile(map(&[("user.a", "1"), ("volatile.uuid", "2")]));
         assert_eq!((own, volatile), (map(&[("user.a", "1")]), map(&[("volatile.uuid", "2")])));
     }

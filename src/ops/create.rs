@@ -12,10 +12,10 @@ use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, Proje
 use crate::base::{petname, time};
 use crate::error::{Context, Error, Result};
 use crate::fault;
-use crate::model::expand::{Expanded, image_config};
+use crate::model::expand::{Expanded, image_config, keep_initial};
 use crate::model::image::Image;
 use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
-use crate::model::keys::{self, device::disk, volatile_value};
+use crate::model::keys::{self, device::disk, volatile_value, volume as volume_keys};
 use crate::ops::record_copy;
 use crate::storage::Driver;
 use crate::store::atomic::Durability;
@@ -158,6 +158,7 @@ pub fn effective(store: &Store, request: &Request) -> Result<(Instance, Expanded
         instance.devices.insert(connection.device, device.with_context(fail)?);
     }
     override_devices(&mut instance, &expanded, &request.device_overrides)?;
+    keep_initial(&mut instance.devices, &expanded.devices);
     if let Some(wanted) = &request.storage {
         pool::put_root(&mut instance, &expanded, wanted);
     }
@@ -189,7 +190,8 @@ pub fn prepare(store: &Store, request: &Request, name: &InstanceName) -> Result<
     taken::check(store, owner, &expanded.devices)?;
     let wanted = Wanted { project: &request.project, name, kind: instance.kind, expanded: &expanded };
     restrict::check(store, wanted)?;
-    let (_, pool) = pool::of_root(&expanded.devices)?;
+    let (root, pool) = pool::of_root(&expanded.devices)?;
+    check_initial(store, request, (&root, &pool))?;
     if store.instance_exists(&request.project, name)? {
         return Err(taken(name));
     }
@@ -204,6 +206,15 @@ pub fn prepare(store: &Store, request: &Request, name: &InstanceName) -> Result<
     }
     nics::choose(store, &request.project, &expanded.devices, &mut volatile.config)?;
     Ok(New { instance, volatile, expanded, pool, sync: Durability::Durable })
+}
+
+/// Refuses what was asked for and roots on the pool have not. What profiles say counts where it can: they are for all pools.
+fn check_initial(store: &Store, request: &Request, (root, pool): (&str, &PoolName)) -> Result<()> {
+    let asked = [&request.devices, &request.device_overrides].into_iter().filter_map(|devices| devices.get(root));
+    asked.filter(|device| device.keys().any(|key| keys::device::INITIAL.matches(key))).try_for_each(|device| {
+        let driver = pool::need(store, pool)?;
+        volume_keys::check_root(driver.name(), device)
+    })
 }
 
 pub(super) fn taken(name: &InstanceName) -> Error {

@@ -4,7 +4,7 @@
 //! snapshots cannot be rebuilt: restoring one would bring back a configuration of another image.
 
 use super::update::{restore_instance, restore_volatile};
-use super::{application, create, halted, image, image_import, lifecycle, load, pool};
+use super::{application, create, halted, image, image_import, lifecycle, load, pool, quota};
 use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName};
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -81,6 +81,7 @@ fn locked(
         name: name.to_string(),
     };
     let old = keys::VOLATILE_BASE_IMAGE.get(&loaded.volatile.config);
+    quota::plan_root(store, driver.as_ref(), &loaded.expanded.devices)?;
     journal::run(store, "rebuild", &[held], |journal| {
         journal.undo(Action::AbortRestore(target.clone()))?;
         fault::point("rebuild.begin")?;

@@ -7,7 +7,7 @@
 use super::copy::{self, Ends, Request};
 use super::crossing::{Crossing, Way, at_rest};
 use super::volume::renewed::{self, Renewed};
-use super::{lifecycle, load, pool, snapshot, transfer};
+use super::{lifecycle, load, pool, quota, snapshot, transfer};
 use crate::base::names::{InstanceName, SnapshotName};
 use crate::error::{Error, Result};
 use crate::fault;
@@ -60,6 +60,7 @@ pub fn refresh(store: &Store, request: &Request, target: &InstanceName, exclude_
         let named = |of: &SnapshotName| snapshot::volume_of(&old_pool, &request.project, &request.name, of);
         let drivers = (pool::need(store, &old_pool)?, pool::need(store, &new_pool)?);
         let volumes = (source.volume()?, target_is.volume()?);
+        quota::plan_root(store, drivers.1.as_ref(), &target_is.expanded.devices)?;
         let files = copy::files(store, drivers.0.as_ref(), drivers.1.as_ref());
         let mut crossing = Crossing::new(Way {
             from: drivers.0.as_ref(),

@@ -133,6 +133,7 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, pool: &PoolName, r
     let new = prepare(store, &loaded, request)?;
     let (driver, volume) = (pool::need(store, pool)?, loaded.volume()?);
     let from = snapshot::volume(store, &loaded, &request.snapshot)?;
+    quota::plan_root(store, driver.as_ref(), &loaded.expanded.devices)?;
     let resized = !request.disk_only && quota::changes(store, &loaded.expanded.devices, &new.devices)?;
     let target = Named {
         pool: pool.to_string(),

@@ -7,7 +7,7 @@ use super::support::{Device, More, state as any_state};
 use std::path::Path;
 use std::process::Command;
 
-fn state(test: &str) -> Option<State> {
+pub fn state(test: &str) -> Option<State> {
     let programs = ["lvm", "thin_check", "mkfs.xfs"].into_iter().all(common_root::have);
     if !(programs && Path::new("/sys/class/misc/device-mapper").exists()) {
         common_root::skip(test, "no device mapper (apt-get install lvm2 thin-provisioning-tools xfsprogs)");
@@ -28,7 +28,7 @@ fn volumes(group: &str) -> Vec<String> {
 }
 
 /// A name that no other test takes.
-fn group(state: &State, name: &str) -> String {
+pub fn group(state: &State, name: &str) -> String {
     let last = state.dir.file_name().unwrap().to_string_lossy().replace(|c: char| !c.is_ascii_alphanumeric(), "");
     format!("{name}{}", &last[last.len().saturating_sub(8)..])
 }

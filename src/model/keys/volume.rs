@@ -73,7 +73,17 @@ pub static TABLE: &[&Key] = &[
 ];
 
 /// Options of the volume that the root of an instance is, where its disk says them as `initial.<option>`.
-static OF_ROOT: [&Key; 4] = [&ZFS_BLOCKSIZE, &ZFS_REMOVE_SNAPSHOTS, &ZFS_USE_REFQUOTA, &ZFS_RESERVE_SPACE];
+static OF_ROOT: [&Key; 9] = [
+    &BLOCK_FILESYSTEM,
+    &BLOCK_MOUNT_OPTIONS,
+    &BLOCK_CREATE_OPTIONS,
+    &LVM_STRIPES,
+    &LVM_STRIPES_SIZE,
+    &ZFS_BLOCKSIZE,
+    &ZFS_REMOVE_SNAPSHOTS,
+    &ZFS_USE_REFQUOTA,
+    &ZFS_RESERVE_SPACE,
+];
 
 /// What of an option is done at once when it changes, besides the size.
 static APPLIED: [&Key; 3] = [&ZFS_BLOCKSIZE, &ZFS_USE_REFQUOTA, &ZFS_RESERVE_SPACE];
@@ -205,6 +215,26 @@ pub fn of_root(device: &Device) -> Result<Config> {
     Ok(all)
 }
 
+/// Checks that roots on a driver's pools have the options that the disk `device` is given for them.
+///
+/// # Errors
+/// Unsupported: they have not.
+pub fn check_root(driver: &str, device: &Device) -> Result<()> {
+    let own = |name: &String| [&INITIAL_UID, &INITIAL_GID, &INITIAL_MODE].iter().any(|key| key.name == name);
+    let options = device.keys().filter(|name| !own(name));
+    let mut options = options.filter_map(|name| name.strip_prefix(device::INITIAL.name));
+    match options.find(|name| !fits(driver, name) || *name == SIZE.name) {
+        Some(name) if name == SIZE.name => {
+            Err(Error::invalid("Device initial configuration can't set a size")
+                .hint("give the disk the option \"size\""))
+        }
+        Some(name) => Err(Error::unsupported(format!(
+            "Device initial configuration {name:?} is not supported by storage pools of the driver {driver:?}"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// Gives a volume to be made the defaults of its pool.
 pub fn apply_defaults(pool: &Config, content: ContentType, config: &mut Config) {
     let given = pool.iter().filter_map(|(name, value)| Some((name.strip_prefix(POOL_PREFIX)?, value)));
@@ -265,6 +295,12 @@ mod tests {
         let root = config(&[("initial.zfs.blocksize", "16KiB"), ("initial.zfs.delegate", "1"), ("pool", "p")]);
         assert_eq!(of_root(&root).expect("good"), config(&[("zfs.blocksize", "16KiB")]));
         assert!(of_root(&config(&[("initial.zfs.blocksize", "much")])).is_err());
+        assert!(check_root("zfs", &root).is_ok() && check_root("lvm", &config(&[("path", "/")])).is_ok());
+        let refused = |driver, key| check_root(driver, &config(&[(key, "1")])).map_err(|e| e.to_string());
+        assert!(refused("lvm", "initial.block.filesystem").is_ok() && refused("dir", "initial.mode").is_ok());
+        let words = "\"zfs.blocksize\" is not supported by storage pools of the driver \"dir\"";
+        assert!(check_root("dir", &root).is_err_and(|e| e.to_string().contains(words)));
+        assert!(refused("lvm", "initial.size").is_err() && refused("lvm", "initial.nonsense").is_err());
         let mut moved = xfs.clone();
         keep_of("dir", &mut moved);
         assert_eq!(moved, config(&[]));

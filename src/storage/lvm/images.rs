@@ -8,6 +8,24 @@ use crate::fault;
 use crate::storage::volume::{Staging, Trash, Volume};
 use crate::storage::{ImageFate, Images};
 use std::path::PathBuf;
+use std::sync::PoisonError;
+
+impl Lvm {
+    /// A volume of an image is made as a thin copy of that; else all of it is copied.
+    pub(super) fn is_copied(&self, image: &Fingerprint) -> Result<bool> {
+        if !self.thin() {
+            return Ok(true);
+        }
+        let planned = self.of_volume.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(how) = planned.as_ref() else { return Ok(false) };
+        let differs = how.create != self.how.create || !self.is_of_kind(&names::image(image), how.kind)?;
+        drop(planned);
+        if differs {
+            self.show(&Place::image(image))?;
+        }
+        Ok(differs)
+    }
+}
 
 impl Images for Lvm {
     fn begin_image(&self, staging: &Staging) -> Result<PathBuf> {

@@ -46,7 +46,7 @@ pub(super) struct Lvm {
     how: Settings,
     /// Size of the next volume to be made, bytes; 0: the usual one.
     planned: AtomicU64,
-    /// What the custom volumes to be made next have of their own.
+    /// What the volumes to be made next have of their own.
     of_volume: Mutex<Option<Settings>>,
 }
 
@@ -220,7 +220,7 @@ impl Driver for Lvm {
     fn create_from_image(&self, volume: &Volume, image: &Fingerprint) -> Result<()> {
         self.absent(volume)?;
         self.need_image(image)?;
-        if !self.thin() {
+        if self.is_copied(image)? {
             self.fill(&Pool::image(image), volume, self.planned())?;
             return self.appear(volume);
         }
@@ -252,7 +252,7 @@ impl Driver for Lvm {
         self.present(volume)?;
         self.need_image(image)?;
         let size = self.size(&names::volume(volume))?;
-        if !self.thin() {
+        if self.is_copied(image)? {
             return self.fill(&Pool::image(image), volume, size);
         }
         let staged = Place::staged(volume);

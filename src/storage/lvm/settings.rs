@@ -51,7 +51,7 @@ impl Settings {
         })
     }
 
-    /// The same for custom volumes with this configuration, which has the pool's defaults already.
+    /// The same for volumes with this configuration.
     ///
     /// # Errors
     /// A value is wrong.
@@ -59,11 +59,15 @@ impl Settings {
         let kind = volume::BLOCK_FILESYSTEM.get(config).map_or(Ok(self.kind), Kind::parse)?;
         // Those of the pool are for its kind.
         let usual = if kind == self.kind { self.create.as_str() } else { "" };
+        let striped = [&volume::LVM_STRIPES, &volume::LVM_STRIPES_SIZE].iter().any(|key| key.get(config).is_some());
         Ok(Self {
             kind,
             create: volume::BLOCK_CREATE_OPTIONS.get(config).unwrap_or(usual).to_string(),
             options: self.options_of(config).to_string(),
-            stripes: stripes(&volume::LVM_STRIPES, &volume::LVM_STRIPES_SIZE, config)?,
+            stripes: match striped {
+                true => stripes(&volume::LVM_STRIPES, &volume::LVM_STRIPES_SIZE, config)?,
+                false => self.stripes.clone(),
+            },
             ..self.clone()
         })
     }
@@ -73,7 +77,7 @@ impl Settings {
         Self { kind: Kind::Ext4, create: "-i 4194304 -m 0 -J size=16".to_string(), ..self.clone() }
     }
 
-    /// Mount options of a custom volume with this configuration.
+    /// Mount options of a volume with this configuration.
     pub(super) fn options_of<'a>(&'a self, config: &'a Config) -> &'a str {
         volume::BLOCK_MOUNT_OPTIONS.get(config).unwrap_or(&self.options)
     }

@@ -7,6 +7,8 @@ use super::{Lvm, group, names, tool};
 use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Result};
 use crate::fault;
+use crate::model::instance::{Config, Instance};
+use crate::model::keys::device::is_root_disk;
 use crate::model::keys::{pool, volume as keys};
 use crate::model::volume::CustomVolume;
 use crate::storage::pool::Pool;
@@ -29,27 +31,36 @@ const LOST_FOUND: &str = "lost+found";
 pub(super) struct Place {
     pub rel: String,
     pub lv: String,
-    /// The custom volume it is, which has options of its own.
-    custom: Option<Volume>,
+    /// The volume it is, if that may have options of its own.
+    volume: Option<Volume>,
 }
 
 impl Place {
     pub fn of(volume: &Volume) -> Self {
-        let custom = (volume.kind() == VolumeKind::Custom).then(|| volume.clone());
-        Self { rel: volume.path(), lv: names::volume(volume), custom }
+        let may = matches!(volume.kind(), VolumeKind::Custom | VolumeKind::Container);
+        Self { rel: volume.path(), lv: names::volume(volume), volume: may.then(|| volume.clone()) }
     }
 
     pub fn staged(volume: &Volume) -> Self {
-        Self { custom: None, rel: volume.staged(), lv: names::staged(volume) }
+        Self { volume: None, rel: volume.staged(), lv: names::staged(volume) }
     }
 
     pub fn image(image: &Fingerprint) -> Self {
-        Self { custom: None, rel: Pool::image(image), lv: names::image(image) }
+        Self { volume: None, rel: Pool::image(image), lv: names::image(image) }
     }
 
     pub fn staging(staging: &Staging) -> Self {
-        Self { custom: None, rel: staging.path(), lv: names::staging(staging) }
+        Self { volume: None, rel: staging.path(), lv: names::staging(staging) }
     }
+}
+
+/// The options that a volume has by the copy of its record.
+fn config_of(kind: VolumeKind, text: &str, path: &Path) -> Result<Config> {
+    if kind == VolumeKind::Custom {
+        return record::parse::<CustomVolume>(text.as_bytes(), path).map(|record| record.config);
+    }
+    let record: Instance = record::parse(text.as_bytes(), path)?;
+    record.devices.values().find(|device| is_root_disk(device)).map_or(Ok(Config::new()), keys::of_root)
 }
 
 impl Lvm {
@@ -86,12 +97,12 @@ impl Lvm {
     fn options(&self, place: &Place) -> String {
         let kept = |volume: &Volume| {
             let text = self.kept_record(volume).ok().flatten()?;
-            let record: CustomVolume = record::parse(text.as_bytes(), Path::new(&place.rel)).ok()?;
-            let given = keys::BLOCK_MOUNT_OPTIONS.get(&record.config);
-            given.is_none_or(|given| keys::BLOCK_MOUNT_OPTIONS.value.check(given).is_ok()).then_some(record.config)
+            let config = config_of(volume.kind(), &text, Path::new(&place.rel)).ok()?;
+            let given = keys::BLOCK_MOUNT_OPTIONS.get(&config);
+            given.is_none_or(|given| keys::BLOCK_MOUNT_OPTIONS.value.check(given).is_ok()).then_some(config)
         };
         let planned = || Some(self.of_volume.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.options.clone());
-        match &place.custom {
+        match &place.volume {
             None => self.how.options.clone(),
             Some(volume) => match kept(volume) {
                 Some(config) => self.how.options_of(&config).to_string(),
@@ -119,7 +130,7 @@ impl Lvm {
 
     /// Has the copies of records be at their place in the pool's folder. In a pool of an older version they are in the folder itself.
     pub(super) fn records(&self) -> Result<()> {
-        let place = Place { rel: kept::FOLDER.to_string(), lv: self.group.mark(), custom: None };
+        let place = Place { rel: kept::FOLDER.to_string(), lv: self.group.mark(), volume: None };
         if self.pool.is_mount(&place.rel)? || self.kind(&place.lv).is_err() {
             return Ok(());
         }
@@ -203,6 +214,12 @@ impl Lvm {
         let device = self.device(lv);
         let file = std::fs::File::open(&device).with_context(|| format!("Failed opening \"{}\"", device.display()))?;
         file.read_exact_at(bytes, at).with_context(|| format!("Failed reading \"{}\"", device.display()))
+    }
+
+    /// A volume, active or not, has a file system of that kind.
+    pub(super) fn is_of_kind(&self, lv: &str, kind: Kind) -> Result<bool> {
+        self.activate(lv)?;
+        Ok(self.kind(lv)? == kind)
     }
 
     /// The kind of file system on an active volume.

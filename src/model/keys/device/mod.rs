@@ -22,7 +22,9 @@ use crate::model::instance::{Device, Devices, InstanceType};
 keys! {
     TYPE: "type", Both, Value::Line, "Type of the device";
     USER: "user.", Both, Value::Text, "Anything, without effect" => prefix(Suffix::Any);
-    INITIAL: "initial.", Both, Value::Line, "Option for what the device creates" => prefix(Suffix::Any);
+    INITIAL: "initial.", Both, Value::Line, "Option for what the device creates" => prefix(Suffix::Any),
+        long("For a root disk an option of its volume, by the pool's driver: `block.*` and `lvm.*` of lvm, `zfs.*` of zfs. It \
+              counts when the instance is created.");
 }
 
 /// A type of device, or one of the sub-types of NICs, GPUs and InfiniBand devices.
