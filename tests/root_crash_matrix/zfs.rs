@@ -110,6 +110,5 @@ fn refreshed(state: &State, done: bool) -> Result<(), String> {
     want(list("c3")? == "s1\ns2\n", "a refresh does not bring it all")?;
     state.run(&["snapshot", "restore", "c3", "s2"]).good()?;
     want(whole_or_absent(state, "c3")?, "it is lost")?;
-    state.run(&["create", "c3", "--empty", "-s", "p3"]).good()?;
     crossed(state, false)
 }

@@ -57,8 +57,11 @@ fn initial_options_of_lvm() {
         is_as_asked("launch");
         state.ok("snapshot create c1 s1");
         state.ok("stop -f c1");
+        // As after a boot.
         state.ok("admin shutdown");
+        state.ok("start c1");
         is_as_asked("shutdown");
+        state.ok("stop -f c1");
         state.ok("snapshot restore c1 s1");
         is_as_asked("restore");
         state.ok("snapshot delete c1 s1");
