@@ -231,6 +231,36 @@ fn zfs_streams_in_backups() {
     state.finish(&["a", "b"]);
 }
 
+/// A volume that goes with an instance does so as streams, beside those of the root.
+#[test]
+fn zfs_streams_with_dependent_volumes() {
+    let Some((state, pools)) = pools("zfs_streams_with_dependent_volumes") else { return };
+    state.ok("create img c1 -s a");
+    state.ok("storage volume create b v size=24MiB");
+    state.ok("config device add c1 d disk pool=b source=v path=/data dependent=true");
+    write(&state, &pools[1], ("file", 0));
+    state.ok("snapshot create c1 s1");
+    write(&state, &pools[1], ("file", 8));
+    state.ok("export c1 b.tar -f --compression none --optimized-storage");
+    let list = said(&format!("tar -tf {}", state.path("b.tar").display()));
+    assert_eq!(list.lines().filter(|name| name.ends_with(".bin")).count(), 4, "{list}");
+    state.ok("import b.tar c2 -s b -d d,source=w -d d,pool=a");
+    let own = |set: &str| inside(&state, set, |place| facts(place.to_path_buf()));
+    for (kind, end) in [("custom", ""), ("custom-snapshots", "::s1")] {
+        let [v, w] = [format!("{}/{kind}/default_v{end}", pools[1]), format!("{}/{kind}/default_w{end}", pools[0])];
+        assert_eq!(own(&v), own(&w), "{kind}");
+    }
+    assert_eq!(root(&state, &pools[0], "c1@s1"), root(&state, &pools[1], "c2@s1"));
+    state.ok("snapshot create c1 s2");
+    state.ok("copy c1 c2 --refresh");
+    assert_eq!(state.ok("storage volume snapshot list a w -f csv -c n"), "s1\ns2\n");
+    state.ok("snapshot restore c2 s1");
+    state.ok("delete c1 c2");
+    only_named(&state, &pools);
+    pools.iter().for_each(|pool| only_images(pool));
+    state.finish(&["a", "b"]);
+}
+
 /// A dataset `own` with the snapshots `s` and `t`: files of an instance with more than it has, and properties.
 fn make_evil(state: &State, own: &str, there: &Path) {
     let place = state.path("evil");
