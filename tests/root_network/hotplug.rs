@@ -46,6 +46,13 @@ fn reaches(state: &State, name: &str, to: &str) -> bool {
     (0..10).any(|_| gets_through(state, name, to))
 }
 
+/// Gives the interface of `c1` another address, and waits until it is up.
+fn set_mac(state: &State, mac: &str) {
+    state.sh("c1", &format!("ip link set eth0 down; ip link set eth0 address {mac}; ip link set eth0 up"));
+    state
+        .sh("c1", "n=0; until grep -q up /sys/class/net/eth0/operstate || [ $n = 50 ]; do sleep 0.1; n=$((n+1)); done");
+}
+
 fn ports(state: &State) -> Vec<String> {
     let dir = std::fs::read_dir(state.path("run/networks/testbr0/ports")).into_iter().flatten();
     dir.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
@@ -124,15 +131,8 @@ fn filters_count_at_once() {
     state.sh("c1", "ip addr add 10.77.0.11/24 dev eth0; ip addr add 10.77.0.99/24 dev eth0");
     state.sh("c2", "ip addr add 10.77.0.12/24 dev eth0");
     let forged = |address: &str| state.try_sh("c1", &format!("ping -c 1 -W 1 -I {address} 10.77.0.12")).ok();
-    let set_mac = |mac: &str| {
-        state.sh("c1", &format!("ip link set eth0 down; ip link set eth0 address {mac}; ip link set eth0 up"));
-        state.sh(
-            "c1",
-            "n=0; until grep -q up /sys/class/net/eth0/operstate || [ $n = 50 ]; do sleep 0.1; n=$((n+1)); done",
-        );
-    };
     let with_mac = |mac: &str| {
-        set_mac(mac);
+        set_mac(&state, mac);
         reaches(&state, "c1", "10.77.0.12")
     };
     let (own, other) = (volatile(&state, "c1", "eth0.hwaddr"), "10:66:6a:99:99:99");
@@ -140,7 +140,7 @@ fn filters_count_at_once() {
     assert!(with_mac(&own));
     device(&state, "set c1 eth0 security.mac_filtering=true");
     assert!(forged("10.77.0.11"), "it is there still, with its address");
-    set_mac(other);
+    set_mac(&state, other);
     assert!(!gets_through(&state, "c1", "10.77.0.12"), "a forged MAC address gets through");
     assert!(with_mac(&own) && forged("10.77.0.99"), "only MAC addresses are filtered");
     device(&state, "set c1 eth0 ipv4.address=10.77.0.11 security.ipv4_filtering=true");
