@@ -4,6 +4,8 @@
 #   need_peer <package> <program>                 notes one that tests only compare with: without it they are skipped
 #   need_install                                  installs it on Debian or Ubuntu as root, and says so;
 #                                                 elsewhere names it and fails
+#   need_room <GiB> <folder>…                     fails where a folder's file system has less room: a full one fails tests
+#                                                 in ways that look like anything else, and stops guests
 
 need_missing=()
 need_words=()
@@ -202,4 +204,16 @@ musl_target() {
     if compgen -G "$libdir/libstd-*.rlib" >/dev/null; then
         echo "$target"
     fi
+}
+
+need_room() {
+    local gib=$1 folder free
+    shift
+    for folder; do
+        mkdir -p "$folder"
+        free=$(($(df -B1G --output=avail "$folder" | tail -n 1)))
+        [ "$free" -lt "$gib" ] || continue
+        echo "$folder: $free GiB are free, and the tests need $gib: make room first" >&2
+        return 1
+    done
 }
