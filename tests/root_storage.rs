@@ -33,5 +33,7 @@ mod support;
 mod verbs;
 #[path = "root_storage/zfs.rs"]
 mod zfs;
+#[path = "root_storage/zfs_owners.rs"]
+mod zfs_owners;
 #[path = "root_storage/zfs_streams.rs"]
 mod zfs_streams;

@@ -145,9 +145,11 @@ impl Device for Disk {
             }
             (
                 Source::Volume { path, initial: own, .. },
-                Some(Supply::Volume { root, shift, initial: (uid, gid, mode) }),
+                Some(Supply::Volume { root, shift, on_disk, initial: (uid, gid, mode) }),
             ) => {
-                let initial = (own.0.unwrap_or(uid), own.1.unwrap_or(gid), own.2.unwrap_or(mode));
+                let (uid, gid) = (own.0.unwrap_or(uid), own.1.unwrap_or(gid));
+                let (uid, gid) = (on_disk.to_host_uid(uid).unwrap_or(uid), on_disk.to_host_gid(gid).unwrap_or(gid));
+                let initial = (uid, gid, own.2.unwrap_or(mode));
                 vec![self.mount(MountSource::Volume { root, path: path.clone(), initial }, shift)]
             }
             (Source::Host(_) | Source::Volume { .. }, Some(Supply::Absent)) => Vec::new(),
@@ -185,7 +187,8 @@ mod tests {
         let disk = Disk::load("data", &o).expect("loads");
         let need = Need::Volume { pool: "default".into(), volume: "data".into(), required: false };
         assert_eq!(disk.needs(), [need]);
-        let supply = || Supply::Volume { root: "/p".into(), shift: true, initial: (0, 0, 0o711) };
+        let initial = (0, 0, 0o711);
+        let supply = || Supply::Volume { root: "/p".into(), shift: true, on_disk: Default::default(), initial };
         let out = disk.start(vec![supply()]);
         let [Attachment::Mount(m)] = &out.expect("starts")[..] else { panic!("one mount") };
         let path = Some("a/b".into());

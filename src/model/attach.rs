@@ -5,6 +5,7 @@
 
 use super::nic::{Identity, Nic};
 use super::proxy::Proxy;
+use crate::base::idmap::IdMap;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -83,6 +84,8 @@ pub enum Supply {
         root: PathBuf,
         /// Its ids are to be mapped.
         shift: bool,
+        /// The map that the owners on disk have; empty: they are as the instance sees them, or as they are.
+        on_disk: IdMap,
         /// Owner, group and mode of folders that are made in it.
         initial: (u32, u32, u32),
     },

@@ -19,6 +19,7 @@ use crate::model::instance::{Device, Devices};
 use crate::model::keys;
 use crate::model::keys::device::device_type;
 use crate::store::Store;
+use crate::store::lock::InstanceKey;
 use crate::store::mounted::{Board, Mounted};
 use crate::sys::pidfd;
 use std::collections::BTreeSet;
@@ -36,6 +37,25 @@ pub(super) fn touched(changes: &DeviceChanges) -> BTreeSet<String> {
     whole.filter(|(_, d)| is_pluggable(d)).map(|(name, _)| name.clone()).collect()
 }
 
+/// The ID map that a running instance has; empty: none.
+fn map_of(loaded: &Loaded) -> Result<IdMap> {
+    match keys::VOLATILE_IDMAP_CURRENT.get(&loaded.volatile.config).unwrap_or_default() {
+        "" => Ok(IdMap::default()),
+        text => IdMap::from_json(text),
+    }
+}
+
+/// Has the volumes that come with the change belong to the running instance; no volume is locked yet.
+///
+/// # Errors
+/// As [`volume::owners::settle`].
+pub(super) fn settle(store: &Store, me: &InstanceKey, old: &Loaded, changes: &DeviceChanges) -> Result<()> {
+    let map = map_of(old)?;
+    let coming = changes.incoming();
+    let map = Some(&map).filter(|map| !map.is_empty());
+    volume::owners::settle(store, &old.project, coming.values().filter(|d| is_pluggable(d)), map, me)
+}
+
 /// Has the disks of these devices be what `loaded` says. An instance that has ended meanwhile is fine.
 ///
 /// # Errors
@@ -46,11 +66,10 @@ pub(super) fn apply(target: Target<'_>, loaded: &Loaded, devices: &BTreeSet<Stri
     }
     let file = &target.running.file;
     let Some(init) = file.open_init()? else { return Ok(()) };
-    let map = keys::VOLATILE_IDMAP_CURRENT.get(&loaded.volatile.config).unwrap_or_default();
-    let map = if map.is_empty() { IdMap::default() } else { IdMap::from_json(map)? };
+    let map = map_of(loaded)?;
     let container =
         Container { init: init.as_fd(), init_pid: file.init_pid, cgroup: &file.cgroup, unprivileged: !map.is_empty() };
-    let wanted = wanted(target.store, loaded, devices, !map.is_empty())?;
+    let wanted = wanted(target.store, loaded, devices, Some(&map).filter(|map| !map.is_empty()))?;
     let board = Board::read(&target.store.layout().instance_run_dir(target.project, target.name))?;
     let outcome = carry_out(&container, (board, &map), devices, &wanted);
     match pidfd::wait_ended(init.as_fd(), Some(Duration::ZERO))? {
@@ -72,10 +91,10 @@ pub(super) fn renew(store: &Store, project: &ProjectName, name: &InstanceName, d
 }
 
 /// What these devices are to be, in the order they are mounted.
-fn wanted(store: &Store, loaded: &Loaded, devices: &BTreeSet<String>, mapped: bool) -> Result<Vec<Mount>> {
+fn wanted(store: &Store, loaded: &Loaded, devices: &BTreeSet<String>, map: Option<&IdMap>) -> Result<Vec<Mount>> {
     let mut all: Devices = loaded.expanded.devices.clone();
     all.retain(|name, options| devices.contains(name) && is_pluggable(options));
-    let volumes = |need: &Need| volume::supply(store, &loaded.project, need, mapped);
+    let volumes = |need: &Need| volume::supply(store, &loaded.project, need, map);
     wiring::mounts(&all, loaded.instance.kind, &volumes)
 }
 

@@ -52,9 +52,9 @@ impl Files {
         }
     }
 
-    /// Those of a custom volume, which stays meanwhile; owners in it are not shifted. `root`: its folder.
-    pub(super) fn of_volume(root: OwnedFd, held: Held<VolumeKey, Shared>) -> Self {
-        Self { root, ids: IdMap::default(), _held: None, _volume: Some(held), _scratch: None }
+    /// Those of a custom volume, which stays meanwhile. `root`: its folder, and the ID map that the owners in it have.
+    pub(super) fn of_volume((root, ids): (OwnedFd, IdMap), held: Held<VolumeKey, Shared>) -> Self {
+        Self { root, ids, _held: None, _volume: Some(held), _scratch: None }
     }
 
     fn of_running(store: &Store, project: &ProjectName, name: &InstanceName) -> Result<Option<Self>> {

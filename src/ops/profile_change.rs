@@ -50,6 +50,9 @@ pub fn update(
     }
     let affected = checked(all, name)?;
     let held = lock_instances(store, &affected)?;
+    for one in &affected {
+        one.settle_disks(store)?;
+    }
     let _volumes = volume::keep(store, project, new.devices.values(), &[])?;
     let mut proofs: Vec<&dyn Proof> = held.iter().map(|h| h as &dyn Proof).collect();
     proofs.extend(lock.held.iter().map(|h| h as &dyn Proof));
@@ -164,6 +167,16 @@ impl Affected {
     /// What takes back what is done to it while it runs.
     fn undo(&self) -> Vec<Action> {
         live::undo(&self.key.project, &self.key.name, &self.changes, &self.new)
+    }
+
+    /// The volumes that it gets while it runs belong to it.
+    fn settle_disks(&self, store: &Store) -> Result<()> {
+        let InstanceKey { project, name } = &self.key;
+        if disk_live::touched(&self.changes.devices).is_empty() || load::running(store, project, name)?.is_none() {
+            return Ok(());
+        }
+        disk_live::settle(store, &self.key, &load::load(store, project, name)?, &self.changes.devices)
+            .with_context(|| format!("Instance \"{name}\""))
     }
 
     /// Its volatile record follows from the change, or something that runs of it.

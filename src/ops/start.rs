@@ -135,6 +135,8 @@ fn loaded_with<T>(
     starter: Starter<'_, impl FnOnce(&Plan) -> Result<T>>,
 ) -> Result<T> {
     let InstanceKey { project, name } = held.key();
+    let map = map_of(&loaded)?;
+    volume::owners::settle(store, project, loaded.expanded.devices.values(), map.as_ref(), held.key())?;
     let _volumes = volume::hold(store, project, loaded.expanded.devices.values())?;
     let before = loaded.volatile.clone();
     nics::settle(store, &mut loaded)?;
@@ -283,7 +285,7 @@ pub fn plan(store: &Store, loaded: &Loaded, cgroups: &Tree) -> Result<Plan> {
     let group = cgroups.instance(&group_name(&loaded.project, &loaded.name));
     let map = map_of(loaded)?;
     let root = root_of(store, loaded, map.as_ref())?;
-    let parts = parts(store, loaded, &root.rootfs, map.is_some())?;
+    let parts = parts(store, loaded, &root.rootfs, map.as_ref())?;
     let privileged = map.is_none();
     let apparmor = confine::label(store.layout(), &loaded.project, &loaded.name);
     let driver = pool::need(store, &loaded.pool()?)?;
@@ -363,11 +365,11 @@ struct Parts {
     readonly: bool,
 }
 
-fn parts(store: &Store, loaded: &Loaded, root: &Rootfs, mapped: bool) -> Result<Parts> {
+fn parts(store: &Store, loaded: &Loaded, root: &Rootfs, map: Option<&IdMap>) -> Result<Parts> {
     let mut parts = Parts { mounts: Vec::new(), nics: Vec::new(), proxies: Vec::new(), readonly: false };
     let devices = nics::resolved(store, loaded)?;
     let identity = |device: &str| nics::identity(loaded, device);
-    let volumes = |need: &Need| volume::supply(store, &loaded.project, need, mapped);
+    let volumes = |need: &Need| volume::supply(store, &loaded.project, need, map);
     for attachment in wiring::attachments(&devices, loaded.instance.kind, root, &volumes, &identity)? {
         match attachment {
             Attachment::Nic(mut nic) => {

@@ -18,6 +18,7 @@ use crate::model::keys::{self, device};
 use crate::model::view::InstancePut;
 use crate::ops::record_copy;
 use crate::store::lock::{Allocator, Exclusive, Held, InstanceKey};
+use crate::store::runfile::Running;
 use crate::store::{Action, Journal, Store, journal, record};
 use std::collections::BTreeSet;
 
@@ -70,6 +71,21 @@ pub fn update(
     Ok(())
 }
 
+/// What runs of the instance, which takes the changes.
+fn running(
+    store: &Store,
+    held: &Held<InstanceKey, Exclusive>,
+    old: &Loaded,
+    (changes, new): (&Changes, &Expanded),
+) -> Result<Option<Running>> {
+    let running = load::running(store, &old.project, &old.name)?;
+    if running.is_some() {
+        live::check(store, changes, new)?;
+        disk_live::settle(store, held.key(), old, &changes.devices)?;
+    }
+    Ok(running)
+}
+
 /// Saves `put` as the new state of the instance `old`, under its lock.
 fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, old: &Loaded, put: InstancePut) -> Result<()> {
     let (instance, volatile) = records(old, put)?;
@@ -85,10 +101,7 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, old: &Loaded, put:
     taken::check(store, owner, &changes.devices.incoming())?;
     let wanted = Wanted { project: &old.project, name: &old.name, kind: instance.kind, expanded: &expanded };
     restrict::check(store, wanted)?;
-    let running = load::running(store, &old.project, &old.name)?;
-    if running.is_some() {
-        live::check(store, &changes, &expanded)?;
-    }
+    let running = running(store, held, old, (&changes, &expanded))?;
     let kept = volume::keep(store, &old.project, changes.devices.incoming().values(), &[held.key()])?;
     let fresh = dependent::check_new(store, &old.project, &old.expanded.devices, &expanded.devices)?;
     let (fresh, _volumes) = Dependents::kept(kept, |key| fresh.contains(key));

@@ -5,6 +5,7 @@
 
 use super::quiet::{Quiet, takes_its_time};
 use super::{Of, change, data, named, named_snapshot, need, need_pool, note, rename, users};
+use crate::base::idmap::IdMap;
 use crate::base::names::{PoolName, SnapshotName};
 use crate::base::time;
 use crate::error::{Context, Error, Result};
@@ -229,7 +230,8 @@ pub(super) fn stage(
         block::prepare(to, &target)?;
     }
     let target = folder(&target)?;
-    copy_tree(folder(&source)?.as_fd(), target.as_fd(), &Ids::none(), &[])?;
+    let ids = Ids::change(&from.owners(a)?, &IdMap::default());
+    copy_tree(folder(&source)?.as_fd(), target.as_fd(), &ids, &[])?;
     Ok(rustix::fs::syncfs(&target)?)
 }
 

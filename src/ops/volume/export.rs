@@ -3,20 +3,23 @@
 
 use super::quiet::Quiet;
 use super::{Of, data, list, named_snapshot, need, note, users};
+use crate::base::idmap::IdMap;
 use crate::base::names::SnapshotName;
 use crate::base::{time, yaml};
 use crate::error::{Context, Result};
 use crate::fault;
 use crate::image::compress::Compression;
 use crate::image::export::Exporter;
+use crate::image::tarread::Entry;
 use crate::image::{OnProgress, Progress, pipe};
 use crate::model::backup::{CUSTOM, INDEX, Index, VolumeRecords, VolumeSnapshotView};
 use crate::model::view::{PoolView, VolumeSnapshotView as Snapshot, VolumeView};
 use crate::model::volume::ContentType;
 use crate::ops::backup::optimized;
 use crate::ops::backup::unpack::Form;
+use crate::ops::publish::change_owner;
 use crate::ops::{load, pool, restrict};
-use crate::storage::{Driver, Volume, block};
+use crate::storage::{Driver, Ids, Volume, block};
 use crate::store::lock::{Exclusive, Held, VolumeKey};
 use crate::store::{Action, Journal, Store, journal};
 use crate::sys::path::{self, Links};
@@ -167,6 +170,9 @@ fn content<W: Write>(
     }
     let folder = path::open_root(&super::folder_of(driver, volume)?)?;
     let folder = path::open_dir(folder.as_fd(), Path::new("."), Links::Refuse)?;
+    let ids = Ids::change(&driver.owners(volume)?, &IdMap::default());
+    let change = |entry: &mut Entry| change_owner(entry, &ids);
+    let mut out = out.changed((!ids.is_none()).then_some(&change));
     out.tree(folder.as_fd(), name)?;
     // Files of another volume have nothing to do with these.
     Ok(out.next_tree())

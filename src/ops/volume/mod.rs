@@ -15,6 +15,7 @@ pub mod export;
 pub mod image;
 pub mod import;
 pub mod list;
+pub mod owners;
 mod quiet;
 pub mod refresh;
 pub mod rename;
@@ -27,6 +28,7 @@ pub use users::{User, all_users, users};
 
 use super::file::Files;
 use super::{features, load, pool, restrict};
+use crate::base::idmap::IdMap;
 use crate::base::names::{PoolName, ProjectName, SnapshotName, VolumeName};
 use crate::error::{Context, Error, Result};
 use crate::model::attach::{Need, Rootfs, Supply};
@@ -243,11 +245,12 @@ pub fn hold<'a>(
     keys.into_iter().map(|key| store.lock(key, "")).collect()
 }
 
-/// Has the need of a disk device for a volume satisfied, or for a path of the host that is there. `mapped`: the instance has an ID map.
+/// Has the need of a disk device for a volume satisfied, or for a path of the host that is there. `map`: the instance's ID map,
+/// if it has one; the owners are settled ([`owners::settle`]). The volume is held.
 ///
 /// # Errors
-/// Not found: the volume, or its data. Unsupported: the pool cannot show it with the instance's IDs.
-pub fn supply(store: &Store, project: &ProjectName, need: &Need, mapped: bool) -> Result<Supply> {
+/// Not found: the volume, or its data. Conflict: the owners in it are another instance's.
+pub fn supply(store: &Store, project: &ProjectName, need: &Need, map: Option<&IdMap>) -> Result<Supply> {
     if let Need::HostPath { path, .. } = need {
         let beneath = restrict::folder_of(store, project, path)?;
         return Ok(Supply::HostPath { path: path.clone(), beneath });
@@ -255,35 +258,24 @@ pub fn supply(store: &Store, project: &ProjectName, need: &Need, mapped: bool) -
     let Need::Volume { pool, volume, required } = need else {
         return Err(Error::internal("A volume was asked for something else"));
     };
-    match find(store, project, (pool, volume), mapped) {
+    match find(store, project, (pool, volume), map) {
         Err(e) if e.kind() == crate::error::Kind::NotFound && !required => Ok(Supply::Absent),
         other => other,
     }
 }
 
-fn find(store: &Store, project: &ProjectName, (pool, volume): (&str, &str), mapped: bool) -> Result<Supply> {
+fn find(store: &Store, project: &ProjectName, (pool, volume): (&str, &str), map: Option<&IdMap>) -> Result<Supply> {
     let pool = PoolName::parse(pool)?;
     let name = VolumeName::parse(volume).map_err(|_| not_found())?;
     let key = Of { project, pool: &pool, name: &name }.key(store)?;
     let record = store.volume(&key)?.ok_or_else(not_found)?;
     fits(&record, &Device::new(), Some(InstanceType::Container))?;
-    let unmapped = keys::UNMAPPED.bool(&record.config)?;
-    if mapped && !unmapped && !pool::maps_ids(store, &pool)? {
-        return Err(Error::unsupported(format!(
-            "The file system of storage pool \"{pool}\" has no ID-mapped mounts, so no unprivileged instance can use its volumes"
-        ))
-        .hint("use a pool on another file system, or set \"security.unmapped=true\" on the volume"));
-    }
-    let root = folder(store, &key)?;
-    Ok(Supply::Volume { root, shift: !unmapped, initial: keys::initial(&record.config)? })
-}
-
-/// The folder that holds the data of a volume.
-///
-/// # Errors
-/// Not found: the pool, or the data.
-fn folder(store: &Store, key: &VolumeKey) -> Result<std::path::PathBuf> {
-    folder_of(pool::need(store, &key.pool)?.as_ref(), &data(key)?)
+    let driver = pool::need(store, &pool)?;
+    let maps = pool::maps_ids(store, &pool)?;
+    let on_disk = if maps { IdMap::default() } else { owners::check(store, &key, driver.as_ref(), map)? };
+    let shift = maps && !keys::UNMAPPED.bool(&record.config)?;
+    let root = folder_of(driver.as_ref(), &data(&key)?)?;
+    Ok(Supply::Volume { root, shift, on_disk, initial: keys::initial(&record.config)? })
 }
 
 fn folder_of(driver: &dyn Driver, volume: &Volume) -> Result<std::path::PathBuf> {
@@ -303,8 +295,9 @@ pub fn files(store: &Store, of: Of<'_>) -> Result<Files> {
     if content.is_image() {
         return Err(Error::invalid(format!("Volume of content type {:?} has no files", content.as_str())));
     }
-    let root = crate::sys::path::open_root(&folder(store, held.key())?)?;
-    Ok(Files::of_volume(root, held))
+    let (driver, volume) = (pool::need(store, &held.key().pool)?, data(held.key())?);
+    let root = crate::sys::path::open_root(&folder_of(driver.as_ref(), &volume)?)?;
+    Ok(Files::of_volume((root, driver.owners(&volume)?), held))
 }
 
 /// A volume's record, under any lock of it.

@@ -10,6 +10,7 @@
 //! with the later ones staying, and all go one by one.
 //!
 //! Before ZFS 2.2 there are no id-mapped mounts: the owners are shifted on disk, in a clone that takes the place of the volume.
+//! Those of a custom volume are said by a property of its dataset.
 
 mod head;
 mod images;
@@ -87,8 +88,11 @@ impl Zfs {
 
     /// A copy of the volume `from` at the staging place of `to`.
     fn stage_copy(&self, from: &Volume, to: &Volume) -> Result<()> {
-        let (source, staged, own) = (Place::of(from), Place::staged(to), self.properties(to)?);
+        let (source, staged, mut own) = (Place::of(from), Place::staged(to), self.properties(to)?);
         self.present(from)?;
+        if from.kind().is_custom() {
+            own.push(volumes::say_owners(&self.said_owners(from)?));
+        }
         self.clear(&staged)?;
         fault::point("storage.copy.begun")?;
         // A snapshot is a clone always: nothing else would be one.
@@ -244,7 +248,7 @@ impl Driver for Zfs {
 
     fn owners(&self, volume: &Volume) -> Result<IdMap> {
         if volume.kind().is_custom() {
-            return self.present(volume).map(|()| IdMap::default());
+            return self.said_owners(volume);
         }
         self.open(volume)?;
         owners::read(&self.pool, &volume.path())
@@ -304,26 +308,30 @@ impl Driver for Zfs {
 
     /// In a clone that is shifted in place: it shares all data with what it takes the place of.
     fn shift(&self, volume: &Volume, to: &IdMap) -> Result<Option<Trash>> {
-        if volume.kind().is_custom() {
-            return Err(Error::unsupported("The owners in a custom volume are never shifted"));
-        }
         let staged = Place::staged(volume);
         if !self.exists(volume)? && self.has(&staged.set)? {
             // A kill between the two renames: the new tree is whole.
             self.replace(volume)?;
         }
         self.open(volume)?;
-        let from = owners::read(&self.pool, &volume.path())?;
+        let from = self.owners(volume)?;
         if from == *to {
             return Ok(None);
         }
         self.abandon(volume)?;
-        self.snapshot(&names::volume(volume), &staged.set, &self.properties(volume)?)?;
+        let mut own = self.properties(volume)?;
+        let custom = volume.kind().is_custom();
+        if custom {
+            own.push(volumes::say_owners(to));
+        }
+        self.snapshot(&names::volume(volume), &staged.set, &own)?;
         self.show(&staged)?;
-        let rootfs = self.pool.open_dir(&format!("{}/rootfs", staged.rel))?;
-        tree::shift_tree(rootfs.as_fd(), &Ids::change(&from, to))?;
-        drop(rootfs);
-        owners::write(&self.pool, &staged.rel, to)?;
+        let root = self.pool.open_dir(&format!("{}{}", staged.rel, if custom { "" } else { "/rootfs" }))?;
+        tree::shift_tree(root.as_fd(), &Ids::change(&from, to))?;
+        drop(root);
+        if !custom {
+            owners::write(&self.pool, &staged.rel, to)?;
+        }
         fault::point("storage.shift.copied")?;
         self.replace(volume)
     }

@@ -42,6 +42,10 @@ impl Root {
 
 impl Streams for Zfs {
     fn seal(&self, volume: &Volume) -> Result<String> {
+        if volume.kind().is_custom() && !self.said_owners(volume)?.is_empty() {
+            return Err(Error::unsupported("The files of the volume have shifted owners")
+                .hint("export it without --optimized-storage"));
+        }
         self.present(volume)?;
         // Who mounted it may have changed it.
         if self.pool.is_mount(&Place::of(volume).rel)? {

@@ -7,6 +7,7 @@
 use super::timeline::FROM;
 use super::tool::{self, Receiving};
 use super::{Settings, Zfs, names};
+use crate::base::idmap::IdMap;
 use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Result};
 use crate::fault;
@@ -26,6 +27,9 @@ const WAITS: &str = "stapes:waits=on";
 pub(super) const READONLY: &str = "@readonly";
 /// Properties that are a volume's size, and what else of it stays whatever takes its place.
 const OWN: &str = "quota,refquota,reservation,refreservation,recordsize";
+
+/// Which ID map the owners in a custom volume have on disk, as JSON; none: they are not shifted.
+const OWNERS: &str = "stapes:idmap";
 
 /// Bytes read of a stream at a time.
 const STEP: usize = 256 << 10;
@@ -63,6 +67,11 @@ fn feed(stream: &mut dyn Read, receiving: &mut Receiving) -> Result<()> {
             n => receiving.feed(&buffer[..n])?,
         }
     }
+}
+
+/// The property that says it.
+pub(super) fn say_owners(map: &IdMap) -> String {
+    format!("{OWNERS}={}", map.to_json())
 }
 
 /// What tells who was cloned from a dataset's snapshots, the oldest first.
@@ -232,6 +241,16 @@ impl Zfs {
         let part = |line: &str| line.split_once('\t').map(|(name, value)| (name.to_string(), value.to_string()));
         let all = tool::if_there(said)?.map(|said| said.lines().filter_map(part).collect::<Vec<_>>());
         Ok(all.map(|all| all.into_iter().filter(|(_, value)| value != "0").collect()))
+    }
+
+    /// Which map the owners in a custom volume have.
+    pub(super) fn said_owners(&self, volume: &Volume) -> Result<IdMap> {
+        let said = tool::get(OWNERS, &self.root.at(&names::volume(volume)))?;
+        let said = said.ok_or_else(|| Error::not_found(format!("Volume \"{}\" not found", volume.name())))?;
+        match said.first().map(String::as_str) {
+            None | Some("" | "-") => Ok(IdMap::default()),
+            Some(text) => IdMap::from_json(text),
+        }
     }
 
     /// The properties of what is put together for a volume: those that it has, if it is there.
