@@ -169,9 +169,8 @@ fn prepare(store: &Store, request: &Request, name: &InstanceName, source: &load:
     }
     let mut expanded = load::expanded(store, project, &instance)?;
     let kept = keep_root(request, source, &mut instance, &expanded)?;
-    create::override_devices(&mut instance, &expanded, &request.device_overrides)?;
+    create::put_devices(&mut instance, &expanded, &request.device_overrides, request.storage.as_ref())?;
     if let Some(pool) = &request.storage {
-        pool::put_root(&mut instance, &expanded, pool);
         along::put_pool(&mut instance.devices, pool, &request.device_overrides);
     }
     expanded = load::expanded(store, project, &instance)?;

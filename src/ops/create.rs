@@ -14,7 +14,7 @@ use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::expand::{Expanded, image_config, keep_initial};
 use crate::model::image::Image;
-use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
+use crate::model::instance::{Config, Device, Devices, Instance, InstanceType, Volatile};
 use crate::model::keys::{self, device::disk, volatile_value, volume as volume_keys};
 use crate::ops::record_copy;
 use crate::storage::Driver;
@@ -148,6 +148,12 @@ pub struct New {
 /// # Errors
 /// The image or a profile is missing; an override has nothing to act on.
 pub fn effective(store: &Store, request: &Request) -> Result<(Instance, Expanded)> {
+    if let Some(pool) = &request.storage {
+        let found = store.pool(pool)?.map(drop);
+        found.ok_or_else(|| {
+            Error::not_found(format!("Failed loading storage pool \"{pool}\": Storage pool not found"))
+        })?;
+    }
     let image = request.image.as_ref().map(|f| image_of(store, f)).transpose()?;
     let mut instance = record(request, image.as_ref())?;
     let expanded = load::expanded(store, &request.project, &instance)?;
@@ -157,11 +163,8 @@ pub fn effective(store: &Store, request: &Request) -> Result<(Instance, Expanded
         let fail = || format!("Failed loading network \"{wanted}\"");
         instance.devices.insert(connection.device, device.with_context(fail)?);
     }
-    override_devices(&mut instance, &expanded, &request.device_overrides)?;
+    put_devices(&mut instance, &expanded, &request.device_overrides, request.storage.as_ref())?;
     keep_initial(&mut instance.devices, &expanded.devices);
-    if let Some(wanted) = &request.storage {
-        pool::put_root(&mut instance, &expanded, wanted);
-    }
     if let Some(bytes) = request.root_size {
         bound_root(&mut instance, &expanded, bytes);
     }
@@ -267,6 +270,28 @@ pub(super) fn override_devices(instance: &mut Instance, expanded: &Expanded, ove
         let mut device = base.unwrap_or_default();
         device.extend(options.clone());
         instance.devices.insert(name.clone(), device);
+    }
+    Ok(())
+}
+
+/// [`override_devices`] with the root disk on a pool, if one is given: where there is none, one is made, which overrides count for,
+/// too. An override of its pool counts most, as with Incus.
+pub(super) fn put_devices(
+    instance: &mut Instance,
+    expanded: &Expanded,
+    overrides: &Devices,
+    pool: Option<&PoolName>,
+) -> Result<()> {
+    let Some(wanted) = pool else { return override_devices(instance, expanded, overrides) };
+    if ![&instance.devices, &expanded.devices, overrides].iter().any(|all| all.values().any(pool::is_root)) {
+        pool::put_root(instance, expanded, wanted);
+    }
+    override_devices(instance, expanded, overrides)?;
+    let chosen = |(name, device): (&String, &Device)| {
+        pool::is_root(device) && overrides.get(name).is_some_and(|device| disk::POOL.get(device).is_some())
+    };
+    if !instance.devices.iter().any(chosen) {
+        pool::put_root(instance, expanded, wanted);
     }
     Ok(())
 }

@@ -28,6 +28,33 @@ fn initial_options_are_for_a_driver() {
     state.finish(&["d"]);
 }
 
+/// A pool of the command line makes a root disk where profiles have none; what is said about it counts for that one.
+#[test]
+fn a_root_is_made_for_the_pool() {
+    let Some(state) = any_state("a_root_is_made_for_the_pool", true) else { return };
+    state.ok("storage create b btrfs size=256MiB");
+    state.ok("storage create d dir");
+    let device = |name: &str| state.ok(&format!("config device show {name}"));
+    let is = |pool: &str, size: &str| format!("root:\n  path: /\n  pool: {pool}\n  size: {size}\n  type: disk\n");
+    state.ok("create img c1 --no-profiles -s b -d root,size=64MiB");
+    assert_eq!(device("c1"), is("b", "64MiB"));
+    state.ok("create img c2 -s b -d root,size=48MiB");
+    assert_eq!(device("c2"), is("b", "48MiB"));
+    state.ok("create img c3 -s d -d root,pool=b -d root,size=48MiB");
+    assert_eq!(device("c3"), is("b", "48MiB"));
+    state.ok("create img c4");
+    state.ok("copy c4 c5 --no-profiles -s b -d root,size=32MiB");
+    assert_eq!(device("c5"), is("b", "32MiB"));
+    state.ok("copy c1 c6 -s d -d root,pool=b -d root,size=80MiB");
+    assert_eq!(device("c6"), is("b", "80MiB"));
+    state.ok("create img c7 --no-profiles -s d -d root,initial.mode=0700");
+    assert_eq!(device("c7"), "root:\n  initial.mode: \"0700\"\n  path: /\n  pool: d\n  type: disk\n");
+    state.refuses("create img c8 --no-profiles -s b -d other,size=64MiB", "config for device \"other\"");
+    state.refuses("create img c8 --no-profiles -d root,size=64MiB", "config for device \"root\"");
+    state.refuses("create img c8 -s nowhere", "Failed loading storage pool \"nowhere\": Storage pool not found");
+    state.finish(&["b", "d"]);
+}
+
 /// The options that the root of an instance is mounted with on the host, after the kind of its file system.
 fn mounted(state: &State, name: &str) -> String {
     state.ok(&format!("storage volume info p container/{name}"));
