@@ -355,7 +355,7 @@ fn wrong_words() {
     state.good(&["create", "test", "c1"]);
     state.good(&["export", "c1", "b.tar.gz"]);
     for (words, said) in [
-        ("export c1 b.tar.gz", "File already exists"),
+        ("export c1 b.tar.gz", "Target path \"b.tar.gz\" already exists"),
         ("export c9 x", "Instance not found"),
         ("export c1 no/such/folder/x", "Failed writing"),
         ("export c1 x --compression nope", "nope"),

@@ -115,8 +115,9 @@ impl Target<'_> {
         }
         let target = self.file.map_or_else(|| PathBuf::from(&self.usual), PathBuf::from);
         if !self.force && std::fs::symlink_metadata(&target).is_ok() {
-            let text = format!("Failed creating \"{}\": File already exists", target.display());
-            return Err(Error::exists(text).hint("overwrite it with --force").into());
+            return Err(Error::exists(format!("Target path \"{}\" already exists", target.display()))
+                .hint("overwrite it with --force")
+                .into());
         }
         let progress = cx.progress("Exporting the backup: %s");
         let mut out = BufWriter::with_capacity(1 << 20, temporary(&target)?);

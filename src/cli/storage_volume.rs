@@ -225,6 +225,16 @@ impl Word {
         }
     }
 
+    /// Incus's words for a volume that is not there, where it says which.
+    fn absent(&self) -> Error {
+        Error::not_found(format!("Storage pool volume \"{}/{}\" not found", self.kind.as_str(), self.name))
+    }
+
+    /// These in place of those that don't.
+    pub(super) fn missing(&self, e: Error) -> Error {
+        if e.to_string() == ops::not_found().to_string() { self.absent() } else { e }
+    }
+
     /// Of a custom volume, without a snapshot: what verbs take that change one.
     pub(super) fn custom(word: &str, verb: &str) -> Result<VolumeName> {
         let word = Self::parse(word);
@@ -335,6 +345,11 @@ impl Create {
 }
 
 fn delete(cx: &Context, place: &Place) -> Outcome {
+    let kind = Word::parse(&place.volume).kind;
+    if kind != Type::Custom {
+        let text = format!("Storage volumes of type {:?} cannot be deleted with the storage API", kind.as_str());
+        return Err(Error::invalid(text).hint("they go with their instances and images").into());
+    }
     let store = cx.store()?;
     let named = Named::of_place(cx, &store, place, "deleted")?;
     change::delete(&store, named.get())?;
@@ -352,6 +367,11 @@ fn rebuild(cx: &Context, place: &Place) -> Outcome {
 
 impl Rename {
     fn run(self, cx: &Context) -> Outcome {
+        let kind = Word::parse(&self.place.volume).kind;
+        if kind != Type::Custom {
+            let text = format!("Renaming storage volumes of type {:?} is not allowed", kind.as_str());
+            return Err(Error::invalid(text).hint("they are called as their instances and images").into());
+        }
         let store = cx.store()?;
         let named = Named::of_place(cx, &store, &self.place, "renamed")?;
         let new = VolumeName::parse(self.new_name.strip_prefix("custom/").unwrap_or(&self.new_name))?;
@@ -365,7 +385,7 @@ impl Rename {
 pub(super) fn shown(cx: &Context, store: &Store, place: &Place) -> Result<(PoolName, VolumeView)> {
     refuse_target(place.target.as_deref())?;
     let (project, pool, word) = (cx.project(store)?, pool(&place.pool)?, Word::parse(&place.volume));
-    let view = list::show(store, &project, &pool, (word.kind, &word.name))?;
+    let view = list::show(store, &project, &pool, (word.kind, &word.name)).map_err(|e| word.missing(e))?;
     Ok((pool, view))
 }
 
@@ -380,7 +400,14 @@ fn document(cx: &Context, place: &Place) -> Result<String> {
     refuse_target(place.target.as_deref())?;
     match shown_snapshot(cx, &store, (&place.pool, &place.volume))? {
         Some(snapshot) => yaml::document(&snapshot),
-        None => yaml::document(&shown(cx, &store, place)?.1),
+        None => {
+            let word = Word::parse(&place.volume);
+            let other_types = |e: Error| match word.kind == Type::Custom && e.to_string() == word.absent().to_string() {
+                true => Error::not_found(format!("{e}. Try virtual-machine or container for type")),
+                false => e,
+            };
+            yaml::document(&shown(cx, &store, place).map_err(other_types)?.1)
+        }
     }
 }
 
@@ -458,7 +485,7 @@ fn changed(cx: &Context, place: &Place, property: bool, change: &Change) -> Outc
         update_snapshot(cx, place, &mut |put| change_properties(put, change))?;
         return Ok(DONE);
     }
-    update(cx, place, &mut |put| match (property, change) {
+    let done = update(cx, place, &mut |put| match (property, change) {
         (true, change) => change_properties(put, change),
         (false, Change::Set(pairs)) => {
             put.config.extend(pairs.iter().cloned());
@@ -468,7 +495,8 @@ fn changed(cx: &Context, place: &Place, property: bool, change: &Change) -> Outc
             put.config.retain(|key, _| !keys.contains(key));
             Ok(())
         }
-    })?;
+    });
+    done.map_err(|e| Word::parse(&place.volume).missing(e))?;
     Ok(DONE)
 }
 

@@ -2,7 +2,7 @@
 
 use super::backup::{self, Target};
 use super::image_import::reporter;
-use super::storage_volume::{Named, Place, pool};
+use super::storage_volume::{Named, Place, Word, pool};
 use super::{Context, DONE, Outcome, complete, kv, refuse_target};
 use crate::base::names::VolumeName;
 use crate::error::Result;
@@ -86,7 +86,9 @@ impl Export {
         let store = cx.store()?;
         let named = Named::of_place(cx, &store, &self.place, "exported")?;
         let how = compression(&store, &cx.project(&store)?, wanted)?;
-        let view = list::show(&store, &named.project, &named.pool, (Type::Custom, &named.name))?;
+        let word = Word::parse(&self.place.volume);
+        let view = list::show(&store, &named.project, &named.pool, (Type::Custom, &named.name));
+        let view = view.map_err(|e| word.missing(e))?;
         let is_disc = view.content_type == ContentType::Iso.as_str();
         let usual = format!("{}{}", named.name, if is_disc { ".iso" } else { extension(how.algorithm) });
         let how = export::How { only: self.volume_only, compression: how, optimized: self.optimized_storage };

@@ -125,6 +125,9 @@ impl Copy {
     pub(super) fn run(self, cx: &Context) -> Outcome {
         let store = cx.store()?;
         let ends = Ends::read(cx, &store, &self.words)?;
+        if ends.snapshot.is_some() && self.volume_only {
+            return Err(Error::invalid("Cannot set --volume-only when copying a snapshot").into());
+        }
         let source = ends.source(self.volume_only);
         match self.refresh {
             true => refresh::refresh(&store, source, ends.target(), self.refresh_exclude_older)?,

@@ -164,6 +164,13 @@ fn named(word: &str) -> Result<SnapshotName> {
     SnapshotName::parse(word).map_err(|_| ops::not_found())
 }
 
+/// A new name.
+fn new_name(word: &str) -> Result<SnapshotName> {
+    SnapshotName::parse(word).map_err(|e| {
+        Error::invalid(e.to_string().replacen("Invalid instance snapshot", "Invalid storage volume snapshot", 1))
+    })
+}
+
 impl Create {
     fn run(self, cx: &Context) -> Outcome {
         if self.no_expiry && self.expiry.is_some() {
@@ -179,7 +186,7 @@ impl Create {
             (None, Some(at)) => Expiry::At(at),
             (None, None) => Expiry::Configured,
         };
-        let name = self.snapshot.as_deref().map(SnapshotName::parse).transpose()?;
+        let name = self.snapshot.as_deref().map(new_name).transpose()?;
         let request = Request { name, expiry, reuse: self.reuse, scheduled: None };
         let store = cx.store()?;
         let volume = Named::of(cx, &store, (&self.place.pool, &self.place.volume), "snapshotted")?;
@@ -234,7 +241,7 @@ fn cell(view: &VolumeSnapshotView, cell: Cell) -> String {
 
 impl Rename {
     fn run(self, cx: &Context) -> Outcome {
-        let (from, to) = (named(&self.which.snapshot)?, SnapshotName::parse(&self.new_name)?);
+        let (from, to) = (named(&self.which.snapshot)?, new_name(&self.new_name)?);
         let store = cx.store()?;
         let place = &self.which.place;
         let volume = Named::of(cx, &store, (&place.pool, &place.volume), "snapshotted")?;

@@ -146,7 +146,7 @@ fn size_of(chosen: &Place, old: &Config, new: &mut Config) -> Result<bool> {
     match before {
         Some(before) if file && wanted >= before => Ok(wanted > before),
         Some(before) if file => {
-            Err(Error::invalid(format!("A storage pool cannot be made smaller than its {}", size::format_iec(before))))
+            Err(Error::invalid("Pool cannot be shrunk").hint(format!("it has {}", size::format_iec(before))))
         }
         _ => Err(Error::invalid("Cannot resize non-loopback pools")),
     }

@@ -27,7 +27,7 @@ fn a_loop_file_grows_while_an_instance_runs() {
     assert!(space(&state, "p").1 >= before + (500 << 20));
     state.sh("c1", "dd if=/dev/zero of=/root/big bs=1M count=300 2>/dev/null || cat /dev/null").good().unwrap();
     assert_eq!(state.ok("storage get p user.x"), "1\n");
-    state.refuses("storage set p size=256MiB", "cannot be made smaller");
+    state.refuses("storage set p size=256MiB", "Pool cannot be shrunk");
     state.ok("storage unset p size");
     assert_eq!(state.ok("storage get p size"), "768MiB\n");
     // Not mounted, it grows as well.

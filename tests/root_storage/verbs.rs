@@ -110,7 +110,7 @@ fn a_preseed_makes_and_changes_pools() {
     assert_eq!(state.ok("storage get p size"), "256MiB\n");
     preseed("512MiB").good().unwrap();
     assert_eq!(state.ok("storage get p size"), "512MiB\n");
-    assert!(preseed("128MiB").stderr.contains("cannot be made smaller"));
+    assert!(preseed("128MiB").stderr.contains("Pool cannot be shrunk"));
     let dump = state.ok("admin init --dump");
     assert!(dump.contains("size: 512MiB") && !dump.contains("volatile."), "{dump}");
     state.finish(&["p"]);

@@ -17,7 +17,7 @@ fn taken_and_restored() {
     std::os::unix::fs::chown(root.join("f"), Some(1000), Some(1000)).unwrap();
     assert_eq!(good(&state, &["snapshot", "create", "default", "v1"]), "Snapshot name is: snap0\n");
     good(&state, &["snapshot", "create", "default", "v1", "s1", "--expiry", "2w", "--description", "first"]);
-    refused(&state, &["snapshot", "create", "default", "v1", "s1"], "Snapshot by that name already exists");
+    refused(&state, &["snapshot", "create", "default", "v1", "s1"], "Snapshot \"s1\" already in use");
     std::fs::write(root.join("f"), "new").unwrap();
     good(&state, &["snapshot", "create", "default", "v1", "s2", "--no-expiry"]);
     good(&state, &["snapshot", "create", "default", "v1", "snap0", "--reuse"]);
@@ -39,7 +39,7 @@ fn taken_and_restored() {
     state.launch("c1", &[]).good().unwrap();
     good(&state, &["attach", "default", "v1", "c1", "d", "/data"]);
     good(&state, &["snapshot", "create", "default", "v1", "live"]);
-    refused(&state, &["snapshot", "restore", "default", "v1", "live"], "still in use by running instances");
+    refused(&state, &["snapshot", "restore", "default", "v1", "live"], "Cannot restore custom volume used by running");
     state.good(&["stop", "-f", "c1"]);
     good(&state, &["snapshot", "restore", "default", "v1", "s2"]);
     state.good(&["start", "c1"]);

@@ -136,11 +136,18 @@ fn what_is_refused() {
         volume(&state, &["create", "default", "--", bad]).clean_failure().unwrap();
     }
     refused(&state, &["delete", "default", "v2"], "Storage volume not found");
-    refused(&state, &["delete", "default", "image/x"], "Only \"custom\" volumes can be deleted");
+    refused(&state, &["delete", "default", "image/x"], "type \"image\" cannot be deleted with the storage API");
+    refused(
+        &state,
+        &["rename", "default", "image/x", "y"],
+        "Renaming storage volumes of type \"image\" is not allowed",
+    );
     refused(&state, &["rename", "default", "v1", "v1"], "already exists");
     refused(&state, &["rename", "default", "v1", "../v"], "Invalid volume name");
     refused(&state, &["set", "default", "v1", "initial.uid=7"], "cannot be changed after creation");
-    refused(&state, &["show", "default", "container/none"], "Storage volume not found");
+    refused(&state, &["show", "default", "container/none"], "Storage pool volume \"container/none\" not found\n");
+    let hint = "Storage pool volume \"custom/v2\" not found. Try virtual-machine or container for type";
+    refused(&state, &["show", "default", "v2"], hint);
     refused(&state, &["show", "default", "v1/none"], "Storage volume snapshot not found");
     refused(&state, &["detach", "default", "v1", "none"], "not found");
     // Data without a record, and the other way round.

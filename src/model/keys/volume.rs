@@ -190,6 +190,12 @@ pub fn keep_known(content: ContentType, config: &mut Config) {
 /// Invalid: one of them counts only when it is made.
 pub fn check_change(old: &Config, new: &Config) -> Result<()> {
     match INITIAL.iter().find(|key| key.get(old) != key.get(new)) {
+        Some(key) if key.name == BLOCK_FILESYSTEM.name => {
+            Err(Error::invalid(format!("Custom volume {:?} property cannot be changed", key.name)))
+        }
+        Some(key) if [LVM_STRIPES.name, LVM_STRIPES_SIZE.name].contains(&key.name) => {
+            Err(Error::invalid(format!("{} cannot be changed", key.name)))
+        }
         Some(key) => Err(Error::invalid(format!("Volume option {:?} cannot be changed after creation", key.name))),
         None => Ok(()),
     }

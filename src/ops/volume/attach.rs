@@ -64,24 +64,16 @@ pub fn add(devices: &mut Devices, connection: &Connection) -> Result<()> {
 /// # Errors
 /// There is no such device, or more than one.
 pub fn remove(devices: &mut Devices, pool: &PoolName, volume: &VolumeName, name: Option<&str>) -> Result<()> {
-    let on = |d: &Device| {
-        let of = |s: Source<'_>| match s {
-            Source::Volume { pool: p, volume: v, .. } => p == pool.as_str() && v == volume.as_str(),
-            _ => false,
-        };
-        device_type(d) == "disk" && of(disk::source(d))
-    };
+    let missing = || Error::not_found("No device found for this storage volume");
     let name = match name {
-        Some(name) => match devices.get(name) {
-            None => return Err(Error::not_found("The specified device doesn't exist")),
-            Some(device) if !on(device) => {
-                return Err(Error::invalid("The specified device doesn't match the storage volume"));
-            }
-            Some(_) => name.to_string(),
-        },
+        Some(name) => {
+            is_on(devices.get(name).ok_or_else(missing)?, pool, volume)?;
+            name.to_string()
+        }
         None => {
-            let mut found = devices.iter().filter(|(_, d)| on(d)).map(|(name, _)| name.clone());
-            let first = found.next().ok_or_else(|| Error::not_found("No device found for this storage volume"))?;
+            let on = |(_, device): &(&String, &Device)| is_on(device, pool, volume).is_ok();
+            let mut found = devices.iter().filter(on).map(|(name, _)| name.clone());
+            let first = found.next().ok_or_else(missing)?;
             if found.next().is_some() {
                 return Err(Error::invalid("More than one device matches, specify the device name"));
             }
@@ -90,6 +82,27 @@ pub fn remove(devices: &mut Devices, pool: &PoolName, volume: &VolumeName, name:
     };
     devices.remove(&name);
     Ok(())
+}
+
+/// The device is on that volume; the messages are Incus's.
+fn is_on(device: &Device, pool: &PoolName, volume: &VolumeName) -> Result<()> {
+    let kind = device_type(device);
+    if kind != "disk" {
+        return Err(Error::invalid(format!("The specified device is not a disk ({kind} device)")));
+    }
+    let (found, source) = match disk::source(device) {
+        Source::Volume { pool, volume, .. } => (pool, volume),
+        _ => (disk::POOL.text(device), disk::SOURCE.text(device)),
+    };
+    if found != pool.as_str() {
+        return Err(Error::invalid(format!("The specified disk is not in the given pool (found {found})")));
+    }
+    match source == volume.as_str() {
+        true => Ok(()),
+        false => Err(Error::invalid(format!(
+            "The specified disk does not point to the given storage volume (found {source})"
+        ))),
+    }
 }
 
 /// Looks whether the volume is there.

@@ -1,8 +1,8 @@
 //! Making, changing and deleting volumes.
 
 use super::{
-    Of, data, dependent, named, named_snapshot, need, need_pool, not_found, note, project_of, refuse_running, taken,
-    users,
+    Of, User, data, dependent, named, named_snapshot, need, need_pool, not_found, note, project_of, refuse_running,
+    taken, users,
 };
 use crate::base::time;
 use crate::error::{Context, Error, Result};
@@ -114,7 +114,8 @@ pub fn update(store: &Store, of: Of<'_>, edit: &mut dyn FnMut(&mut VolumePut) ->
     let mut put = VolumePut { config: old.config.clone(), description: old.description.clone() };
     edit(&mut put)?;
     put.config.retain(|_, value| !value.is_empty());
-    let goes = users(store, &key)?.iter().any(|user| user.dependent);
+    let users = users(store, &key)?;
+    let goes = users.iter().any(|user| user.dependent);
     if disk::DEPENDENT.get(&put.config).is_some() && disk::DEPENDENT.bool(&put.config).ok() != Some(goes) {
         return Err(Error::invalid("dependent cannot be changed").hint("it is set on the disk device of an instance"));
     }
@@ -128,6 +129,9 @@ pub fn update(store: &Store, of: Of<'_>, edit: &mut dyn FnMut(&mut VolumePut) ->
     keys::check(&key.name, old.content_type, &put.config)?;
     keys::check_driver(&store.pool(of.pool)?.map(|p| p.driver).unwrap_or_default(), &key.name, &put.config)?;
     keys::check_change(&old.config, &put.config)?;
+    if keys::SHARED.bool(&old.config)? && !keys::SHARED.bool(&put.config)? {
+        check_unshared(&users)?;
+    }
     restrict::check_volume(store, &key, Some(&old.config), &put.config)?;
     let new = CustomVolume { description: put.description, config: put.config, ..old.clone() };
     let save = || {
@@ -149,6 +153,17 @@ pub fn update(store: &Store, of: Of<'_>, edit: &mut dyn FnMut(&mut VolumePut) ->
     record_copy::volume(store, &key);
     note(store, &key, "storage-volume-updated");
     Ok(())
+}
+
+/// Refuses to take a disk from several users all but one of whom may have it.
+fn check_unshared(users: &[User]) -> Result<()> {
+    let refuse =
+        |whom| Err(Error::conflict(format!("Cannot un-share custom storage block volume if attached to {whom}")));
+    match users.iter().filter(|user| user.instance.is_some()).count() {
+        _ if users.iter().any(|user| user.profile.is_some()) => refuse("profile"),
+        0 | 1 => Ok(()),
+        _ => refuse("more than one instance"),
+    }
 }
 
 /// Grows a disk to the size that its new record says, if that says one: with the record it is asked for, and done afterwards.

@@ -8,7 +8,7 @@ use super::quiet::Quiet;
 use super::{Of, data, dependent, named, named_snapshot, need, note, refuse_running, users};
 use crate::base::names::SnapshotName;
 use crate::base::time;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::fault;
 use crate::model::keys;
 use crate::model::snapshot_name;
@@ -86,7 +86,9 @@ fn chosen(store: &Store, lock: &Lock, volume: &CustomVolume, request: &Request) 
         return snapshot_name::next(keys::SNAPSHOTS_PATTERN.text(&volume.config), taken, time::now());
     };
     if !request.reuse && taken.clone().any(|name| name == wanted.as_str()) {
-        return Err(exists().hint("replace it with --reuse"));
+        return Err(
+            Error::exists(format!("Snapshot {:?} already in use", wanted.as_str())).hint("replace it with --reuse")
+        );
     }
     Ok(wanted.clone())
 }
@@ -198,7 +200,10 @@ pub fn restore(store: &Store, of: Of<'_>, snapshot: &SnapshotName) -> Result<()>
     let record = need(store, key)?;
     store.volume_snapshot(key, snapshot)?.ok_or_else(not_found)?;
     // Whoever starts holds its volumes: nothing begins to use it meanwhile.
-    refuse_running(store, &users(store, key)?)?;
+    refuse_running(store, &users(store, key)?).map_err(|e| match e.kind() {
+        Kind::Conflict => Error::conflict("Cannot restore custom volume used by running instances"),
+        _ => e,
+    })?;
     let (driver, volume) = (pool::need(store, &key.pool)?, data(key)?);
     let from = volume.snapshot(snapshot)?;
     journal::run(store, "restore", &[&lock], |journal| {
