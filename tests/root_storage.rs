@@ -15,6 +15,8 @@ mod disks;
 mod initial;
 #[path = "root_storage/lvm.rs"]
 mod lvm;
+#[path = "root_storage/lvm_sizes.rs"]
+mod lvm_sizes;
 #[path = "root_storage/mounts.rs"]
 mod mounts;
 #[path = "root_storage/order.rs"]

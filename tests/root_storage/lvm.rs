@@ -17,7 +17,7 @@ pub fn state(test: &str) -> Option<State> {
 }
 
 /// What LVM says.
-fn lvm(words: &str) -> String {
+pub fn lvm(words: &str) -> String {
     let out = Command::new("lvm").args(words.split(' ')).output().unwrap();
     assert!(out.status.success(), "lvm {words}: {out:?}");
     String::from_utf8(out.stdout).unwrap()

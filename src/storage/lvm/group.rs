@@ -194,7 +194,7 @@ impl Group {
         if let Some(pool) = &how.thin {
             let tag = self.tag();
             let mut words: Vec<&str> = vec!["-y", "--type", "thin-pool", "-l", "100%FREE", "--addtag", &tag];
-            let size = how.pool_metadata.map(|size| format!("{size}b"));
+            let size = how.pool_metadata.map(tool::bytes);
             words.extend(size.iter().flat_map(|size| ["--poolmetadatasize", size]));
             tool::lvm("lvcreate", words.into_iter().chain(["-n", pool, &self.name]))?;
             fault::point("pool.thin")?;
@@ -209,7 +209,7 @@ impl Group {
         // Nobody but us takes it into use at boot.
         let tag = self.tag();
         let mut words = vec!["--setautoactivation", "n", "--addtag", &tag];
-        let size = how.metadata.map(|size| format!("{size}b"));
+        let size = how.metadata.map(tool::bytes);
         words.extend(size.iter().flat_map(|size| ["--metadatasize", size]));
         words.extend(["--", &self.name, shown]);
         tool::lvm("vgcreate", words).map(drop)

@@ -1,5 +1,6 @@
 //! The images of a pool: with a thin pool logical volumes that others are made from, without one folders.
 
+use super::tool::Kind;
 use super::volumes::Place;
 use super::{Lvm, names};
 use crate::base::names::Fingerprint;
@@ -11,14 +12,18 @@ use std::path::PathBuf;
 use std::sync::PoisonError;
 
 impl Lvm {
-    /// A volume of an image is made as a thin copy of that; else all of it is copied.
-    pub(super) fn is_copied(&self, image: &Fingerprint) -> Result<bool> {
+    /// A volume of an image, `size` bytes long, is made as a thin copy of that; else all of it is copied: where its file system is
+    /// to be another one, or cannot become so small.
+    pub(super) fn is_copied(&self, image: &Fingerprint, size: u64) -> Result<bool> {
         if !self.thin() {
             return Ok(true);
         }
         let planned = self.of_volume.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(how) = planned.as_ref() else { return Ok(false) };
-        let differs = how.create != self.how.create || !self.is_of_kind(&names::image(image), how.kind)?;
+        let how = planned.as_ref().unwrap_or(&self.how);
+        let lv = names::image(image);
+        let differs = how.create != self.how.create
+            || !self.is_of_kind(&lv, how.kind)?
+            || how.kind == Kind::Xfs && size < self.size(&lv)?;
         drop(planned);
         if differs {
             self.show(&Place::image(image))?;

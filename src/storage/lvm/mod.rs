@@ -220,7 +220,7 @@ impl Driver for Lvm {
     fn create_from_image(&self, volume: &Volume, image: &Fingerprint) -> Result<()> {
         self.absent(volume)?;
         self.need_image(image)?;
-        if self.is_copied(image)? {
+        if self.is_copied(image, self.planned())? {
             self.fill(&Pool::image(image), volume, self.planned())?;
             return self.appear(volume);
         }
@@ -252,7 +252,7 @@ impl Driver for Lvm {
         self.present(volume)?;
         self.need_image(image)?;
         let size = self.size(&names::volume(volume))?;
-        if self.is_copied(image)? {
+        if self.is_copied(image, size)? {
             return self.fill(&Pool::image(image), volume, size);
         }
         let staged = Place::staged(volume);

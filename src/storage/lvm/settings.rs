@@ -1,6 +1,6 @@
 //! What the configuration of a pool says to its driver.
 
-use super::tool::Kind;
+use super::tool::{self, Kind};
 use crate::error::Result;
 use crate::model::instance::Config;
 use crate::model::keys::{Key, pool as keys, volume};
@@ -94,7 +94,7 @@ fn stripes(count: &Key, size: &Key, config: &Config) -> Result<Vec<String>> {
     if let Some(count) = count.get(config) {
         words.extend(["-i".to_string(), count.to_string()]);
         if let Some(size) = size.size(config)? {
-            words.extend(["-I".to_string(), format!("{size}b")]);
+            words.extend(["-I".to_string(), tool::bytes(size)]);
         }
     }
     Ok(words)

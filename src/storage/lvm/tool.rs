@@ -61,6 +61,20 @@ pub(super) fn number(cell: Option<&String>) -> u64 {
     cell.and_then(|cell| cell.split('.').next()?.parse().ok()).unwrap_or(0)
 }
 
+/// What LVM counts sizes in, bytes.
+pub(super) const SECTOR: u64 = 512;
+
+/// A size as LVM's verbs take it: whole sectors, one at least. What is over is left out, as by Incus; LVM makes up whole extents.
+pub(super) fn bytes(size: u64) -> String {
+    format!("{}b", (size / SECTOR).max(1) * SECTOR)
+}
+
+/// The size that LVM makes of one, `step` by `step`.
+pub(super) fn rounded(size: u64, step: u64) -> u64 {
+    let sectors = (size / SECTOR).max(1) * SECTOR;
+    sectors.checked_next_multiple_of(step).unwrap_or(sectors)
+}
+
 /// Kinds of file systems that volumes may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -90,15 +104,26 @@ impl Kind {
 /// Makes a file system on a device; `options` were checked when they were set.
 ///
 /// # Errors
-/// The program is missing or refuses.
+/// The program is missing or refuses; Invalid: the device is too small.
 pub(super) fn format(kind: Kind, options: &[String], device: &Path) -> Result<()> {
-    let cmd = match kind {
+    let (program, usual) = match kind {
         // The attributes of a file have to fit in a block, which is smaller as a rule on what is smaller than 512 MiB.
-        Kind::Ext4 => Cmd::new(MKFS_EXT4).args(["-q", "-F", "-b", "4096", "-E", "nodiscard"]),
-        Kind::Xfs => Cmd::new(MKFS_XFS).args(["-q", "-f", "-K"]),
+        Kind::Ext4 => (MKFS_EXT4, &["-q", "-F", "-b", "4096", "-E", "nodiscard"][..]),
+        Kind::Xfs => (MKFS_XFS, &["-q", "-f", "-K"][..]),
     };
-    let done = Host::default().run(cmd.args(options.iter().cloned()).arg("--").arg(device));
-    done.map(drop).with_context(|| format!("Failed formatting \"{}\"", device.display()))
+    let cmd = Cmd::new(program).args(usual.iter().copied()).args(options.iter().cloned()).arg("--").arg(device);
+    let fail = || format!("Failed formatting \"{}\"", device.display());
+    let out = Host::default().run_with(cmd, None).with_context(fail)?;
+    match is_too_small(&out.stderr) {
+        true => Err(Error::invalid("Filesystem must be larger than 300MB")
+            .hint("an xfs filesystem needs 300MiB: see \"size\" and, of a storage pool, \"volume.size\"")),
+        false => out.success(program).map(drop).with_context(fail),
+    }
+}
+
+/// Whether mkfs.xfs says that (since xfsprogs 5.19), before it explains all of its options.
+fn is_too_small(said: &[u8]) -> bool {
+    String::from_utf8_lossy(said).contains("Filesystem must be larger than 300MB")
 }
 
 /// The file system mounted at `at` takes all of its device.
@@ -132,4 +157,30 @@ pub(super) fn shrink(device: &Path, size: u64) -> Result<()> {
 /// As [`format`].
 pub(super) fn wipe(device: &Path) -> Result<()> {
     Host::default().run(Cmd::new(WIPEFS).args(["-q", "-a", "--"]).arg(device)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_mkfs_says_of_its_least_size() {
+        assert!(is_too_small(b"Filesystem must be larger than 300MB.\nUsage: mkfs.xfs\n"));
+        assert!(!is_too_small(b"mkfs.xfs: /dev/x contains a mounted filesystem\n"));
+    }
+
+    #[test]
+    fn sizes_are_whole_sectors_and_extents() {
+        let shown = [(0, "512b"), (1, "512b"), (1_000_001, "999936b"), (10_000_000, "9999872b"), (4 << 20, "4194304b")];
+        for (size, words) in shown {
+            assert_eq!(bytes(size), words);
+        }
+        let extent = 4 << 20;
+        assert_eq!(
+            [1, 10_000_000, extent, extent + 1, extent + 512].map(|size| rounded(size, extent) >> 20),
+            [4, 12, 4, 4, 8]
+        );
+        assert_eq!(rounded(12 << 20, 2 * extent) >> 20, 16);
+        assert_eq!(rounded(u64::MAX, extent), u64::MAX - 511);
+    }
 }

@@ -21,8 +21,6 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
-/// Usual size of what LVM gives away (vgcreate(8), --physicalextentsize).
-const EXTENT: u64 = 4 << 20;
 /// What mkfs.ext4 puts into the root.
 const LOST_FOUND: &str = "lost+found";
 
@@ -173,7 +171,7 @@ impl Lvm {
         let planned = self.of_volume.lock().unwrap_or_else(PoisonError::into_inner);
         let how = planned.as_ref().unwrap_or(&self.how);
         let options = pool::block_create_options(how.kind.name(), &how.create)?;
-        let size = format!("{size}b");
+        let size = tool::bytes(size);
         let mut words = vec!["-y", "-Wy", "-n", &place.lv];
         match &how.thin {
             Some(pool) => words.extend(["-V", &size, "--thinpool", pool]),
@@ -242,29 +240,41 @@ impl Lvm {
         Ok((high | word(4)).saturating_mul(1024u64.checked_shl(word(0x18) as u32).unwrap_or(0)))
     }
 
-    /// Gives what is at `place` another size; growing at any time, shrinking ext4 alone and only at rest. What a kill left between
-    /// two steps is gone on with.
+    /// What LVM gives a volume at a time, bytes: an extent of the group, on each of its stripes (lvcreate(8), --size).
+    fn step(&self, lv: &str) -> Result<u64> {
+        let all = tool::report("lvs", "vg_extent_size,stripes", &[&self.group.at(lv)])?;
+        let stripes = all.iter().map(|line| tool::number(line.get(1))).max().unwrap_or(1);
+        let extent = tool::number(all.first().and_then(|line| line.first()));
+        Ok(extent.saturating_mul(stripes.max(1)).max(tool::SECTOR))
+    }
+
+    /// Gives what is at `place` another size, as LVM rounds it; growing at any time, shrinking ext4 alone and only at rest. What a
+    /// kill left between two steps is gone on with.
     pub(super) fn resize(&self, place: &Place, size: u64) -> Result<()> {
         let now = self.size(&place.lv)?;
         let kind = self.kind(&place.lv)?;
         let at = self.group.at(&place.lv);
-        let wanted = format!("{size}b");
-        if size <= now && now - size >= EXTENT {
+        // What it is already costs no question.
+        let size = if size == now { now } else { tool::rounded(size, self.step(&place.lv)?) };
+        if size < now {
             if kind == Kind::Xfs {
-                return Err(Error::unsupported("A volume with an xfs filesystem cannot be made smaller"));
+                return Err(Error::unsupported("Filesystem \"xfs\" cannot be shrunk: Cannot be shrunk"));
             }
             if self.ext4_size(&place.lv)? > size {
                 self.shrink(place, size)?;
                 fault::point("storage.lvm.shrunk")?;
             }
-            return tool::lvm("lvreduce", ["-f", "-y", "-L", &wanted, &at]).map(drop);
+            return tool::lvm("lvreduce", ["-f", "-y", "-L", &tool::bytes(size), &at]).map(drop);
         }
         if size > now {
-            tool::lvm("lvextend", ["-L", &wanted, &at])?;
+            tool::lvm("lvextend", ["-L", &tool::bytes(size), &at])?;
             fault::point("storage.lvm.extended")?;
         }
-        if kind == Kind::Ext4 && self.size(&place.lv)? - self.ext4_size(&place.lv)?.min(now) < EXTENT {
-            return Ok(());
+        if kind == Kind::Ext4 {
+            let left = self.size(&place.lv)?.saturating_sub(self.ext4_size(&place.lv)?);
+            if left == 0 || left < self.step(&place.lv)? {
+                return Ok(());
+            }
         }
         let path = self.show(place)?;
         tool::grow(kind, &self.device(&place.lv), &path)
@@ -274,8 +284,7 @@ impl Lvm {
         let options = self.options(place);
         let alone = self.pool.alone()?;
         let device = self.device(&place.lv);
-        let busy =
-            || Error::busy("It is in use: a volume can be made smaller only at rest").hint("stop the instance first");
+        let busy = || Error::busy("In use").hint("a volume can be made smaller only at rest: stop the instance first");
         disk::unmount(&self.pool.path(&place.rel)).map_err(|_| busy())?;
         // An instance has a mount of its own.
         match rustix::fs::open(&device, OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC, Mode::empty()) {
