@@ -110,8 +110,8 @@ fn apply(store: &Store, affected: &[Affected], chosen: &mut BTreeMap<String, Loa
     for one in affected {
         let InstanceKey { project, name } = &one.key;
         // One that was deleted meanwhile has no size.
-        if one.resized && chosen.contains_key(&one.key.file_key()) {
-            quota::resize_root(store, (project, name), &one.new.devices)
+        if let Some(new) = chosen.get_mut(&one.key.file_key()).filter(|_| one.resized) {
+            quota::resize_or_note(store, (project, name), &one.new.devices, &mut new.volatile.config)
                 .with_context(|| format!("Instance \"{name}\""))?;
         }
         let Some(running) = load::running(store, project, name)? else { continue };

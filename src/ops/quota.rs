@@ -5,13 +5,14 @@
 //! size that the pool cannot keep is refused where somebody asked for it, and passed over where it is the pool's default, which
 //! is told when that is set.
 
-use super::{load, pool};
+use super::load::{self, Loaded};
+use super::pool;
 use crate::base::names::{InstanceName, PoolName, ProjectName, VolumeName};
 use crate::base::size;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::fault;
 use crate::model::instance::{Config, Devices};
-use crate::model::keys::{device::disk, pool as pool_keys, volume as volume_keys};
+use crate::model::keys::{VOLATILE_DEVICE_APPLY_QUOTA, device::disk, pool as pool_keys, volume as volume_keys};
 use crate::model::volume::CustomVolume;
 use crate::storage::{Driver, Space, Volume, block};
 use crate::store::lock::VolumeKey;
@@ -179,6 +180,42 @@ pub(super) fn resize_root(store: &Store, who: (&ProjectName, &InstanceName), dev
     let driver = pool::need(store, &pool::of_root(devices)?.1)?;
     root_options(driver.as_ref(), devices)?;
     set(driver.as_ref(), &Volume::container(who.0, who.1)?, of_root(store, devices)?)
+}
+
+/// The same for one that may run: what cannot be done meanwhile is noted for its next start, as by Incus.
+///
+/// # Errors
+/// As [`resize_root`].
+pub(super) fn resize_or_note(
+    store: &Store,
+    who: (&ProjectName, &InstanceName),
+    devices: &Devices,
+    volatile: &mut Config,
+) -> Result<()> {
+    let key = VOLATILE_DEVICE_APPLY_QUOTA.of(&pool::of_root(devices)?.0);
+    volatile.remove(&key);
+    match resize_root(store, who, devices) {
+        Err(e) if e.kind() == Kind::Busy && load::running(store, who.0, who.1)?.is_some() => {
+            volatile.insert(key, "true".to_string());
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// Gives the root of an instance that is about to start the size that was noted for it. The caller saves the record.
+///
+/// # Errors
+/// As [`resize_root`].
+pub(super) fn settle_root(store: &Store, loaded: &mut Loaded) -> Result<()> {
+    let Ok((root, _)) = pool::of_root(&loaded.expanded.devices) else { return Ok(()) };
+    let key = VOLATILE_DEVICE_APPLY_QUOTA.of(&root);
+    if loaded.volatile.config.contains_key(&key) {
+        resize_root(store, (&loaded.project, &loaded.name), &loaded.expanded.devices)
+            .with_context(|| format!("Failed to apply deferred quota from {key:?}"))?;
+        loaded.volatile.config.remove(&key);
+    }
+    Ok(())
 }
 
 /// Gives a custom volume of files the size that its configuration says, and what else of it is done at once.

@@ -3,8 +3,8 @@
 use super::load::{self, Loaded, group_name};
 use super::spawn::Waiting;
 use super::{
-    application, confine, cpus, idmap, lifecycle, network, nics, pool, run_network, settings, snapshot, templates,
-    volume, wiring,
+    application, confine, cpus, idmap, lifecycle, network, nics, pool, quota, run_network, settings, snapshot,
+    templates, volume, wiring,
 };
 use crate::base::idmap::IdMap;
 use crate::base::names::{InstanceName, ProjectName};
@@ -138,6 +138,7 @@ fn loaded_with<T>(
     let map = map_of(&loaded)?;
     volume::owners::settle(store, project, loaded.expanded.devices.values(), map.as_ref(), held.key())?;
     let _volumes = volume::hold(store, project, loaded.expanded.devices.values())?;
+    quota::settle_root(store, &mut loaded)?;
     let before = loaded.volatile.clone();
     nics::settle(store, &mut loaded)?;
     // Nobody inside would ask for an address.

@@ -119,7 +119,7 @@ fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>, old: &Loaded, put:
     }
     let mut act = |journal: Option<&mut Journal<'_>>| {
         if resized {
-            quota::resize_root(store, (project, name), &undone.devices)?;
+            quota::resize_or_note(store, (project, name), &undone.devices, &mut new.volatile.config)?;
         }
         let saved = |new: &Loaded, journal| save(store, held, Saved { old, new, changes: &changes }, journal);
         let Some(running) = &running else { return saved(&new, journal) };
