@@ -90,7 +90,12 @@ pub(super) fn new_record(
         None => volume,
     };
     let mut record = CustomVolume { created_at: time::now(), ..record };
-    keys::keep_of(pool::need(store, &new.pool)?.name(), &mut record.config);
+    let driver = pool::need(store, &new.pool)?;
+    keys::keep_of(driver.name(), &mut record.config);
+    if !record.content_type.is_image() && old.pool != new.pool {
+        // Nobody asks for its size here: often its pool had said it.
+        quota::drop_unkept(driver.as_ref(), &mut record.config)?;
+    }
     restrict::check_volume(store, new, None, &record.config)?;
     let snapshots = match snapshot.is_some() || volume_only {
         true => Vec::new(),
