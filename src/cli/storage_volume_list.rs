@@ -5,13 +5,11 @@ use super::output::columns::{self, Column, column};
 use super::output::{Table, ascii, sort_rows};
 use super::storage_volume::{self, Place, pool};
 use super::{Context, DONE, Outcome, complete};
-use crate::base::names::VolumeName;
+use crate::base::names::{InstanceName, VolumeName};
 use crate::base::{size, time};
-use crate::error::Result;
 use crate::model::view::{LOCATION, VolumeSnapshotView, VolumeView};
 use crate::ops::volume::Of;
 use crate::ops::volume::list::{self, Type};
-use crate::store::Store;
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 
@@ -153,22 +151,26 @@ impl Info {
         lines.extend(view.created_at.0.map(|t| format!("Created: {}", time::format_table(t))));
         let mut out = lines.join("\n") + "\n";
         let project = cx.project(&store)?;
-        if Type::parse(&view.kind) == Some(Type::Custom) {
-            let name = VolumeName::parse(&view.name)?;
-            out.push_str(&snapshots(&store, Of { project: &project, pool: &pool, name: &name })?);
-        }
+        let all = match Type::parse(&view.kind) {
+            Some(Type::Custom) => {
+                let name = VolumeName::parse(&view.name)?;
+                list::snapshots(&store, Of { project: &project, pool: &pool, name: &name })?
+            }
+            Some(Type::Container) => list::root_snapshots(&store, &project, &InstanceName::parse(&view.name)?)?,
+            _ => Vec::new(),
+        };
+        out.push_str(&snapshots(&all));
         cx.print(out)?;
         Ok(DONE)
     }
 }
 
-fn snapshots(store: &Store, of: Of<'_>) -> Result<String> {
-    let all = list::snapshots(store, of)?;
+fn snapshots(all: &[VolumeSnapshotView]) -> String {
     if all.is_empty() {
-        return Ok(String::new());
+        return String::new();
     }
     let date = |t: time::GoTime| t.0.map_or_else(|| " ".to_string(), time::format_table);
     let row = |s: &VolumeSnapshotView| vec![s.name.clone(), s.put.description.clone(), date(s.put.expires_at)];
     let table = Table::new(["Name", "Description", "Expires at"], all.iter().map(row).collect());
-    Ok(format!("\nSnapshots:\n{}", ascii(&table.header, &table.rows)))
+    format!("\nSnapshots:\n{}", ascii(&table.header, &table.rows))
 }

@@ -35,13 +35,16 @@ fn lvm_sizes_of_all_numbers() {
         on("create POOL d --type=block size=10MB");
         state.refuses(&format!("storage volume set {pool} d size=1000001B"), "Block volumes cannot be shrunk");
         on("set POOL d size=11MB");
-        assert_eq!(total(&state, pool, "d"), "10.50MiB");
+        assert_eq!(total(&state, pool, "d"), "10.49MiB");
         on("delete POOL d");
         state.ok(&format!("create img c1 -s {pool} -d root,size=30MB"));
         for (size, shown) in [("50MB", "48.00MiB"), ("50000001", "48.00MiB"), ("30MB", "32.00MiB")] {
             state.ok(&format!("config device set c1 root size={size}"));
             assert_eq!(total(&state, pool, "container/c1"), shown);
         }
+        state.ok("snapshot create c1 s1 --expiry 1d");
+        let info = state.ok(&format!("storage volume info {pool} container/c1"));
+        assert!(info.contains("\nSnapshots:\n") && info.contains("| s1 "), "{info}");
         state.ok("copy c1 c2 -d root,size=60MB");
         assert_eq!(total(&state, pool, "container/c2"), "60.00MiB");
         state.ok("delete c1 c2");
@@ -90,9 +93,9 @@ fn lvm_sizes_of_xfs() {
     let least = "Error: Filesystem must be larger than 300MB\nan xfs filesystem needs 300MiB";
     state.refuses("storage volume create p v block.filesystem=xfs", least);
     state.refuses("create img c1 -s p -d root,initial.block.filesystem=xfs", least);
-    state.ok("storage volume create p v block.filesystem=xfs size=310MB");
+    state.ok("storage volume create p v block.filesystem=xfs size=320MB");
     state.refuses("storage volume set p v size=301MiB", "Filesystem \"xfs\" cannot be shrunk");
-    assert_eq!(state.ok("storage volume get p v size"), "310MB\n");
+    assert_eq!(state.ok("storage volume get p v size"), "320MB\n");
     state.ok("storage volume delete p v");
     // An image that was unpacked as the pool said then.
     state.ok("create img c1 -s p");

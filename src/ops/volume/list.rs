@@ -11,6 +11,7 @@ use crate::ops::{load, pool, quota};
 use crate::storage::{Space, Volume, block};
 use crate::store::Store;
 use crate::store::lock::{Key, VolumeKey};
+use crate::store::types::Snapshot;
 
 /// What a volume is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,6 +207,21 @@ pub fn root_snapshot(
 ) -> Result<VolumeSnapshotView> {
     show(store, project, pool, (Type::Container, name.as_str()))?;
     let found = store.snapshot(project, name, snapshot)?.ok_or_else(super::snapshot::not_found)?;
+    Ok(root_snapshot_view(snapshot, found))
+}
+
+/// The snapshots of the root volume of an instance, oldest first, but for those whose records are damaged.
+///
+/// # Errors
+/// The state folder cannot be read.
+pub fn root_snapshots(store: &Store, project: &ProjectName, name: &InstanceName) -> Result<Vec<VolumeSnapshotView>> {
+    let found = store.snapshots(project, name)?.into_iter();
+    let mut all: Vec<_> = found.filter_map(|(name, found)| Some(root_snapshot_view(&name, found.ok()?))).collect();
+    all.sort_by_key(|view| view.created_at);
+    Ok(all)
+}
+
+fn root_snapshot_view(name: &SnapshotName, found: Snapshot) -> VolumeSnapshotView {
     let record = crate::model::volume::VolumeSnapshot {
         format: 1,
         description: found.instance.root.description,
@@ -214,7 +230,7 @@ pub fn root_snapshot(
         scheduled_for: None,
         config: found.instance.root.config,
     };
-    Ok(VolumeSnapshotView::new(snapshot.as_str(), ContentType::Filesystem, &record))
+    VolumeSnapshotView::new(name.as_str(), ContentType::Filesystem, &record)
 }
 
 /// The snapshots of a custom volume; what is wrong with a damaged one stands in its description.
