@@ -242,7 +242,7 @@ fn wrong_words() {
     std::fs::write(state.path("disc.iso"), "x").unwrap();
     for (words, said) in [
         ("export default v1 b.tar.gz", "Target path \"b.tar.gz\" already exists"),
-        ("export default v9 x", "Storage volume not found"),
+        ("export default v9 x", "Storage pool volume \"custom/v9\" not found"),
         ("export default container/c1 x", "Only \"custom\" volumes"),
         ("export default v1 no/such/folder/x", "Failed writing"),
         ("export default v1 x --compression nope", "nope"),
