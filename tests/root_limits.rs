@@ -12,6 +12,8 @@ mod bounds;
 mod common_root;
 #[path = "root_limits/cpus.rs"]
 mod cpus;
+#[path = "root_limits/disks.rs"]
+mod disks;
 #[path = "root_limits/live.rs"]
 mod live;
 #[path = "root_limits/refused.rs"]

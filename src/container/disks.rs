@@ -94,6 +94,24 @@ fn open_beneath(folder: &Path, path: &Path) -> Result<OwnedFd> {
     path::open(root.as_fd(), path, OFlags::PATH, 0, Links::Beneath).with_context(fail)
 }
 
+/// What a mount brings in, open with `O_PATH`; none if it is made for it. Of a volume its root: all of it lies where that does.
+///
+/// # Errors
+/// It is not there.
+pub fn origin(source: &MountSource) -> Result<Option<OwnedFd>> {
+    let open = |path: &Path| {
+        rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty())
+            .map_err(Error::from)
+            .with_context(|| format!("Failed opening \"{}\"", path.display()))
+    };
+    match source {
+        MountSource::HostPath(path) => open(path).map(Some),
+        MountSource::HostBeneath { folder, path } => open_beneath(folder, path).map(Some),
+        MountSource::Volume { root, .. } => open(root).map(Some),
+        MountSource::Tmpfs { .. } => Ok(None),
+    }
+}
+
 /// Whether a file is mounted, and so onto a file.
 pub(super) fn is_file(source: &MountSource) -> bool {
     match source {

@@ -19,3 +19,4 @@ pub mod resources;
 pub mod rootfs;
 pub mod seccomp;
 pub mod start;
+pub mod throttle;

@@ -5,6 +5,7 @@
 //! runs. The CPUs it may use are not among them: they depend on everybody else (`ops::cpus`). Sources: config-linux.md of the
 //! OCI runtime specification, the kernel's admin-guide/cgroup-v2.rst and Documentation/block/bfq-iosched.rst.
 
+use super::throttle::{self, Throttles};
 use crate::error::{Context, Error, Result};
 use crate::host::cgroup::Group;
 use oci_spec::OciSpecError;
@@ -31,6 +32,8 @@ pub struct Limits {
     pub processes: Option<i64>,
     /// Share of disk requests under load, 1 to 1000; the kernel's default is 100.
     pub disk_weight: Option<u16>,
+    /// Reading and writing of block devices.
+    pub throttles: Throttles,
     /// Huge pages: size in the kernel's words (`2MB`), bytes.
     pub hugepages: Vec<(String, u64)>,
 }
@@ -42,12 +45,12 @@ pub struct Setting {
     pub file: String,
     /// The value.
     pub value: String,
-    /// A kernel without the file is fine.
+    /// A kernel without the file is fine, or without the device that it is about.
     pub optional: bool,
 }
 
 impl Setting {
-    fn new(file: impl Into<String>, value: impl ToString) -> Self {
+    pub(super) fn new(file: impl Into<String>, value: impl ToString) -> Self {
         Self { file: file.into(), value: value.to_string(), optional: false }
     }
 
@@ -66,7 +69,7 @@ const WEIGHT: &str = "cpu.weight";
 const SWAP: &str = "memory.swap.max";
 const HIGH: &str = "memory.high";
 
-fn internal(e: OciSpecError) -> Error {
+pub(super) fn internal(e: OciSpecError) -> Error {
     Error::internal("Failed building the plan").caused_by(e)
 }
 
@@ -96,8 +99,11 @@ pub fn to_spec(limits: &Limits) -> Result<Option<LinuxResources>> {
     if let Some(processes) = limits.processes {
         resources.set_pids(Some(LinuxPidsBuilder::default().limit(processes).build().map_err(internal)?));
     }
-    if let Some(weight) = limits.disk_weight {
-        resources.set_block_io(Some(LinuxBlockIoBuilder::default().weight(weight).build().map_err(internal)?));
+    if limits.disk_weight.is_some() || !limits.throttles.is_empty() {
+        let mut block = LinuxBlockIoBuilder::default().build().map_err(internal)?;
+        block.set_weight(limits.disk_weight);
+        throttle::to_spec(&limits.throttles, &mut block)?;
+        resources.set_block_io(Some(block));
     }
     let page = |(size, bytes): &(String, u64)| {
         LinuxHugepageLimitBuilder::default().page_size(size.clone()).limit(signed(*bytes)).build().map_err(internal)
@@ -127,7 +133,10 @@ pub fn files(resources: &LinuxResources) -> Vec<Setting> {
         n if n < 0 => Setting::new("pids.max", "max"),
         n => Setting::new("pids.max", n),
     }));
-    all.extend(resources.block_io().as_ref().and_then(|b| b.weight()).map(|w| Setting::new(IO_WEIGHT, w)));
+    if let Some(block) = resources.block_io() {
+        all.extend(block.weight().map(|w| Setting::new(IO_WEIGHT, w)));
+        all.extend(throttle::settings(&throttle::from_spec(block)));
+    }
     all.extend(resources.hugepage_limits().iter().flatten().flat_map(hugepages));
     all.extend(resources.unified().iter().flatten().map(|(file, value)| Setting::new(file, value)));
     all.sort_by(|a, b| a.file.cmp(&b.file));
@@ -163,7 +172,7 @@ fn write_one(group: &Group, setting: &Setting) -> Result<()> {
         done = group.write(BFQ_WEIGHT, &setting.value);
     }
     match done {
-        Err(e) if missing(&e) && setting.optional => Ok(()),
+        Err(e) if setting.optional && (missing(&e) || e.errno() == Some(libc::ENODEV)) => Ok(()),
         Err(e) if missing(&e) && group.exists() => {
             let message = format!("The kernel of this host has no limit \"{}\"", setting.file);
             Err(Error::unsupported(message).hint("unset the key that asks for it"))
@@ -175,6 +184,8 @@ fn write_one(group: &Group, setting: &Setting) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::block::Device;
+    use crate::model::keys::parse::IoLimit;
 
     /// The files of `limits` as `name=value`, `?` behind optional ones, and the specification's fields used.
     fn rendered(limits: Limits) -> (String, String) {
@@ -183,6 +194,12 @@ mod tests {
         let json = serde_json::to_value(&spec).expect("json");
         let fields: Vec<String> = json.as_object().expect("object").keys().cloned().collect();
         (files(&spec).iter().map(mark).collect::<Vec<_>>().join(" "), fields.join(","))
+    }
+
+    fn throttles() -> Throttles {
+        let read = IoLimit { bytes: Some(5), iops: Some(6) };
+        let devices = ["253:1", "8:0"].iter().filter_map(|text| Device::parse(text)).collect();
+        throttle::average(&[(devices, throttle::Throttle::of(read, IoLimit::default()))])
     }
 
     #[test]
@@ -203,6 +220,11 @@ mod tests {
             (Limits { processes: Some(50), ..none() }, "pids.max=50", "pids"),
             (Limits { processes: Some(-1), ..none() }, "pids.max=max", "pids"),
             (Limits { disk_weight: Some(500), ..none() }, "io.weight=500", "blockIO"),
+            (
+                Limits { disk_weight: Some(10), throttles: throttles(), ..none() },
+                "io.max=8:0 rbps=5 wbps=max riops=6 wiops=max io.max=253:1 rbps=5 wbps=max riops=6 wiops=max io.weight=10",
+                "blockIO",
+            ),
             (
                 Limits { hugepages: vec![("2MB".into(), 4 << 20)], ..none() },
                 "hugetlb.2MB.max=4194304 hugetlb.2MB.rsvd.max=4194304",

@@ -1,4 +1,5 @@
 //! L3: the machine we run on: its processes, cgroups, ids, its systemd, and other programs.
+pub mod block;
 pub mod boot_id;
 pub mod cgroup;
 pub mod command;

@@ -77,8 +77,19 @@ pub fn diff(old: &Expanded, new: &Expanded, kind: InstanceType) -> Changes {
             Live::Apply(action) => drop(changes.actions.insert(action)),
         }
     }
+    if limits_disks(&changes.devices) {
+        changes.actions.insert(Action::DiskLimits);
+    }
     changes.keys = keys;
     changes
+}
+
+/// Limits of a disk come, go or change.
+fn limits_disks(devices: &DeviceChanges) -> bool {
+    let limits = |(old, new): &(Device, Device)| {
+        device::device_type(new) == "disk" && changed(old, new).iter().any(|option| disk::is_limit(option))
+    };
+    devices.removed.values().chain(devices.added.values()).any(disk::is_limited) || devices.updated.values().any(limits)
 }
 
 static IDMAP_KEYS: [&keys::Key; 5] = [
@@ -235,6 +246,26 @@ mod tests {
         let moved = [nic, &[("hwaddr", "10:66:6a:00:00:01")]].concat();
         let c = diff(&old, &expanded(&[], &[("eth0", &moved), ("gone", &[("type", "none")])]), InstanceType::Container);
         assert!(c.devices.updated.is_empty() && c.devices.removed.len() == 1 && c.devices.added.len() == 1);
+    }
+
+    #[test]
+    fn limits_of_disks_have_something_done() {
+        let data: &[(&str, &str)] = &[("type", "disk"), ("source", "/srv"), ("path", "/d")];
+        let with = |more: &[(&str, &str)]| expanded(&[], &[("d", &[data, more].concat())]);
+        let act = |old: &Expanded, new: &Expanded| diff(old, new, InstanceType::Container);
+        let (free, limited) = (with(&[]), with(&[("limits.read", "1MB")]));
+        let none = expanded(&[], &[]);
+        for (old, new) in [(&free, &limited), (&limited, &free), (&none, &limited), (&limited, &none)] {
+            assert_eq!(act(old, new).actions, [Action::DiskLimits].into());
+        }
+        let changes = act(&limited, &with(&[("limits.max", "1MB,5iops")]));
+        assert_eq!((changes.devices.updated.len(), changes.actions.len()), (1, 1));
+        let noted = with(&[("limits.read", "1MB"), ("user.x", "1")]);
+        for (old, new) in [(&limited, &noted), (&none, &free), (&free, &none)] {
+            assert!(act(old, new).actions.is_empty());
+        }
+        let moved = act(&limited, &with(&[("limits.read", "1MB"), ("source", "/var")]));
+        assert_eq!((moved.devices.removed.len(), moved.actions.len()), (1, 1));
     }
 
     #[test]

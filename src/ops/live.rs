@@ -3,7 +3,7 @@
 //! Called by `update` and `profile` before anything is saved: a change that the kernel refuses is not recorded either. What
 //! the registry of keys says about a key decides; see `model::diff`.
 
-use super::{confine, cpus, disk_live, limits, load, nic_live, pool, proxy_live, settings, start, state};
+use super::{confine, cpus, disk_limits, disk_live, limits, load, nic_live, pool, proxy_live, settings, start, state};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::container::resources;
 use crate::error::{Context, Error, Result};
@@ -27,7 +27,11 @@ pub fn check(store: &Store, changes: &Changes, expanded: &Expanded) -> Result<()
     changes.check_running()?;
     if !changes.actions.is_empty() {
         let unchanged = "The instance is running, so nothing was changed";
-        settings::check(&expanded.config, &load::cgroups(store.layout())?).map_err(|e| e.hint(unchanged))?;
+        let cgroups = load::cgroups(store.layout())?;
+        settings::check(&expanded.config, &cgroups).map_err(|e| e.hint(unchanged))?;
+        if changes.actions.contains(&Action::DiskLimits) {
+            disk_limits::check(&expanded.devices, &cgroups).map_err(|e| e.hint(unchanged))?;
+        }
     }
     let devices = &changes.devices;
     for (verb, list) in [("stop", &devices.removed), ("start", &devices.added)] {
@@ -47,8 +51,9 @@ fn is_fixed(options: &Device) -> bool {
 fn differ(old: &Device, new: &Device) -> bool {
     let counts = |d: &Device| -> Device {
         let sized = |k: &str| device::disk::SIZE.matches(k) && pool::is_root(d);
-        // With what runs it has nothing to do.
-        let apart = |k: &str| device::USER.matches(k) || device::disk::DEPENDENT.matches(k);
+        // With what runs it has nothing to do, or is a limit, which changes by itself.
+        let apart =
+            |k: &str| device::USER.matches(k) || device::disk::DEPENDENT.matches(k) || device::disk::is_limit(k);
         let kept = d.iter().filter(|(k, v)| !apart(k) && !sized(k) && !v.is_empty());
         kept.map(|(k, v)| (k.clone(), v.clone())).collect()
     };
@@ -57,7 +62,7 @@ fn differ(old: &Device, new: &Device) -> bool {
 
 fn hotplug(what: &str) -> Error {
     Error::unsupported(
-        "The root disk of a running instance but for its size, and devices that are no disks, network interfaces or proxies, can't be changed by this version yet",
+        "The root disk of a running instance but for its size and limits, and devices that are no disks, network interfaces or proxies, can't be changed by this version yet",
     )
     .context(what)
     .hint("stop it first: stapes stop <instance>")
@@ -77,13 +82,14 @@ pub struct Target<'a> {
 }
 
 /// What is done to something that runs and can be taken back.
-const UNDONE: [Action; 9] = [
+const UNDONE: [Action; 10] = [
     Action::Cpu,
     Action::CpuTime,
     Action::Memory,
     Action::Processes,
     Action::HugePages,
     Action::DiskPriority,
+    Action::DiskLimits,
     Action::OomPriority,
     Action::AppArmor,
     Action::Nesting,
@@ -121,7 +127,7 @@ pub fn renew(store: &Store, project: &ProjectName, name: &InstanceName) -> Resul
     let Some(running) = load::running(store, project, name)? else { return Ok(()) };
     let loaded = load::load(store, project, name)?;
     let target = Target { store, project, name, running: &running };
-    apply(target, &UNDONE.into(), &loaded.expanded)
+    carry_out(target, &UNDONE.into(), &loaded.expanded, true)
 }
 
 /// Does to the running instance what has to be done at once for `expanded` to count. One that has ended meanwhile is fine.
@@ -129,15 +135,26 @@ pub fn renew(store: &Store, project: &ProjectName, name: &InstanceName) -> Resul
 /// # Errors
 /// The kernel refused; part of it may be done.
 pub fn apply(target: Target<'_>, actions: &BTreeSet<Action>, expanded: &Expanded) -> Result<()> {
+    carry_out(target, actions, expanded, false)
+}
+
+/// `known`: it counted before.
+fn carry_out(target: Target<'_>, actions: &BTreeSet<Action>, expanded: &Expanded, known: bool) -> Result<()> {
     let group = Group::at(target.running.file.cgroup.clone());
-    match apply_to(target, &group, actions, expanded) {
+    let written = || {
+        let mut settings = limits::settings(actions, &expanded.config, state::host_memory())?;
+        if actions.contains(&Action::DiskLimits) {
+            settings.extend(disk_limits::settings(target, &group, &expanded.devices, known)?);
+        }
+        limits(&group, &settings)
+    };
+    match written().and_then(|()| apply_to(target, &group, actions, expanded)) {
         Err(_) if !group.exists() => Ok(()),
         other => other,
     }
 }
 
 fn apply_to(target: Target<'_>, group: &Group, actions: &BTreeSet<Action>, expanded: &Expanded) -> Result<()> {
-    limits(group, actions, expanded)?;
     fault::point("live.limits")?;
     for action in actions {
         match action {
@@ -145,7 +162,8 @@ fn apply_to(target: Target<'_>, group: &Group, actions: &BTreeSet<Action>, expan
             Action::KernelModules => start::load_modules(&expanded.config)?,
             Action::Cpu => cpus(target, group, expanded)?,
             // Files of the cgroup: written above, all together.
-            Action::CpuTime | Action::Memory | Action::Processes | Action::HugePages | Action::DiskPriority => {}
+            Action::CpuTime | Action::Memory | Action::Processes | Action::HugePages => {}
+            Action::DiskPriority | Action::DiskLimits => {}
             Action::AppArmor | Action::Nesting => {
                 confine::reload(target.store, (target.project, target.name), &expanded.config)?;
             }
@@ -157,15 +175,14 @@ fn apply_to(target: Target<'_>, group: &Group, actions: &BTreeSet<Action>, expan
 }
 
 /// Limits that are files of the instance's cgroup. One that runs since before its controller was on gets it here.
-fn limits(group: &Group, actions: &BTreeSet<Action>, expanded: &Expanded) -> Result<()> {
-    let settings = limits::settings(actions, &expanded.config, state::host_memory())?;
+fn limits(group: &Group, settings: &[resources::Setting]) -> Result<()> {
     if settings.is_empty() {
         return Ok(());
     }
     let available = controllers::enable(group.path().parent().unwrap_or(group.path()))?;
     let wanted = settings.iter().filter(|s| !s.optional);
     wanted.map(resources::Setting::controller).try_for_each(|controller| available.require(controller))?;
-    resources::write(group, &settings)
+    resources::write(group, settings)
 }
 
 fn cpus(target: Target<'_>, group: &Group, expanded: &Expanded) -> Result<()> {

@@ -15,6 +15,7 @@ pub mod create;
 mod crossing;
 pub mod delete;
 pub mod device_config;
+mod disk_limits;
 mod disk_live;
 pub mod doctor;
 pub mod exec;

@@ -240,8 +240,14 @@ fn plan(store: &Store, loaded: &Loaded, request: &Request) -> Result<Plan> {
     settings.env = texts(env)?;
     settings.terminal = request.process.terminal.is_some();
     settings.apparmor = base.apparmor().map(str::to_string);
+    let mut spec = build::spec(&settings)?;
+    // Its limits are those of any start.
+    let limits = base.spec.linux().as_ref().and_then(|linux| linux.resources().clone());
+    if let Some(linux) = spec.linux_mut() {
+        linux.set_resources(limits);
+    }
     Ok(Plan {
-        spec: build::spec(&settings)?,
+        spec,
         host_binds: settings::device_nodes(),
         throwaway: !request.keep,
         init: Init::Command { terminal: request.process.terminal.is_some() },

@@ -1,9 +1,11 @@
 //! `start`: from records to a running container.
 
+use super::disk_limits::Disks;
 use super::load::{self, Loaded, group_name};
 use super::spawn::Waiting;
 use super::{
-    application, confine, cpus, idmap, lifecycle, network, nics, pool, quota, run_network, settings, snapshot,
+    application, confine, cpus, disk_limits, idmap, lifecycle, network, nics, pool, quota, run_network, settings,
+    snapshot,
     templates, volume, wiring,
 };
 use crate::base::idmap::IdMap;
@@ -283,6 +285,7 @@ pub fn plan(store: &Store, loaded: &Loaded, cgroups: &Tree) -> Result<Plan> {
         return Err(Error::denied("Instance is protected from being started"));
     }
     settings::check(config, cgroups)?;
+    disk_limits::check(&loaded.expanded.devices, cgroups)?;
     let group = cgroups.instance(&group_name(&loaded.project, &loaded.name));
     let map = map_of(loaded)?;
     let root = root_of(store, loaded, map.as_ref())?;
@@ -291,7 +294,9 @@ pub fn plan(store: &Store, loaded: &Loaded, cgroups: &Tree) -> Result<Plan> {
     let apparmor = confine::label(store.layout(), &loaded.project, &loaded.name);
     let driver = pool::need(store, &loaded.pool()?)?;
     let application = application::of(driver.as_ref(), loaded)?;
-    let system = Settings { apparmor, ..settings::system(&loaded.name, config, map, &group)? };
+    let mut system = Settings { apparmor, ..settings::system(&loaded.name, config, map, &group)? };
+    let disks = Disks { store, project: &loaded.project, name: &loaded.name, devices: &loaded.expanded.devices };
+    system.limits.throttles = disk_limits::of(disks)?;
     let (settings, init, mut mounts) = match &application {
         None => (system, Init::System, Vec::new()),
         Some(application) => {

@@ -187,6 +187,21 @@ pub fn limited(state: &State, done: bool) -> Result<(), String> {
     agree(state, done, "limits.hugepages.2MB", &file)
 }
 
+/// `c1` has a disk with a limit, mounted and limited, or has none.
+pub fn throttled(state: &State, done: bool) -> Result<(), String> {
+    let set = state.run(&["config", "show", "c1"]).good()?.contains("limits.read: ");
+    want(set || !done, "it was reported set and is not")?;
+    if let Ok(record) = std::fs::read_to_string(state.path("run/instances/default_c1/run.toml")) {
+        let record: toml::Table = record.parse().map_err(|e| format!("run record: {e}"))?;
+        let file = format!("{}/io.max", record["cgroup"].as_str().unwrap_or_default());
+        let now = std::fs::read_to_string(&file).unwrap_or_default();
+        want(now.contains(" rbps=7 ") == set, &format!("record: {set}, kernel: {now}"))?;
+        let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", record["init_pid"])).unwrap_or_default();
+        want(mounts.contains(" /mnt ") == set, &format!("record: {set}, mounts: {mounts}"))?;
+    }
+    kept(state, done)
+}
+
 /// `c1` is bound to one CPU, or is not.
 pub fn pinned(state: &State, done: bool) -> Result<(), String> {
     let shown = state.run(&["config", "show", "c1"]).good()?;

@@ -117,15 +117,17 @@ fn mark_networks(state: &State) {
     }
 }
 
-/// Files `hugetlb` and `cpuset` if the host has these limits, which scenarios set.
+/// Files `hugetlb`, `cpuset` and `io` if the host has these limits, which scenarios set.
 fn mark_limits(state: &State) {
     let controllers = stapes::ops::load::cgroups(&state.layout()).unwrap().controllers();
     let pages = Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists();
     if pages && controllers.iter().any(|c| c == "hugetlb") {
         std::fs::write(state.path("hugetlb"), "").unwrap();
     }
-    if controllers.iter().any(|c| c == "cpuset") {
-        std::fs::write(state.path("cpuset"), "").unwrap();
+    for controller in ["cpuset", "io"] {
+        if controllers.iter().any(|c| c == controller) {
+            std::fs::write(state.path(controller), "").unwrap();
+        }
     }
 }
 

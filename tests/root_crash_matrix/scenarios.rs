@@ -322,6 +322,16 @@ pub const ALL: &[Scenario] = &[
         needs: "hugetlb",
         ..scenario("profile set, limit", "profile set default limits.hugepages.2MB=4MiB", checks::limited)
     },
+    Scenario {
+        prepare: instance,
+        before: STARTED,
+        needs: "io",
+        ..scenario(
+            "config device add, limit",
+            "config device add c1 d disk source=/var path=/mnt limits.read=7",
+            checks::throttled,
+        )
+    },
     scenario("profile create", "profile create p1", checks::profile_made),
     Scenario {
         input: Some("config:\n  user.x: new\ndevices:\n  root:\n    path: /\n    pool: default\n    type: disk\n"),

@@ -48,6 +48,35 @@ fn without_a_controller() {
     state.finish();
 }
 
+/// Those of disks, which are no keys.
+#[test]
+fn without_a_controller_for_disks() {
+    let Some(state) = state("without_a_controller_for_disks") else { return };
+    if stapes::ops::load::cgroups(&state.layout()).unwrap().controllers().iter().any(|c| c == "io") {
+        skip("without_a_controller_for_disks", "the host's cgroup2 has it");
+        return;
+    }
+    let reason = "Cannot apply disk limits as IO cgroup controller is missing";
+    let out = state.launch("c1", &["-d", "root,limits.read=1MB"]);
+    out.clean_failure().unwrap();
+    assert!(out.stderr.contains(reason), "{out}");
+    state.good(&["config", "device", "unset", "c1", "root", "limits.read"]);
+    state.good(&["start", "c1"]);
+    for change in [&["config", "device", "set", "c1", "root"][..], &["profile", "device", "set", "default", "root"]] {
+        let out = state.run(&[change, &["limits.max=1MB"]].concat());
+        // That of the instance has taken the place of the profile's.
+        if change[0] == "config" {
+            out.clean_failure().unwrap();
+            assert!(out.stderr.contains(reason), "{out}");
+        }
+    }
+    let add = ["config", "device", "add", "c1", "d", "disk", "source=/proc", "path=/d", "limits.write=1iops"];
+    let out = state.run(&add);
+    out.clean_failure().unwrap();
+    assert!(out.stderr.contains(reason) && !state.good(&["config", "show", "c1"]).contains("/proc"), "{out}");
+    state.finish();
+}
+
 /// The kernel takes no such value: said before anything is done.
 #[test]
 fn values_that_no_kernel_takes() {

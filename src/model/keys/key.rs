@@ -58,6 +58,8 @@ pub enum Action {
     HugePages,
     /// Weight of disk requests.
     DiskPriority,
+    /// Reading and writing of disks (options of the devices, not keys).
+    DiskLimits,
     /// What a nested container manager needs.
     Nesting,
     /// The AppArmor profile.

@@ -161,6 +161,19 @@ pub fn is_required(device: &Device) -> bool {
     }
 }
 
+/// The options that limit what runs.
+static LIMITS: [&Key; 3] = [&LIMITS_READ, &LIMITS_WRITE, &LIMITS_MAX];
+
+/// Whether an option is one of a disk's limits.
+pub fn is_limit(name: &str) -> bool {
+    LIMITS.iter().any(|key| key.matches(name))
+}
+
+/// Whether a device is a disk that limits reading or writing.
+pub fn is_limited(device: &Device) -> bool {
+    super::device_type(device) == "disk" && LIMITS.iter().any(|key| key.get(device).is_some())
+}
+
 /// A disk's limits of reading and of writing.
 pub fn io_limits(device: &Device) -> Result<(IoLimit, IoLimit)> {
     let limit = |key: &Key| {
