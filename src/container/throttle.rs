@@ -140,8 +140,8 @@ mod tests {
                 "8:0 rbps=15 wbps=max riops=max wiops=max; 253:1 rbps=10 wbps=max riops=max wiops=max",
             ),
             (
-                &[(&[SDA], "18446744073709551615", "-"), (&[SDA], "18446744073709551613", "-")],
-                "8:0 rbps=18446744073709551614 wbps=max riops=max wiops=max",
+                &[(&[SDA], "9223372036854775807", "-"), (&[SDA], "9223372036854775805", "-")],
+                "8:0 rbps=9223372036854775806 wbps=max riops=max wiops=max",
             ),
         ];
         for (disks, wanted) in cases {
