@@ -109,8 +109,7 @@ fn root(disks: Disks<'_>) -> Result<MountSource> {
 
 fn mounted(disks: Disks<'_>, name: &str, device: &instance::Device) -> Result<Option<MountSource>> {
     let alone = Devices::from([(name.to_string(), device.clone())]);
-    // Whose ids it has is nothing to its devices.
-    let volumes = |need: &Need| volume::supply(disks.store, disks.project, need, false);
+    let volumes = |need: &Need| volume::source(disks.store, disks.project, need);
     let mounts = wiring::mounts(&alone, InstanceType::Container, &volumes)?;
     Ok(mounts.into_iter().next().map(|mount| mount.source))
 }

@@ -5,8 +5,7 @@ use super::load::{self, Loaded, group_name};
 use super::spawn::Waiting;
 use super::{
     application, confine, cpus, disk_limits, idmap, lifecycle, network, nics, pool, quota, run_network, settings,
-    snapshot,
-    templates, volume, wiring,
+    snapshot, templates, volume, wiring,
 };
 use crate::base::idmap::IdMap;
 use crate::base::names::{InstanceName, ProjectName};

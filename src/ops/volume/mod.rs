@@ -251,6 +251,21 @@ pub fn hold<'a>(
 /// # Errors
 /// Not found: the volume, or its data. Conflict: the owners in it are another instance's.
 pub fn supply(store: &Store, project: &ProjectName, need: &Need, map: Option<&IdMap>) -> Result<Supply> {
+    supply_owned(store, project, need, &|key, driver| owners::check(store, key, driver, map))
+}
+
+/// The same, whoever owns what is in it.
+///
+/// # Errors
+/// Not found: the volume, or its data.
+pub fn source(store: &Store, project: &ProjectName, need: &Need) -> Result<Supply> {
+    supply_owned(store, project, need, &|_, _| Ok(IdMap::default()))
+}
+
+/// Tells the map that the owners have in a volume that cannot be mapped.
+type OwnersOf<'a> = &'a dyn Fn(&VolumeKey, &dyn Driver) -> Result<IdMap>;
+
+fn supply_owned(store: &Store, project: &ProjectName, need: &Need, owners: OwnersOf<'_>) -> Result<Supply> {
     if let Need::HostPath { path, .. } = need {
         let beneath = restrict::folder_of(store, project, path)?;
         return Ok(Supply::HostPath { path: path.clone(), beneath });
@@ -258,13 +273,13 @@ pub fn supply(store: &Store, project: &ProjectName, need: &Need, map: Option<&Id
     let Need::Volume { pool, volume, required } = need else {
         return Err(Error::internal("A volume was asked for something else"));
     };
-    match find(store, project, (pool, volume), map) {
+    match find(store, project, (pool, volume), owners) {
         Err(e) if e.kind() == crate::error::Kind::NotFound && !required => Ok(Supply::Absent),
         other => other,
     }
 }
 
-fn find(store: &Store, project: &ProjectName, (pool, volume): (&str, &str), map: Option<&IdMap>) -> Result<Supply> {
+fn find(store: &Store, project: &ProjectName, (pool, volume): (&str, &str), owners: OwnersOf<'_>) -> Result<Supply> {
     let pool = PoolName::parse(pool)?;
     let name = VolumeName::parse(volume).map_err(|_| not_found())?;
     let key = Of { project, pool: &pool, name: &name }.key(store)?;
@@ -272,7 +287,7 @@ fn find(store: &Store, project: &ProjectName, (pool, volume): (&str, &str), map:
     fits(&record, &Device::new(), Some(InstanceType::Container))?;
     let driver = pool::need(store, &pool)?;
     let maps = pool::maps_ids(store, &pool)?;
-    let on_disk = if maps { IdMap::default() } else { owners::check(store, &key, driver.as_ref(), map)? };
+    let on_disk = if maps { IdMap::default() } else { owners(&key, driver.as_ref())? };
     let shift = maps && !keys::UNMAPPED.bool(&record.config)?;
     let root = folder_of(driver.as_ref(), &data(&key)?)?;
     Ok(Supply::Volume { root, shift, on_disk, initial: keys::initial(&record.config)? })
