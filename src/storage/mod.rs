@@ -14,6 +14,7 @@ pub mod block;
 mod btrfs;
 mod dir;
 pub mod disk;
+mod formatted;
 mod kept;
 mod layers;
 pub mod lvm;

@@ -12,8 +12,8 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::fault;
 use crate::model::instance::Config;
 use crate::model::keys::{Key, pool as keys};
-use crate::storage::Space;
 use crate::storage::disk::{self, Disk};
+use crate::storage::{Space, formatted};
 use crate::sys::loopdev::LoopDevice;
 use rustix::fs::{Mode, OFlags};
 use std::path::{Path, PathBuf};
@@ -200,7 +200,7 @@ impl Group {
             fault::point("pool.thin")?;
         }
         self.activate_mark(how)?;
-        tool::format(tool::Kind::Ext4, &[], &names::device_path(&self.name, &self.mark()))?;
+        formatted::make(formatted::Kind::Ext4, &[], &names::device_path(&self.name, &self.mark()))?;
         fault::point("pool.marked")
     }
 

@@ -1,11 +1,11 @@
 //! The images of a pool: with a thin pool logical volumes that others are made from, without one folders.
 
-use super::tool::Kind;
 use super::volumes::Place;
 use super::{Lvm, names};
 use crate::base::names::Fingerprint;
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::storage::formatted::Kind;
 use crate::storage::volume::{Staging, Trash, Volume};
 use crate::storage::{ImageFate, Images};
 use std::path::PathBuf;
@@ -20,10 +20,10 @@ impl Lvm {
         }
         let planned = self.of_volume.lock().unwrap_or_else(PoisonError::into_inner);
         let how = planned.as_ref().unwrap_or(&self.how);
-        let lv = names::image(image);
-        let differs = how.create != self.how.create
-            || !self.is_of_kind(&lv, how.kind)?
-            || how.kind == Kind::Xfs && size < self.size(&lv)?;
+        let (own, usual, lv) = (&how.format, &self.how.format, names::image(image));
+        let differs = own.create != usual.create
+            || !self.is_of_kind(&lv, own.kind)?
+            || own.kind == Kind::Xfs && size < self.size(&lv)?;
         drop(planned);
         if differs {
             self.show(&Place::image(image))?;

@@ -155,7 +155,8 @@ impl Quotas for Lvm {
 
     fn plan_disk(&self, size: u64) {
         self.plan(Some(settings::room_for_disk(size)));
-        *self.of_volume.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.how.of_disk());
+        let how = Settings { format: self.how.format.of_disk(), ..self.how.clone() };
+        *self.of_volume.lock().unwrap_or_else(PoisonError::into_inner) = Some(how);
     }
 
     fn make_room(&self, volume: &Volume, size: u64) -> Result<()> {
@@ -175,9 +176,7 @@ impl Quotas for Lvm {
     fn space(&self, volume: &Volume) -> Result<Option<Space>> {
         self.open(volume)?;
         let place = Place::of(volume);
-        let stat = rustix::fs::fstatvfs(self.pool.open_dir(&place.rel)?)?;
-        let used = stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize);
-        Ok(Some(Space { used, total: self.size(&place.lv)? }))
+        self.pool.space_at(&place.rel, self.size(&place.lv)?).map(Some)
     }
 }
 

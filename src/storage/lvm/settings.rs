@@ -1,12 +1,10 @@
 //! What the configuration of a pool says to its driver.
 
-use super::tool::{self, Kind};
+use super::tool;
 use crate::error::Result;
 use crate::model::instance::Config;
 use crate::model::keys::{Key, pool as keys, volume};
-
-/// Size of a volume that nobody gave one, as in Incus.
-const DEFAULT_SIZE: u64 = 10 << 30;
+use crate::storage::formatted::{DEFAULT_SIZE, Format};
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -19,12 +17,8 @@ pub struct Settings {
     pub(super) metadata: Option<u64>,
     /// Room for the thin pool's metadata, bytes.
     pub(super) pool_metadata: Option<u64>,
-    /// What new volumes are formatted with.
-    pub(super) kind: Kind,
-    /// Options for making their file systems.
-    pub(super) create: String,
-    /// Mount options.
-    pub(super) options: String,
+    /// The file systems of volumes.
+    pub(super) format: Format,
     /// Size of a volume that has none, bytes.
     pub(super) size: u64,
     /// Options of lvcreate(8) for a volume that is not thin.
@@ -43,9 +37,7 @@ impl Settings {
             reuse: keys::LVM_FORCE_REUSE.bool(config)?,
             metadata: keys::LVM_METADATA_SIZE.size(config)?.filter(|size| *size > 0),
             pool_metadata: keys::LVM_THINPOOL_METADATA_SIZE.size(config)?.filter(|size| *size > 0),
-            kind: Kind::parse(keys::VOLUME_BLOCK_FILESYSTEM.text(config))?,
-            create: keys::VOLUME_BLOCK_CREATE_OPTIONS.text(config).to_string(),
-            options: keys::VOLUME_BLOCK_MOUNT_OPTIONS.text(config).to_string(),
+            format: Format::of(config)?,
             size: keys::VOLUME_SIZE.size(config)?.filter(|size| *size > 0).unwrap_or(DEFAULT_SIZE),
             stripes: stripes(&keys::VOLUME_LVM_STRIPES, &keys::VOLUME_LVM_STRIPES_SIZE, config)?,
         })
@@ -56,30 +48,15 @@ impl Settings {
     /// # Errors
     /// A value is wrong.
     pub(super) fn of_volume(&self, config: &Config) -> Result<Self> {
-        let kind = volume::BLOCK_FILESYSTEM.get(config).map_or(Ok(self.kind), Kind::parse)?;
-        // Those of the pool are for its kind.
-        let usual = if kind == self.kind { self.create.as_str() } else { "" };
         let striped = [&volume::LVM_STRIPES, &volume::LVM_STRIPES_SIZE].iter().any(|key| key.get(config).is_some());
         Ok(Self {
-            kind,
-            create: volume::BLOCK_CREATE_OPTIONS.get(config).unwrap_or(usual).to_string(),
-            options: self.options_of(config).to_string(),
+            format: self.format.of_volume(config)?,
             stripes: match striped {
                 true => stripes(&volume::LVM_STRIPES, &volume::LVM_STRIPES_SIZE, config)?,
                 false => self.stripes.clone(),
             },
             ..self.clone()
         })
-    }
-
-    /// The same for volumes that hold a disk: a file system for one large file, which nobody but root writes to.
-    pub(super) fn of_disk(&self) -> Self {
-        Self { kind: Kind::Ext4, create: "-i 4194304 -m 0 -J size=16".to_string(), ..self.clone() }
-    }
-
-    /// Mount options of a volume with this configuration.
-    pub(super) fn options_of<'a>(&'a self, config: &'a Config) -> &'a str {
-        volume::BLOCK_MOUNT_OPTIONS.get(config).unwrap_or(&self.options)
     }
 }
 

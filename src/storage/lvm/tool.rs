@@ -1,10 +1,10 @@
-//! Runs LVM's program and those of file systems.
+//! Runs LVM's program.
 //!
 //! Of LVM's settings those are changed that suit a command without a daemon: devices are looked up in /dev, not at udev, which
 //! may not have heard of a new one yet; no archive of the metadata is written at each step; no daemon is started to watch; a thin pool that
 //! is full says so at once, for nobody is there to make room.
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::host::command::{Cmd, Host, Program, Runner};
 use std::ffi::OsString;
 use std::path::Path;
@@ -13,13 +13,6 @@ const LVM: Program = Program { name: "lvm", package: "lvm2" };
 const CONFIG: &str =
     "devices{obtain_device_list_from_udev=0} backup{archive=0} activation{monitoring=0 error_when_full=1}";
 const WIPEFS: Program = Program { name: "wipefs", package: "util-linux" };
-const MKFS_EXT4: Program = Program { name: "mkfs.ext4", package: "e2fsprogs" };
-const E2FSCK: Program = Program { name: "e2fsck", package: "e2fsprogs" };
-const RESIZE2FS: Program = Program { name: "resize2fs", package: "e2fsprogs" };
-const MKFS_XFS: Program = Program { name: "mkfs.xfs", package: "xfsprogs" };
-const XFS_GROWFS: Program = Program { name: "xfs_growfs", package: "xfsprogs" };
-/// Exit status of e2fsck that says that what was wrong is not any more.
-const CORRECTED: i32 = 1;
 
 /// Runs `lvm <verb> <words>`; what it asks is answered with no.
 ///
@@ -75,86 +68,10 @@ pub(super) fn rounded(size: u64, step: u64) -> u64 {
     sectors.checked_next_multiple_of(step).unwrap_or(sectors)
 }
 
-/// Kinds of file systems that volumes may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Ext4,
-    Xfs,
-}
-
-impl Kind {
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ext4 => "ext4",
-            Self::Xfs => "xfs",
-        }
-    }
-
-    /// By name.
-    pub fn parse(name: &str) -> Result<Self> {
-        match name {
-            "ext4" => Ok(Self::Ext4),
-            "xfs" => Ok(Self::Xfs),
-            other => Err(Error::invalid(format!("Invalid filesystem {other:?}"))),
-        }
-    }
-}
-
-/// Makes a file system on a device; `options` were checked when they were set.
-///
-/// # Errors
-/// The program is missing or refuses; Invalid: the device is too small.
-pub(super) fn format(kind: Kind, options: &[String], device: &Path) -> Result<()> {
-    let (program, usual) = match kind {
-        // The attributes of a file have to fit in a block, which is smaller as a rule on what is smaller than 512 MiB.
-        Kind::Ext4 => (MKFS_EXT4, &["-q", "-F", "-b", "4096", "-E", "nodiscard"][..]),
-        Kind::Xfs => (MKFS_XFS, &["-q", "-f", "-K"][..]),
-    };
-    let cmd = Cmd::new(program).args(usual.iter().copied()).args(options.iter().cloned()).arg("--").arg(device);
-    let fail = || format!("Failed formatting \"{}\"", device.display());
-    let out = Host::default().run_with(cmd, None).with_context(fail)?;
-    match is_too_small(&out.stderr) {
-        true => Err(Error::invalid("Filesystem must be larger than 300MB")
-            .hint("an xfs filesystem needs 300MiB: see \"size\" and, of a storage pool, \"volume.size\"")),
-        false => out.success(program).map(drop).with_context(fail),
-    }
-}
-
-/// Whether mkfs.xfs says that (since xfsprogs 5.19), before it explains all of its options.
-fn is_too_small(said: &[u8]) -> bool {
-    String::from_utf8_lossy(said).contains("Filesystem must be larger than 300MB")
-}
-
-/// The file system mounted at `at` takes all of its device.
-///
-/// # Errors
-/// As [`format`].
-pub(super) fn grow(kind: Kind, device: &Path, at: &Path) -> Result<()> {
-    let cmd = match kind {
-        Kind::Ext4 => Cmd::new(RESIZE2FS).arg("--").arg(device),
-        Kind::Xfs => Cmd::new(XFS_GROWFS).arg("-d").arg("--").arg(at),
-    };
-    Host::default().run(cmd).map(drop)
-}
-
-/// The ext4 file system on the device, which is not mounted, becomes `size` bytes long.
-///
-/// # Errors
-/// As [`format`]; it holds more.
-pub(super) fn shrink(device: &Path, size: u64) -> Result<()> {
-    let checked = Host::default().run_with(Cmd::new(E2FSCK).args(["-f", "-p", "--"]).arg(device), None)?;
-    if checked.status.code().is_none_or(|code| code > CORRECTED) {
-        checked.success(E2FSCK)?;
-    }
-    let cmd = Cmd::new(RESIZE2FS).arg("--").arg(device).arg(format!("{}K", size >> 10));
-    Host::default().run(cmd).map(drop)
-}
-
 /// Takes off a device what says that it holds something.
 ///
 /// # Errors
-/// As [`format`].
+/// The program is missing or refuses.
 pub(super) fn wipe(device: &Path) -> Result<()> {
     Host::default().run(Cmd::new(WIPEFS).args(["-q", "-a", "--"]).arg(device)).map(drop)
 }
@@ -162,12 +79,6 @@ pub(super) fn wipe(device: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_mkfs_says_of_its_least_size() {
-        assert!(is_too_small(b"Filesystem must be larger than 300MB.\nUsage: mkfs.xfs\n"));
-        assert!(!is_too_small(b"mkfs.xfs: /dev/x contains a mounted filesystem\n"));
-    }
 
     #[test]
     fn sizes_are_whole_sectors_and_extents() {

@@ -2,41 +2,31 @@
 //!
 //! Used by the driver.
 
-use super::tool::Kind;
 use super::{Lvm, group, names, tool};
 use crate::base::names::Fingerprint;
-use crate::error::{Context, Error, Result};
+use crate::error::Result;
 use crate::fault;
-use crate::model::instance::{Config, Instance};
-use crate::model::keys::device::is_root_disk;
-use crate::model::keys::{pool, volume as keys};
-use crate::model::volume::CustomVolume;
+use crate::storage::formatted::{self, Kind, Seat};
+use crate::storage::kept;
 use crate::storage::pool::Pool;
 use crate::storage::shown::Alone;
-use crate::storage::volume::{Staging, Trash, Volume, VolumeKind};
-use crate::storage::{Records, disk, kept};
-use crate::store::record;
-use rustix::fs::{AtFlags, Mode, OFlags};
-use std::os::unix::fs::FileExt;
+use crate::storage::volume::{Staging, Trash, Volume};
+use rustix::fs::Mode;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
-
-/// What mkfs.ext4 puts into the root.
-const LOST_FOUND: &str = "lost+found";
 
 /// Where something is: its mount in the pool's folder and its logical volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     pub rel: String,
     pub lv: String,
-    /// The volume it is, if that may have options of its own.
+    /// The volume it is, if it is one.
     volume: Option<Volume>,
 }
 
 impl Place {
     pub fn of(volume: &Volume) -> Self {
-        let may = matches!(volume.kind(), VolumeKind::Custom | VolumeKind::Container);
-        Self { rel: volume.path(), lv: names::volume(volume), volume: may.then(|| volume.clone()) }
+        Self { rel: volume.path(), lv: names::volume(volume), volume: Some(volume.clone()) }
     }
 
     pub fn staged(volume: &Volume) -> Self {
@@ -50,15 +40,6 @@ impl Place {
     pub fn staging(staging: &Staging) -> Self {
         Self { volume: None, rel: staging.path(), lv: names::staging(staging) }
     }
-}
-
-/// The options that a volume has by the copy of its record.
-fn config_of(kind: VolumeKind, text: &str, path: &Path) -> Result<Config> {
-    if kind == VolumeKind::Custom {
-        return record::parse::<CustomVolume>(text.as_bytes(), path).map(|record| record.config);
-    }
-    let record: Instance = record::parse(text.as_bytes(), path)?;
-    record.devices.values().find(|device| is_root_disk(device)).map_or(Ok(Config::new()), keys::of_root)
 }
 
 impl Lvm {
@@ -93,20 +74,8 @@ impl Lvm {
 
     /// How a volume is mounted: as the copy of its record says, or, before there is one, what was planned, or else the pool.
     fn options(&self, place: &Place) -> String {
-        let kept = |volume: &Volume| {
-            let text = self.kept_record(volume).ok().flatten()?;
-            let config = config_of(volume.kind(), &text, Path::new(&place.rel)).ok()?;
-            let given = keys::BLOCK_MOUNT_OPTIONS.get(&config);
-            given.is_none_or(|given| keys::BLOCK_MOUNT_OPTIONS.value.check(given).is_ok()).then_some(config)
-        };
-        let planned = || Some(self.of_volume.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.options.clone());
-        match &place.volume {
-            None => self.how.options.clone(),
-            Some(volume) => match kept(volume) {
-                Some(config) => self.how.options_of(&config).to_string(),
-                None => planned().unwrap_or_else(|| self.how.options.clone()),
-            },
-        }
+        let planned = || Some(self.of_volume.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.format.clone());
+        formatted::options(self, place.volume.as_ref(), &self.how.format, planned)
     }
 
     fn show_locked(&self, _alone: &Alone, place: &Place, options: &str) -> Result<()> {
@@ -114,25 +83,18 @@ impl Lvm {
             return Ok(());
         }
         self.activate(&place.lv)?;
-        let device = self.device(&place.lv);
-        let (kind, options) = match self.kind(&place.lv)? {
-            Kind::Ext4 => (c"ext4", options.to_string()),
-            // Copies have the identity of what they were made from.
-            Kind::Xfs => (c"xfs", format!("nouuid,{options}")),
-        };
         self.pool.make_dir(&place.rel)?;
         fault::point("storage.lvm.mount")?;
-        disk::mount_source(kind, &device, &options, &self.pool.path(&place.rel))
-            .with_context(|| format!("Failed mounting \"{}\"", device.display()))
+        formatted::mount(&self.device(&place.lv), options, &self.pool.path(&place.rel))
     }
 
     /// Has the copies of records be at their place in the pool's folder. In a pool of an older version they are in the folder itself.
     pub(super) fn records(&self) -> Result<()> {
         let place = Place { rel: kept::FOLDER.to_string(), lv: self.group.mark(), volume: None };
-        if self.pool.is_mount(&place.rel)? || self.kind(&place.lv).is_err() {
+        if self.pool.is_mount(&place.rel)? || formatted::kind(&self.device(&place.lv)).is_err() {
             return Ok(());
         }
-        self.show_locked(&self.pool.alone()?, &place, &self.how.options)?;
+        self.show_locked(&self.pool.alone()?, &place, &self.how.format.options)?;
         Ok(rustix::fs::fchmod(self.pool.open_dir(&place.rel)?, Mode::RWXU)?)
     }
 
@@ -170,7 +132,6 @@ impl Lvm {
         self.clear(place)?;
         let planned = self.of_volume.lock().unwrap_or_else(PoisonError::into_inner);
         let how = planned.as_ref().unwrap_or(&self.how);
-        let options = pool::block_create_options(how.kind.name(), &how.create)?;
         let size = tool::bytes(size);
         let mut words = vec!["-y", "-Wy", "-n", &place.lv];
         match &how.thin {
@@ -183,13 +144,10 @@ impl Lvm {
         words.push(&self.group.name);
         tool::lvm("lvcreate", words)?;
         fault::point("storage.lvm.made")?;
-        tool::format(how.kind, &options, &self.device(&place.lv))?;
+        how.format.make(&self.device(&place.lv))?;
         fault::point("storage.lvm.formatted")?;
-        let path = self.show_with(place, &how.options)?;
-        let root = self.pool.open_dir(&place.rel)?;
-        let _ = rustix::fs::unlinkat(&root, LOST_FOUND, AtFlags::REMOVEDIR);
-        rustix::fs::fchmod(&root, Mode::RWXU)?;
-        Ok(path)
+        let path = self.show_with(place, &how.format.options)?;
+        self.pool.settle_root(&place.rel).map(|()| path)
     }
 
     /// Makes `to` a thin copy of `from`, as that is at this moment. What is mounted of it is written first (LVM has the file
@@ -201,43 +159,13 @@ impl Lvm {
     /// The size of a volume, active or not, bytes.
     pub(super) fn size(&self, lv: &str) -> Result<u64> {
         self.activate(lv)?;
-        let stat = rustix::fs::stat(self.device(lv))?;
-        let file =
-            format!("/sys/dev/block/{}:{}/size", rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
-        let sectors = std::fs::read_to_string(&file).with_context(|| format!("Failed reading \"{file}\""))?;
-        Ok(sectors.trim().parse::<u64>().unwrap_or(0).saturating_mul(512))
-    }
-
-    fn read(&self, lv: &str, at: u64, bytes: &mut [u8]) -> Result<()> {
-        let device = self.device(lv);
-        let file = std::fs::File::open(&device).with_context(|| format!("Failed opening \"{}\"", device.display()))?;
-        file.read_exact_at(bytes, at).with_context(|| format!("Failed reading \"{}\"", device.display()))
+        formatted::size(&self.device(lv))
     }
 
     /// A volume, active or not, has a file system of that kind.
     pub(super) fn is_of_kind(&self, lv: &str, kind: Kind) -> Result<bool> {
         self.activate(lv)?;
-        Ok(self.kind(lv)? == kind)
-    }
-
-    /// The kind of file system on an active volume.
-    fn kind(&self, lv: &str) -> Result<Kind> {
-        let mut start = [0u8; 2048];
-        self.read(lv, 0, &mut start)?;
-        match (&start[..4], &start[1080..1082]) {
-            (b"XFSB", _) => Ok(Kind::Xfs),
-            (_, [0x53, 0xef]) => Ok(Kind::Ext4),
-            _ => Err(Error::failed(format!("Volume \"{lv}\" holds no filesystem"))),
-        }
-    }
-
-    /// The size of an ext4 file system, bytes (fields of its superblock).
-    fn ext4_size(&self, lv: &str) -> Result<u64> {
-        let mut block = [0u8; 1024];
-        self.read(lv, 1024, &mut block)?;
-        let word = |at: usize| u64::from(u32::from_le_bytes(block[at..at + 4].try_into().unwrap_or_default()));
-        let high = if word(0x60) & 0x80 != 0 { word(0x150) << 32 } else { 0 };
-        Ok((high | word(4)).saturating_mul(1024u64.checked_shl(word(0x18) as u32).unwrap_or(0)))
+        Ok(formatted::kind(&self.device(lv))? == kind)
     }
 
     /// What LVM gives a volume at a time, bytes: an extent of the group, on each of its stripes (lvcreate(8), --size).
@@ -248,53 +176,24 @@ impl Lvm {
         Ok(extent.saturating_mul(stripes.max(1)).max(tool::SECTOR))
     }
 
-    /// Gives what is at `place` another size, as LVM rounds it; growing at any time, shrinking ext4 alone and only at rest. What a
-    /// kill left between two steps is gone on with.
+    /// Gives what is at `place` another size ([`Seat::resize`]), as LVM rounds it.
     pub(super) fn resize(&self, place: &Place, size: u64) -> Result<()> {
-        let now = self.size(&place.lv)?;
-        let kind = self.kind(&place.lv)?;
-        let at = self.group.at(&place.lv);
+        let (now, at, options) = (self.size(&place.lv)?, self.group.at(&place.lv), self.options(place));
+        let set = |size: u64| {
+            let wanted = tool::bytes(size);
+            if size < now {
+                fault::point("storage.lvm.shrunk")?;
+                return tool::lvm("lvreduce", ["-f", "-y", "-L", &wanted, &at]).map(drop);
+            }
+            tool::lvm("lvextend", ["-L", &wanted, &at])?;
+            fault::point("storage.lvm.extended")
+        };
         // What it is already costs no question.
         let size = if size == now { now } else { tool::rounded(size, self.step(&place.lv)?) };
-        if size < now {
-            if kind == Kind::Xfs {
-                return Err(Error::unsupported("Filesystem \"xfs\" cannot be shrunk: Cannot be shrunk"));
-            }
-            if self.ext4_size(&place.lv)? > size {
-                self.shrink(place, size)?;
-                fault::point("storage.lvm.shrunk")?;
-            }
-            return tool::lvm("lvreduce", ["-f", "-y", "-L", &tool::bytes(size), &at]).map(drop);
-        }
-        if size > now {
-            tool::lvm("lvextend", ["-L", &tool::bytes(size), &at])?;
-            fault::point("storage.lvm.extended")?;
-        }
-        if kind == Kind::Ext4 {
-            let left = self.size(&place.lv)?.saturating_sub(self.ext4_size(&place.lv)?);
-            if left == 0 || left < self.step(&place.lv)? {
-                return Ok(());
-            }
-        }
-        let path = self.show(place)?;
-        tool::grow(kind, &self.device(&place.lv), &path)
-    }
-
-    fn shrink(&self, place: &Place, size: u64) -> Result<()> {
-        let options = self.options(place);
-        let alone = self.pool.alone()?;
-        let device = self.device(&place.lv);
-        let busy = || Error::busy("In use").hint("a volume can be made smaller only at rest: stop the instance first");
-        disk::unmount(&self.pool.path(&place.rel)).map_err(|_| busy())?;
-        // An instance has a mount of its own.
-        match rustix::fs::open(&device, OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC, Mode::empty()) {
-            Err(rustix::io::Errno::BUSY) => {
-                self.show_locked(&alone, place, &options)?;
-                return Err(busy());
-            }
-            other => drop(other?),
-        }
-        tool::shrink(&device, size)
+        let show = |alone: &Alone| self.show_locked(alone, place, &options);
+        let (device, step) = (self.device(&place.lv), || self.step(&place.lv));
+        let seat = Seat { pool: &self.pool, rel: &place.rel, device: &device, step: &step, set: &set, show: &show };
+        seat.resize(size)
     }
 }
 
