@@ -35,6 +35,8 @@ mod support;
 mod verbs;
 #[path = "root_storage/zfs.rs"]
 mod zfs;
+#[path = "root_storage/zfs_block.rs"]
+mod zfs_block;
 #[path = "root_storage/zfs_owners.rs"]
 mod zfs_owners;
 #[path = "root_storage/zfs_streams.rs"]

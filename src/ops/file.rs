@@ -78,7 +78,8 @@ impl Files {
         let map = start::map_of(&loaded)?;
         let root = start::root_of(store, &loaded, map.as_ref())?;
         // Where the pool cannot map ids, the owners on disk are the host's already.
-        let ids = if pool::maps_ids(store, &loaded.pool()?)? { IdMap::default() } else { map.unwrap_or_default() };
+        let maps = pool::maps_ids_of(store, &loaded.pool()?, &loaded.volume()?)?;
+        let ids = if maps { IdMap::default() } else { map.unwrap_or_default() };
         let scratch = tempfile::tempdir_in(&store.layout().run).context("Failed creating a folder for mounting")?;
         let options = rootfs::Options { nodev: true, scratch: Some(scratch.path()), ..rootfs::Options::default() };
         let root = rootfs::mount(&root.rootfs, &options)?;

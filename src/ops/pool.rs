@@ -49,6 +49,14 @@ pub fn maps_ids(store: &Store, name: &PoolName) -> Result<bool> {
     Ok(store.pool(name)?.is_none_or(|p| keys::IDMAP.get(&p.config) != Some("false")))
 }
 
+/// The same of a volume, which may have a file system of its own.
+///
+/// # Errors
+/// The record is damaged; the pool cannot be read.
+pub fn maps_ids_of(store: &Store, name: &PoolName, volume: &storage::Volume) -> Result<bool> {
+    Ok(maps_ids(store, name)? || need(store, name)?.maps_ids(volume)?)
+}
+
 /// The pool that holds the root of an instance with these (expanded) devices, and the device's name.
 ///
 /// # Errors

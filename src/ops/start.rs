@@ -265,7 +265,7 @@ pub fn map_of(loaded: &Loaded) -> Result<Option<IdMap>> {
 /// As [`plan`]; Unsupported on a pool where making a plan shifts the files' owners.
 pub fn preview(store: &Store, who: (&ProjectName, &InstanceName)) -> Result<Plan> {
     let loaded = load::load(store, who.0, who.1)?;
-    if !pool::maps_ids(store, &loaded.pool()?)? {
+    if !pool::maps_ids_of(store, &loaded.pool()?, &loaded.volume()?)? {
         return Err(Error::unsupported("The plan can't be shown: this storage pool has no id-mapped mounts"));
     }
     plan(store, &loaded, &load::cgroups(store.layout())?)
@@ -347,7 +347,7 @@ pub struct Root {
 pub fn root_of(store: &Store, loaded: &Loaded, map: Option<&IdMap>) -> Result<Root> {
     let (pool_name, volume) = (loaded.pool()?, loaded.volume()?);
     let driver = pool::need(store, &pool_name)?;
-    let mapped = pool::maps_ids(store, &pool_name)?;
+    let mapped = pool::maps_ids(store, &pool_name)? || driver.maps_ids(&volume)?;
     let shift = if map.is_some() && mapped { Shift::Idmapped } else { Shift::None };
     if !mapped {
         let protected = keys::SECURITY_PROTECTION_SHIFT.bool(&loaded.expanded.config)?;

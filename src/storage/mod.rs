@@ -362,6 +362,14 @@ pub trait Driver: Images + Quotas + Records {
     /// NotFound; a folder could not be read.
     fn usage(&self, volume: &Volume) -> Result<Usage>;
 
+    /// The volume can be mounted with an id map whatever the file system of the pool can; false: as that can.
+    ///
+    /// # Errors
+    /// The pool cannot be read.
+    fn maps_ids(&self, _volume: &Volume) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Changes the owners on disk to the id map `to` (empty: the container's own ids), for file systems without id-mapped
     /// mounts. Which map the disk has is kept in the volume itself; the same one again does nothing. Returns the old
     /// tree. The instance is stopped.

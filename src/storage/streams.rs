@@ -47,6 +47,14 @@ pub trait Streams {
     /// all of their attributes are taken over.
     fn receiver(&self, most: Option<u64>) -> Box<dyn Receiver + '_>;
 
+    /// A volume has that form.
+    ///
+    /// # Errors
+    /// NotFound.
+    fn fits(&self, _volume: &Volume) -> Result<bool> {
+        Ok(true)
+    }
+
     /// A backup says of its streams in a file before them what they are.
     fn has_header(&self) -> bool {
         true

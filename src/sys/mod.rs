@@ -14,6 +14,7 @@ pub mod btrfs_send;
 pub mod child;
 pub mod clone;
 pub mod cred;
+pub mod freeze;
 pub mod inherit;
 pub mod loopdev;
 pub mod memfd;
@@ -32,6 +33,7 @@ pub mod socket;
 pub mod syscalls;
 pub mod writeback;
 pub mod xattr;
+pub mod zvol;
 
 use crate::error::Error;
 

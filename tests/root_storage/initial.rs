@@ -13,7 +13,7 @@ fn initial_options_are_for_a_driver() {
     state.refuses("create img c1 -s d -d root,initial.block.filesystem=xfs", words);
     state.refuses("create img c1 -s d -d root,initial.block.filesystem=vfat", "Invalid initial device configuration");
     state.refuses("create img c1 -s d -d root,initial.size=1GiB", "can't set a size");
-    state.refuses("create img c1 -s d -d root,initial.zfs.block_mode=true", "not supported by this version");
+    state.refuses("create img c1 -s d -d root,initial.zfs.block_mode=true", "driver \"dir\"");
     assert_eq!(state.ok("list -f csv"), "");
     // A profile is for pools of all drivers. What it said at first stays with the instance.
     state.ok("profile device set default root initial.block.filesystem=xfs");

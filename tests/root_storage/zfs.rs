@@ -118,7 +118,6 @@ fn zfs_in_a_file() {
     state.refuses("storage set p zfs.pool_name=other", "zfs.pool_name cannot be changed");
     state.refuses("storage set p size=256MiB", "Pool cannot be shrunk");
     state.refuses(&format!("storage create q zfs zfs.pool_name={pool}"), "A ZFS pool already exists called");
-    state.refuses("storage create q zfs volume.zfs.block_mode=true", "ZFS block mode is not supported by this version");
     life(&state, &pool);
     let images = sets(&pool).into_iter().filter(|name| name.starts_with("images/")).count();
     assert_eq!(images, 1, "an image is unpacked once");
@@ -160,7 +159,8 @@ fn own_options(state: &State, pool: &str) {
     }
     assert_eq!(values("custom/default_w"), [0, 0, 0, 0, 16 << 10], "the pool's");
     state.refuses("storage volume set p v zfs.delegate=true", "ZFS delegation is not supported by this version");
-    state.refuses("storage volume create p x zfs.block_mode=true", "ZFS block mode is not supported by this version");
+    state.refuses("storage volume create p x block.filesystem=xfs", "option \"block.filesystem\"");
+    state.refuses("storage volume set p v zfs.block_mode=true", "cannot be changed after creation");
     state.refuses("storage volume set p v zfs.blocksize=5KiB", "be power of 2");
     state.ok("storage volume delete p w");
     state.ok("create img c3 -s p -d root,size=64MiB -d root,initial.zfs.blocksize=32KiB -d root,initial.zfs.use_refquota=false");

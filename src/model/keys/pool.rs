@@ -44,8 +44,8 @@ keys! {
     ZFS_EXPORT: "zfs.export", Both, Value::Bool, "Export the ZFS pool when the pool is unmounted" => default("true");
     VOLUME_ZFS_BLOCKSIZE: "volume.zfs.blocksize", Both, Value::Checked("block size", zfs_blocksize),
         "Largest block of new volumes";
-    VOLUME_ZFS_BLOCK_MODE: "volume.zfs.block_mode", Both, Value::Checked("boolean", zfs_block_mode), "Not supported yet"
-        => default("false");
+    VOLUME_ZFS_BLOCK_MODE: "volume.zfs.block_mode", Both, Value::Bool,
+        "Whether new volumes are block devices with a file system" => default("false");
     VOLUME_ZFS_DELEGATE: "volume.zfs.delegate", Both, Value::Checked("boolean", zfs_delegate), "Not supported yet"
         => default("false");
     VOLUME_ZFS_REMOVE_SNAPSHOTS: "volume.zfs.remove_snapshots", Both, Value::Bool,
@@ -130,6 +130,9 @@ static ZFS: &[&Key] = &[
     &ZFS_POOL_NAME,
     &ZFS_CLONE_COPY,
     &ZFS_EXPORT,
+    &VOLUME_BLOCK_FILESYSTEM,
+    &VOLUME_BLOCK_MOUNT_OPTIONS,
+    &VOLUME_BLOCK_CREATE_OPTIONS,
     &VOLUME_ZFS_BLOCKSIZE,
     &VOLUME_ZFS_BLOCK_MODE,
     &VOLUME_ZFS_DELEGATE,
@@ -228,10 +231,6 @@ pub(super) fn zfs_blocksize(value: &str) -> Result<()> {
         size if size.is_power_of_two() && (512..=16 << 20).contains(&size) => Ok(()),
         _ => Err(Error::invalid("Value should be between 512B and 16MiB, and be power of 2")),
     }
-}
-
-pub(super) fn zfs_block_mode(value: &str) -> Result<()> {
-    off("ZFS block mode", value)
 }
 
 pub(super) fn zfs_delegate(value: &str) -> Result<()> {

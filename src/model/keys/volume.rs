@@ -20,17 +20,18 @@ keys! {
     UNMAPPED: "security.unmapped", Both, Value::Bool, "Mount the volume with the IDs on disk" => default("false");
     SHARED: "security.shared", Both, Value::Bool, "Let several instances have the disk" => default("false");
     BLOCK_FILESYSTEM: "block.filesystem", Both, Value::OneOf(&["ext4", "xfs"]), "File system of the volume"
-        => default("ext4"), long("On pools of the driver lvm. It counts when the volume is made.");
+        => default("ext4"), long("On pools of the driver lvm, and zfs in block mode. It counts when the volume is made.");
     BLOCK_MOUNT_OPTIONS: "block.mount_options", Both, Value::Checked("mount options", pool::mount_options),
-        "Mount options, from the next mount on" => long("On pools of the driver lvm.");
+        "Mount options, from the next mount on" => long("On pools of the driver lvm, and zfs in block mode.");
     BLOCK_CREATE_OPTIONS: "block.create_options", Both, Value::Checked("mkfs options", pool::mkfs_options),
-        "Options for mkfs.ext4 or mkfs.xfs" => long("On pools of the driver lvm. It counts when the volume is made.");
+        "Options for mkfs.ext4 or mkfs.xfs"
+        => long("On pools of the driver lvm, and zfs in block mode. It counts when the volume is made.");
     LVM_STRIPES: "lvm.stripes", Both, Value::Uint32, "Number of stripes, without a thin pool";
     LVM_STRIPES_SIZE: "lvm.stripes.size", Both, Value::Size, "Size of a stripe";
     ZFS_BLOCKSIZE: "zfs.blocksize", Both, Value::Checked("block size", pool::zfs_blocksize), "Largest block of new data"
         => long("On pools of the driver zfs.");
-    ZFS_BLOCK_MODE: "zfs.block_mode", Both, Value::Checked("boolean", pool::zfs_block_mode), "Not supported yet"
-        => default("false");
+    ZFS_BLOCK_MODE: "zfs.block_mode", Both, Value::Bool, "Whether the volume is a block device with a file system"
+        => default("false"), long("On pools of the driver zfs. It counts when the volume is made.");
     ZFS_DELEGATE: "zfs.delegate", Both, Value::Checked("boolean", pool::zfs_delegate), "Not supported yet"
         => default("false");
     ZFS_REMOVE_SNAPSHOTS: "zfs.remove_snapshots", Both, Value::Bool, "Without effect: any snapshot can be restored"
@@ -73,13 +74,14 @@ pub static TABLE: &[&Key] = &[
 ];
 
 /// Options of the volume that the root of an instance is, where its disk says them as `initial.<option>`.
-static OF_ROOT: [&Key; 9] = [
+static OF_ROOT: [&Key; 10] = [
     &BLOCK_FILESYSTEM,
     &BLOCK_MOUNT_OPTIONS,
     &BLOCK_CREATE_OPTIONS,
     &LVM_STRIPES,
     &LVM_STRIPES_SIZE,
     &ZFS_BLOCKSIZE,
+    &ZFS_BLOCK_MODE,
     &ZFS_REMOVE_SNAPSHOTS,
     &ZFS_USE_REFQUOTA,
     &ZFS_RESERVE_SPACE,
@@ -89,7 +91,7 @@ static OF_ROOT: [&Key; 9] = [
 static APPLIED: [&Key; 3] = [&ZFS_BLOCKSIZE, &ZFS_USE_REFQUOTA, &ZFS_RESERVE_SPACE];
 
 /// What only counts when the volume is made.
-static INITIAL: [&Key; 7] = [
+static INITIAL: [&Key; 8] = [
     &INITIAL_UID,
     &INITIAL_GID,
     &INITIAL_MODE,
@@ -97,10 +99,14 @@ static INITIAL: [&Key; 7] = [
     &BLOCK_CREATE_OPTIONS,
     &LVM_STRIPES,
     &LVM_STRIPES_SIZE,
+    &ZFS_BLOCK_MODE,
 ];
 
+/// What is of a file system on a block device.
+static OF_DEVICE: [&Key; 3] = [&BLOCK_FILESYSTEM, &BLOCK_MOUNT_OPTIONS, &BLOCK_CREATE_OPTIONS];
+
 /// What is of a file system.
-static OF_FILES: [&Key; 10] = [
+static OF_FILES: [&Key; 11] = [
     &SHIFTED,
     &UNMAPPED,
     &BLOCK_FILESYSTEM,
@@ -108,6 +114,7 @@ static OF_FILES: [&Key; 10] = [
     &BLOCK_CREATE_OPTIONS,
     &LVM_STRIPES,
     &LVM_STRIPES_SIZE,
+    &ZFS_BLOCK_MODE,
     &ZFS_DELEGATE,
     &ZFS_USE_REFQUOTA,
     &ZFS_RESERVE_SPACE,
@@ -146,6 +153,13 @@ pub fn check(volume: &str, content: ContentType, config: &Config) -> Result<()> 
     Ok(())
 }
 
+/// The driver whose volumes are on block devices only if they say so.
+const ZFS: &str = "zfs";
+
+fn is_of_device(name: &str) -> bool {
+    OF_DEVICE.iter().any(|key| key.name == name)
+}
+
 /// Volumes of a driver's pools have the option: their pools have the default of it.
 fn fits(driver: &str, name: &str) -> bool {
     USER.matches(name) || pool::all(driver).any(|key| key.name.strip_prefix(POOL_PREFIX) == Some(name))
@@ -159,6 +173,18 @@ pub fn check_driver(driver: &str, volume: &str, config: &Config) -> Result<()> {
     match config.keys().find(|name| !fits(driver, name)) {
         Some(name) => Err(Error::invalid(format!("Invalid option for volume {volume:?} option {name:?}"))),
         None => Ok(()),
+    }
+}
+
+/// Checks a volume to be made on a driver's pool: what is of a file system on a block device has a place only there.
+///
+/// # Errors
+/// [`crate::error::Kind::Invalid`].
+pub fn check_new(driver: &str, volume: &str, config: &Config) -> Result<()> {
+    let files = driver == ZFS && !ZFS_BLOCK_MODE.bool(config)?;
+    match config.keys().find(|name| files && is_of_device(name)) {
+        Some(name) => Err(Error::invalid(format!("Invalid option for volume {volume:?} option {name:?}"))),
+        None => check_driver(driver, volume, config),
     }
 }
 
@@ -243,7 +269,12 @@ pub fn check_root(driver: &str, device: &Device) -> Result<()> {
 
 /// Gives a volume to be made the defaults of its pool.
 pub fn apply_defaults(pool: &Config, content: ContentType, config: &mut Config) {
-    let given = pool.iter().filter_map(|(name, value)| Some((name.strip_prefix(POOL_PREFIX)?, value)));
+    // Of a file system on a block device where it is to have one.
+    let of_zfs = pool::ZFS_POOL_NAME.get(pool).is_some();
+    let mode = ZFS_BLOCK_MODE.get(config).or(pool::VOLUME_ZFS_BLOCK_MODE.get(pool));
+    let files = of_zfs && !mode.is_some_and(crate::base::boolean::is_true);
+    let given = pool.iter().filter(|(name, _)| !(files && name.strip_prefix(POOL_PREFIX).is_some_and(is_of_device)));
+    let given = given.filter_map(|(name, value)| Some((name.strip_prefix(POOL_PREFIX)?, value)));
     for (name, value) in given.filter(|(name, _)| all(content).any(|k| k.matches(name))) {
         config.entry(name.to_string()).or_insert_with(|| value.clone());
     }
@@ -293,6 +324,10 @@ mod tests {
         assert!(check("v", Files, &zfs).is_ok() && check_driver("zfs", "v", &zfs).is_ok());
         assert!(check_driver("btrfs", "v", &zfs).is_err() && check("v", Block, &zfs).is_err());
         assert!(says(&[("zfs.blocksize", "10KiB")]).contains("power of 2"));
+        let mode = config(&[("zfs.block_mode", "true"), ("block.filesystem", "xfs")]);
+        assert!(check_new("zfs", "v", &mode).is_ok() && check_new("zfs", "v", &xfs).is_err());
+        assert!(check_new("lvm", "v", &xfs).is_ok() && check_new("lvm", "v", &mode).is_err());
+        assert!(check("v", Block, &mode).is_err() && check_change(&mode, &xfs).is_err());
         assert!(says(&[("zfs.delegate", "true")]).contains("ZFS delegation is not supported by this version"));
         assert!(
             is_applied(&config(&[]), &zfs)
@@ -319,6 +354,14 @@ mod tests {
         apply_defaults(&pool, ContentType::Filesystem, &mut own);
         assert_eq!(own, config(&[("initial.mode", "700"), ("initial.uid", "5")]));
         assert_eq!(initial(&own).expect("values"), (5, 0, 0o700));
+        // On a pool of zfs it depends on another option.
+        let given = ["false", "true"].map(|mode| {
+            let pool = [("zfs.pool_name", "p"), ("volume.block.filesystem", "xfs"), ("volume.zfs.block_mode", mode)];
+            let mut own = config(&[]);
+            apply_defaults(&config(&pool), ContentType::Filesystem, &mut own);
+            own.len()
+        });
+        assert_eq!(given, [1, 2]);
         assert_eq!(initial(&config(&[])).expect("values"), (0, 0, 0o711));
     }
 }

@@ -82,7 +82,7 @@ pub fn export<W: Write + Send>(store: &Store, request: &Request, sink: W, on_pro
     let snapshots = if *instance_only { Vec::new() } else { list::snapshots(store, project, name)? };
     let along = if *root_only { Exported::default() } else { Exported::lock(store, &loaded, *instance_only)? };
     let mut records = Records { dependent_volumes: along.records(store)?, ..records(store, &loaded, snapshots)? };
-    let optimized = request.optimized && driver.streams().is_some();
+    let optimized = request.optimized && optimized::fits(driver.as_ref(), &loaded.volume()?)? && along.fits()?;
     if optimized && driver.caps().shift_on_disk {
         // What Incus calls it.
         let map = driver.owners(&loaded.volume()?)?;

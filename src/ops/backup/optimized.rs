@@ -44,6 +44,14 @@ pub(in crate::ops) fn need(driver: &dyn Driver) -> Result<&dyn Streams> {
     })
 }
 
+/// A volume can be written in that form.
+///
+/// # Errors
+/// NotFound.
+pub(in crate::ops) fn fits(driver: &dyn Driver, volume: &Volume) -> Result<bool> {
+    driver.streams().map_or(Ok(false), |streams| streams.fits(volume))
+}
+
 /// The map that the owners on disk have in an instance's stream, by its records; None: nothing is told. `shifts`: the driver
 /// shifts them, and the volume says it, too. Elsewhere Incus has shifted them where nothing else was possible.
 ///

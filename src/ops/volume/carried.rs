@@ -15,6 +15,7 @@ use crate::model::backup::{CUSTOM, Found, VolumeRecords};
 use crate::model::instance::Devices;
 use crate::model::keys::device::disk::{self, Source};
 use crate::model::view::{PoolView, VolumeSnapshotView, VolumeView};
+use crate::ops::backup::optimized;
 use crate::ops::backup::unpack::{Form, Part};
 use crate::ops::{copy, load, pool, record_copy, restrict};
 use crate::storage::Driver;
@@ -76,6 +77,19 @@ impl Exported {
     /// What a journal about the instance asks for besides.
     pub fn proofs(&self) -> impl Iterator<Item = &dyn Proof> {
         self.0.iter().map(|one| &one.lock as &dyn Proof)
+    }
+
+    /// None of them is without the form of streams that its driver has: an index says it of all at once.
+    ///
+    /// # Errors
+    /// NotFound.
+    pub fn fits(&self) -> Result<bool> {
+        for one in &self.0 {
+            if one.driver.streams().is_some() && !optimized::fits(one.driver.as_ref(), &data(one.lock.key())?)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// What the index says of them.

@@ -46,7 +46,7 @@ pub fn create(store: &Store, of: Of<'_>, content: ContentType, put: VolumePut) -
     let mut config = given.clone();
     keys::apply_defaults(&store.pool(of.pool)?.map(|p| p.config).unwrap_or_default(), content, &mut config);
     keys::check(&key.name, content, &config).context("Invalid defaults of the storage pool")?;
-    keys::check_driver(driver.name(), &key.name, &config)?;
+    keys::check_new(driver.name(), &key.name, &config)?;
     if keys::SIZE.get(&given).is_none() && !content.is_image() {
         quota::drop_unkept(driver.as_ref(), &mut config)?;
     }

@@ -64,7 +64,7 @@ pub fn export(
     let driver = pool::need(store, &key.pool)?;
     let snapshots = if how.only { Vec::new() } else { list::snapshots(store, of)? };
     let is_image = record.content_type.is_image();
-    let optimized = how.optimized && driver.streams().is_some();
+    let optimized = how.optimized && optimized::fits(driver.as_ref(), &data(key)?)?;
     let records = records(None, VolumeView::custom(&key.project, &key.name, &record, Vec::new()), &snapshots);
     let mut write = |sink: &mut pipe::Sink, volume: &Volume| {
         let mut out = Exporter::new(sink);

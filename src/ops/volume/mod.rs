@@ -285,11 +285,11 @@ fn find(store: &Store, project: &ProjectName, (pool, volume): (&str, &str), owne
     let key = Of { project, pool: &pool, name: &name }.key(store)?;
     let record = store.volume(&key)?.ok_or_else(not_found)?;
     fits(&record, &Device::new(), Some(InstanceType::Container))?;
-    let driver = pool::need(store, &pool)?;
-    let maps = pool::maps_ids(store, &pool)?;
+    let (driver, volume) = (pool::need(store, &pool)?, data(&key)?);
+    let maps = pool::maps_ids_of(store, &pool, &volume)?;
     let on_disk = if maps { IdMap::default() } else { owners(&key, driver.as_ref())? };
     let shift = maps && !keys::UNMAPPED.bool(&record.config)?;
-    let root = folder_of(driver.as_ref(), &data(&key)?)?;
+    let root = folder_of(driver.as_ref(), &volume)?;
     Ok(Supply::Volume { root, shift, on_disk, initial: keys::initial(&record.config)? })
 }
 

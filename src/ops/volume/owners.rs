@@ -33,7 +33,8 @@ pub fn settle<'a>(
     for device in devices {
         // What cannot be is told when it is mounted.
         let Ok(Some(key)) = of_device(store, project, device) else { continue };
-        if store.pool(&key.pool)?.is_some() && !pool::maps_ids(store, &key.pool)? {
+        let there = store.pool(&key.pool)?.is_some() && store.volume(&key)?.is_some();
+        if there && !pool::maps_ids_of(store, &key.pool, &data(&key)?)? {
             keys.insert(key.file_key(), key);
         }
     }

@@ -21,6 +21,7 @@ mod streams;
 mod timeline;
 mod tool;
 mod volumes;
+mod zvols;
 
 pub use root::{DRIVER, Root, is_labelled};
 pub use settings::Settings;
@@ -30,7 +31,7 @@ use super::pool::Pool;
 use super::streams::Streams;
 use super::tree;
 use super::volume::{Trash, Volume, VolumeKind};
-use super::{Caps, Driver, Ids, Images, Quotas, Records, Space, Usage};
+use super::{Caps, Driver, Ids, Quotas, Records, Space, Usage};
 use crate::base::idmap::IdMap;
 use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Result};
@@ -40,6 +41,7 @@ use crate::model::instance::Config;
 use rustix::fd::AsFd;
 use rustix::fs::Mode;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use volumes::Place;
 
@@ -51,17 +53,20 @@ pub(super) struct Zfs {
     how: Settings,
     /// Those of the volumes made or changed next ([`Quotas::plan_options`]).
     planned: Mutex<Option<Settings>>,
+    /// Size of the next volume to be made in block mode, bytes; 0: the usual one.
+    size: AtomicU64,
 }
 
 impl Zfs {
     pub fn new(pool: Pool, root: Root, how: Settings) -> Self {
-        Self { pool, root, how, planned: Mutex::default() }
+        Self { pool, root, how, planned: Mutex::default(), size: AtomicU64::new(0) }
     }
 
-    fn need_image(&self, image: &Fingerprint) -> Result<()> {
-        match self.has_image(image)? {
-            true => Ok(()),
-            false => Err(Error::not_found(format!("Image \"{image}\" is not in the storage pool"))),
+    /// Size of the next volume in block mode, bytes.
+    fn planned_size(&self) -> u64 {
+        match self.size.load(Ordering::Relaxed) {
+            0 => self.how.size,
+            size => size,
         }
     }
 
@@ -88,19 +93,35 @@ impl Zfs {
 
     /// A copy of the volume `from` at the staging place of `to`.
     fn stage_copy(&self, from: &Volume, to: &Volume) -> Result<()> {
-        let (source, staged, mut own) = (Place::of(from), Place::staged(to), self.properties(to)?);
-        self.present(from)?;
-        if from.kind().is_custom() {
+        let (source, staged, block) = (Place::of(from), Place::staged(to), self.is_block(from)?);
+        let mut own = if block { self.block_properties(to, &source.set)? } else { self.properties(to)? };
+        if from.kind().is_custom() && !block {
             own.push(volumes::say_owners(&self.said_owners(from)?));
         }
         self.clear(&staged)?;
         fault::point("storage.copy.begun")?;
+        if block {
+            self.settle_block(from)?;
+        }
         // A snapshot is a clone always: nothing else would be one.
         let within = [from, to].iter().any(|volume| volume.snapshot_of().is_some());
         if self.how.clone_copy || within {
             return self.snapshot(&source.set, &staged.set, &own);
         }
         self.duplicate(&source.set, &staged.set, &own)
+    }
+
+    /// What is staged to take the place of a volume gets its size, if both are in block mode.
+    fn keep_size(&self, volume: &Volume) -> Result<()> {
+        let (set, staged) = (names::volume(volume), Place::staged(volume));
+        if self.block(&set)? != Some(true) || self.block(&staged.set)? != Some(true) {
+            return Ok(());
+        }
+        let size = self.block_size(&set)?;
+        match self.block_size(&staged.set)? == size {
+            true => Ok(()),
+            false => self.resize_block(&staged, Some(size), self.reserves(volume)?),
+        }
     }
 
     /// What is staged takes the place of a volume.
@@ -126,20 +147,37 @@ impl Quotas for Zfs {
         Ok(true)
     }
 
+    fn plan(&self, size: Option<u64>) {
+        self.size.store(size.unwrap_or(0), Ordering::Relaxed);
+    }
+
     fn plan_options(&self, config: &Config) -> Result<()> {
         let planned = self.how.of_volume(config)?;
         *self.planned.lock().unwrap_or_else(PoisonError::into_inner) = Some(planned);
         Ok(())
     }
 
+    fn plan_disk(&self, _size: u64) {
+        let how = Settings { block_mode: false, ..self.how() };
+        *self.planned.lock().unwrap_or_else(PoisonError::into_inner) = Some(how);
+    }
+
+    /// A volume in block mode always has a size: without one it keeps its own.
     fn set_size(&self, volume: &Volume, size: Option<u64>) -> Result<()> {
-        self.present(volume)?;
-        self.resize(&names::volume(volume), size)
-            .with_context(|| format!("Failed setting the size of volume \"{}\"", volume.name()))
+        let done = match self.is_block(volume)? {
+            true => self.resize_block(&Place::of(volume), size, self.how().reserve),
+            false => self.resize(&names::volume(volume), size),
+        };
+        done.with_context(|| format!("Failed setting the size of volume \"{}\"", volume.name()))
     }
 
     fn space(&self, volume: &Volume) -> Result<Option<Space>> {
-        let values = tool::get("quota,used,refquota,referenced", &self.root.at(&names::volume(volume)))?;
+        let place = Place::of(volume);
+        if self.is_block(volume)? {
+            self.open(volume)?;
+            return self.pool.space_at(&place.rel, self.block_size(&place.set)?).map(Some);
+        }
+        let values = tool::get("quota,used,refquota,referenced", &self.root.at(&place.set))?;
         let values = values.ok_or_else(|| Error::not_found(format!("Volume \"{}\" not found", volume.name())))?;
         let number = |at: usize| values.get(at).and_then(|v| v.parse().ok()).unwrap_or(0u64);
         let of = |at: usize| (number(at) > 0).then(|| Space { total: number(at), used: number(at + 1) });
@@ -182,11 +220,15 @@ impl Driver for Zfs {
 
     fn create_from_image(&self, volume: &Volume, image: &Fingerprint) -> Result<()> {
         self.absent(volume)?;
-        self.need_image(image)?;
+        let how = self.how();
+        let Some(form) = self.form_for(image, &how, self.planned_size())? else {
+            self.fill(image, volume, self.planned_size(), &how)?;
+            return self.appear(volume);
+        };
         self.clear(&Place::staged(volume))?;
         fault::point("storage.volume.begun")?;
         // One step, and on disk when it is done.
-        self.clone_image(image, &names::volume(volume), &self.how().properties())?;
+        self.clone_image(&form.set, &names::volume(volume), &self.properties_of(volume, &form, &how)?)?;
         fault::point("storage.volume.made")
     }
 
@@ -204,16 +246,21 @@ impl Driver for Zfs {
 
     fn begin_restore(&self, from: &Volume, to: &Volume) -> Result<()> {
         self.present(to)?;
-        self.stage_copy(from, to)
+        self.stage_copy(from, to)?;
+        self.keep_size(to)
     }
 
     fn begin_rebuild(&self, volume: &Volume, image: &Fingerprint) -> Result<()> {
-        self.present(volume)?;
-        self.need_image(image)?;
-        let (staged, own) = (Place::staged(volume), self.properties(volume)?);
+        // It stays what it is.
+        let block_mode = self.is_block(volume)?;
+        let (staged, how) = (Place::staged(volume), Settings { block_mode, ..self.how() });
+        let size = if block_mode { self.block_size(&names::volume(volume))? } else { 0 };
+        let Some(form) = self.form_for(image, &how, size)? else { return self.fill(image, volume, size, &how) };
+        let own = self.properties_of(volume, &form, &how)?;
         self.clear(&staged)?;
         fault::point("storage.volume.begun")?;
-        self.clone_image(image, &staged.set, &own)
+        self.clone_image(&form.set, &staged.set, &own)?;
+        self.keep_size(volume)
     }
 
     fn finish_restore(&self, to: &Volume) -> Result<Option<Trash>> {
@@ -228,8 +275,15 @@ impl Driver for Zfs {
     }
 
     fn begin_volume(&self, volume: &Volume) -> Result<PathBuf> {
-        let staged = Place::staged(volume);
-        let path = self.make(&staged, &self.properties(volume)?)?;
+        let (staged, how, there) = (Place::staged(volume), self.how(), self.block(&names::volume(volume))?);
+        // What takes the place of one is what that is.
+        let path = match (there.unwrap_or(how.block_mode), there) {
+            (false, _) => self.make(&staged, &self.properties(volume)?)?,
+            (true, there) => {
+                let size = if there.is_some() { self.block_size(&names::volume(volume))? } else { self.planned_size() };
+                self.make_block(&staged, size, (&how, self.reserves(volume)?))?
+            }
+        };
         if !volume.kind().is_custom() {
             let rootfs = format!("{}/rootfs", staged.rel);
             self.pool.make_dir(&rootfs)?;
@@ -301,6 +355,10 @@ impl Driver for Zfs {
         self.open(volume)
     }
 
+    fn maps_ids(&self, volume: &Volume) -> Result<bool> {
+        Ok(self.block(&names::volume(volume))? == Some(true))
+    }
+
     fn usage(&self, volume: &Volume) -> Result<Usage> {
         self.open(volume)?;
         tree::usage(self.pool.open_dir(&volume.path())?.as_fd())
@@ -319,12 +377,18 @@ impl Driver for Zfs {
             return Ok(None);
         }
         self.abandon(volume)?;
-        let mut own = self.properties(volume)?;
-        let custom = volume.kind().is_custom();
+        let (set, custom) = (names::volume(volume), volume.kind().is_custom());
+        let mut own = match self.is_block(volume)? {
+            true => {
+                self.settle_block(volume)?;
+                self.block_properties(volume, &set)?
+            }
+            false => self.properties(volume)?,
+        };
         if custom {
             own.push(volumes::say_owners(to));
         }
-        self.snapshot(&names::volume(volume), &staged.set, &own)?;
+        self.snapshot(&set, &staged.set, &own)?;
         self.show(&staged)?;
         let root = self.pool.open_dir(&format!("{}{}", staged.rel, if custom { "" } else { "/rootfs" }))?;
         tree::shift_tree(root.as_fd(), &Ids::change(&from, to))?;

@@ -6,6 +6,7 @@
 
 use crate::base::names::Fingerprint;
 use crate::error::Result;
+use crate::storage::formatted::Kind;
 use crate::storage::volume::{Staging, Trash, Volume, VolumeKind};
 
 /// The dataset with the mark, the copies of records and the places that volumes are mounted at.
@@ -73,6 +74,22 @@ pub(super) fn staged(of: &Volume) -> String {
 /// Of an image.
 pub(super) fn image(image: &Fingerprint) -> String {
     format!("{IMAGES}/{image}")
+}
+
+/// Of an image as it is for volumes in block mode with that kind of file system, as in Incus.
+pub(super) fn image_as(image: &Fingerprint, kind: Kind) -> String {
+    format!("{IMAGES}/{image}_{}", kind.name())
+}
+
+/// Of the form of an image called `name` while it is made of another one.
+pub(super) fn new_form(name: &str) -> String {
+    format!("{NEW}/{IMAGES}.{name}")
+}
+
+/// The image that a name in the folder of images is of, in whatever form.
+pub(super) fn parse_image(name: &str) -> Option<Fingerprint> {
+    let (of, kind) = name.split_once('_').map_or((name, None), |(of, kind)| (of, Some(kind)));
+    kind.is_none_or(|kind| Kind::parse(kind).is_ok()).then(|| Fingerprint::parse(of).ok())?
 }
 
 /// Of an image that is being unpacked.
@@ -173,6 +190,15 @@ mod tests {
         }
         let long = Volume::new(Custom, &"ö".repeat(50)).expect("valid");
         assert!(!fits("tank", &long));
+        let image = Fingerprint::parse(&"a1".repeat(32)).expect("valid");
+        assert_eq!(image_as(&image, Kind::Xfs), format!("images/{image}_xfs"));
+        for (name, known) in
+            [(format!("{image}"), true), (format!("{image}_ext4"), true), (format!("{image}_x"), false)]
+        {
+            assert_eq!(parse_image(&name), known.then(|| image.clone()), "{name}");
+        }
+        let on_the_way = new_form(image.as_ref());
+        assert_eq!(on_the_way.split_once('/').and_then(|(_, name)| parse_staging(name)), None);
         let fresh = Staging::fresh();
         assert_eq!(staging(&fresh).split_once('/').and_then(|(_, name)| parse_staging(name)), Some(fresh));
         assert!(fresh_origin("new/x").starts_with(&origin("new/x")) && origin("new/x") != origin("new/y"));

@@ -5,7 +5,8 @@
 
 use super::names::{FOLDERS, HOME};
 use super::settings::Settings;
-use super::tool::{self, get, zfs, zpool};
+use super::tool::{self, TRIES, get, wait, zfs, zpool};
+use super::zvols;
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::instance::Config;
@@ -26,8 +27,6 @@ const PROPERTIES: [&str; 7] =
 /// Where on a disk the ring of uberblocks is (ZFS on-disk specification, 1.3), and how one begins.
 const RING: (u64, usize) = (128 << 10, 128 << 10);
 const UBERBLOCK: u64 = 0x00ba_b10c;
-/// How often a pool that is busy is asked to go: the mounts of an instance end some time after its last process.
-const TRIES: u64 = 20;
 
 /// A ZFS pool or dataset that is, or is to be, a storage pool's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +85,8 @@ impl Root {
     /// It is not there.
     pub(super) fn children(&self, rel: &str) -> Result<Vec<String>> {
         let folder = self.at(rel);
-        let said = zfs(&["list", "-H", "-r", "-d", "1", "-t", "filesystem", "-o", "name,stapes:waits", &folder])?;
+        let said =
+            zfs(&["list", "-H", "-r", "-d", "1", "-t", "filesystem,volume", "-o", "name,stapes:waits", &folder])?;
         let name = |line: &str| {
             let (name, waits) = line.split_once('\t')?;
             (waits == "-").then(|| name.strip_prefix(&folder)?.strip_prefix('/').map(String::from))?
@@ -251,12 +251,17 @@ impl Root {
         Ok(get("mounted", &self.at(HOME))?.is_some_and(|values| values.first().is_some_and(|value| value == "yes")))
     }
 
-    /// Exports a whole ZFS pool of which nothing is mounted, unless that is not wanted. Repeated: nothing happens.
+    /// Exports a whole ZFS pool of which nothing is mounted, unless that is not wanted; in no case is a device left of it. Repeated:
+    /// nothing happens.
     ///
     /// # Errors
     /// Busy: something is in use.
     pub fn deactivate(&self, how: &Settings) -> Result<()> {
-        if self.is_dataset() || !how.export || !self.is_imported() {
+        if !self.is_imported() {
+            return Ok(());
+        }
+        zvols::hide_all(&self.name)?;
+        if self.is_dataset() || !how.export {
             return Ok(());
         }
         for _ in 1..TRIES {
@@ -286,7 +291,7 @@ impl Root {
         let is = |property: &str, dataset: &str| get(property, dataset).map(|v| v.and_then(|v| v.into_iter().next()));
         if is(MADE, &self.name)?.as_ref() == Some(&self.id) {
             match self.is_dataset() {
-                true => drop(zfs(&["destroy", "-r", &self.name])?),
+                true => drop(tool::patiently(&["destroy", "-r", &self.name])?),
                 false => drop(zpool(&["destroy", &self.name])?),
             }
             fault::point("pool.group.gone")?;
@@ -300,7 +305,7 @@ impl Root {
         }
         // The mark last, for it says that something is left.
         for folder in FOLDERS.iter().chain([&HOME]) {
-            tool::if_there(zfs(&["destroy", "-r", &self.at(folder)]))?;
+            tool::if_there(tool::patiently(&["destroy", "-r", &self.at(folder)]))?;
             fault::point("pool.group.left")?;
         }
         Ok(())
@@ -324,10 +329,4 @@ impl Root {
         let number = |at: usize| values.get(at).and_then(|v| v.parse().ok()).unwrap_or(0u64);
         Ok(Space { used: number(0), total: number(0).saturating_add(number(1)) })
     }
-}
-
-/// A tenth of a second: nothing tells when the kernel has let go.
-fn wait() {
-    let time = rustix::fs::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-    let _ = rustix::event::poll(&mut [], Some(&time));
 }

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::model::instance::Config;
 use crate::model::keys::{Key, pool as keys, volume};
+use crate::storage::formatted::{DEFAULT_SIZE, Format};
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -19,6 +20,12 @@ pub struct Settings {
     pub(super) reserve: bool,
     /// Largest block of new data, bytes.
     pub(super) block: Option<u64>,
+    /// Volumes are zvols with a file system on them.
+    pub(super) block_mode: bool,
+    /// Those file systems.
+    pub(super) format: Format,
+    /// Size of a zvol that has none, bytes.
+    pub(super) size: u64,
 }
 
 impl Settings {
@@ -35,6 +42,9 @@ impl Settings {
             refquota: keys::VOLUME_ZFS_USE_REFQUOTA.bool(config)?,
             reserve: keys::VOLUME_ZFS_RESERVE_SPACE.bool(config)?,
             block: keys::VOLUME_ZFS_BLOCKSIZE.size(config)?,
+            block_mode: keys::VOLUME_ZFS_BLOCK_MODE.bool(config)?,
+            format: Format::of(config)?,
+            size: keys::VOLUME_SIZE.size(config)?.filter(|size| *size > 0).unwrap_or(DEFAULT_SIZE),
         })
     }
 
@@ -48,11 +58,13 @@ impl Settings {
             refquota: own(&volume::ZFS_USE_REFQUOTA, self.refquota)?,
             reserve: own(&volume::ZFS_RESERVE_SPACE, self.reserve)?,
             block: volume::ZFS_BLOCKSIZE.size(config)?.or(self.block),
+            block_mode: own(&volume::ZFS_BLOCK_MODE, self.block_mode)?,
+            format: self.format.of_volume(config)?,
             ..self.clone()
         })
     }
 
-    /// Properties that new volumes get.
+    /// Properties that new volumes get that are not in block mode.
     pub(super) fn properties(&self) -> Vec<String> {
         self.block.iter().map(|size| format!("recordsize={size}")).collect()
     }

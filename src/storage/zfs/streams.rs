@@ -20,13 +20,15 @@ use crate::storage::volume::{Volume, VolumeKind};
 use rustix::fd::AsFd;
 use std::path::PathBuf;
 
+/// What can be sent.
+const SENT: &str = "filesystem,snapshot";
 /// What a stream cannot change afterwards in how names are looked up, and how it is to be.
 const LOOKUP: (&str, [&str; 3]) = ("casesensitivity,normalization,utf8only", ["sensitive", "none", "off"]);
 
 impl Root {
-    /// Of all datasets of the storage pool.
-    pub(super) fn timeline(&self) -> Result<Timeline> {
-        let words = ["list", "-Hp", "-r", "-t", "filesystem,snapshot", "-o", COLUMNS, &self.name];
+    /// Of all datasets of these kinds of the storage pool.
+    pub(super) fn timeline(&self, kinds: &str) -> Result<Timeline> {
+        let words = ["list", "-Hp", "-r", "-t", kinds, "-o", COLUMNS, &self.name];
         Ok(Timeline::parse(&tool::zfs(&words)?))
     }
 
@@ -42,11 +44,9 @@ impl Root {
 
 impl Streams for Zfs {
     fn seal(&self, volume: &Volume) -> Result<String> {
-        if volume.kind().is_custom() && !self.said_owners(volume)?.is_empty() {
-            return Err(Error::unsupported("The files of the volume have shifted owners")
-                .hint("export it without --optimized-storage"));
+        if !self.fits(volume)? {
+            return Err(Error::unsupported("Volumes in block mode, or with shifted owners, have no form as streams"));
         }
-        self.present(volume)?;
         // Who mounted it may have changed it.
         if self.pool.is_mount(&Place::of(volume).rel)? {
             let (at, name) = (self.root.at(&names::volume(volume)), names::fresh("sent"));
@@ -58,7 +58,7 @@ impl Streams for Zfs {
 
     fn send(&self, volume: &Volume, parents: &[&Volume], body: Reading<'_>) -> Result<()> {
         let fail = || format!("Failed sending volume \"{}\"", volume.name());
-        let all = self.root.timeline()?;
+        let all = self.root.timeline(SENT)?;
         let what = self.root.content(&all, volume);
         let what = what.ok_or_else(|| Error::unsupported("It is no copy of a volume")).with_context(fail)?;
         let before = parents.iter().filter_map(|parent| self.root.content(&all, parent));
@@ -70,13 +70,18 @@ impl Streams for Zfs {
 
     fn ids(&self, volume: &Volume) -> Result<Ids> {
         self.present(volume)?;
-        let all = self.root.timeline()?;
+        let all = self.root.timeline(SENT)?;
         let guid = self.root.content(&all, volume).map(|point| point.guid.to_string());
         Ok(Ids { own: guid.clone().unwrap_or_default(), received: guid })
     }
 
     fn receiver(&self, most: Option<u64>) -> Box<dyn Receiver + '_> {
         Box::new(Receive { driver: self, left: most, done: Vec::new(), now: None })
+    }
+
+    fn fits(&self, volume: &Volume) -> Result<bool> {
+        let shifted = || Ok::<_, Error>(volume.kind().is_custom() && !self.said_owners(volume)?.is_empty());
+        Ok(!self.is_block(volume)? && !shifted()?)
     }
 
     fn has_header(&self) -> bool {
@@ -120,7 +125,7 @@ impl Receive<'_> {
         let missing = || Error::invalid("The stream builds upon a volume that is not in the backup before it");
         let done = self.done.iter().rev().find(|done| done.guid == guid).ok_or_else(missing)?;
         let Some(mark) = &done.mark else {
-            let all = root.timeline()?;
+            let all = root.timeline(SENT)?;
             return root.content(&all, &done.volume).map(Point::full).ok_or_else(missing);
         };
         let staged = names::staged(&done.volume);

@@ -26,6 +26,30 @@ pub(super) fn zfs(words: &[&str]) -> Result<String> {
     run(ZFS, words)
 }
 
+/// The same; what is busy is waited for, some seconds: whoever looks at a new device, and the mounts of an instance that has just
+/// ended, go of themselves, and nothing tells when.
+///
+/// # Errors
+/// As [`zfs`].
+pub(super) fn patiently(words: &[&str]) -> Result<String> {
+    for _ in 1..TRIES {
+        match zfs(words) {
+            Err(e) if e.to_string().contains("busy") => wait(),
+            other => return other,
+        }
+    }
+    zfs(words)
+}
+
+/// How often something that is busy is asked to go.
+pub(super) const TRIES: u64 = 20;
+
+/// A tenth of a second: nothing tells when the kernel has let go.
+pub(super) fn wait() {
+    let time = rustix::fs::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    let _ = rustix::event::poll(&mut [], Some(&time));
+}
+
 /// Runs `zpool <words>`.
 ///
 /// # Errors

@@ -6,12 +6,13 @@
 
 use super::timeline::FROM;
 use super::tool::{self, Receiving};
-use super::{Settings, Zfs, names};
+use super::{Settings, Zfs, names, zvols};
 use crate::base::idmap::IdMap;
 use crate::base::names::Fingerprint;
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::storage::disk;
+use crate::storage::formatted::Kind;
 use crate::storage::pool::Pool;
 use crate::storage::shown::Alone;
 use crate::storage::volume::{Staging, Trash, Volume};
@@ -39,23 +40,36 @@ const STEP: usize = 256 << 10;
 pub(super) struct Place {
     pub rel: String,
     pub set: String,
+    /// The volume it is, if it is one.
+    pub volume: Option<Volume>,
 }
 
 impl Place {
     pub fn of(volume: &Volume) -> Self {
-        Self { rel: volume.path(), set: names::volume(volume) }
+        Self { rel: volume.path(), set: names::volume(volume), volume: Some(volume.clone()) }
     }
 
     pub fn staged(volume: &Volume) -> Self {
-        Self { rel: volume.staged(), set: names::staged(volume) }
+        Self { rel: volume.staged(), set: names::staged(volume), volume: None }
     }
 
     pub fn image(image: &Fingerprint) -> Self {
-        Self { rel: Pool::image(image), set: names::image(image) }
+        Self { rel: Pool::image(image), set: names::image(image), volume: None }
     }
 
     pub fn staging(staging: &Staging) -> Self {
-        Self { rel: staging.path(), set: names::staging(staging) }
+        Self { rel: staging.path(), set: names::staging(staging), volume: None }
+    }
+
+    pub fn image_as(image: &Fingerprint, kind: Kind) -> Self {
+        let rel = format!("{}_{}", Pool::image(image), kind.name());
+        Self { rel, set: names::image_as(image, kind), volume: None }
+    }
+
+    /// A form of an image while it is made of another one.
+    pub fn new_form(of: &Self) -> Self {
+        let name = of.set.rsplit('/').next().unwrap_or_default();
+        Self { rel: format!("images/.new-{name}"), set: names::new_form(name), volume: None }
     }
 }
 
@@ -91,21 +105,27 @@ impl Zfs {
         if self.pool.is_mount(&place.rel)? {
             return Ok(path);
         }
-        let _alone = self.pool.alone()?;
+        let alone = self.pool.alone()?;
         if !self.pool.is_mount(&place.rel)? {
-            let set = self.root.at(&place.set);
-            self.pool.make_dir(&place.rel)?;
-            fault::point("storage.zfs.mount")?;
-            disk::mount_source(c"zfs", Path::new(&set), "", &path)
-                .with_context(|| format!("Failed mounting \"{set}\""))?;
+            self.show_at(&alone, place)?;
         }
         Ok(path)
+    }
+
+    pub(super) fn show_at(&self, alone: &Alone, place: &Place) -> Result<()> {
+        let set = self.root.at(&place.set);
+        self.pool.make_dir(&place.rel)?;
+        fault::point("storage.zfs.mount")?;
+        match disk::mount_source(c"zfs", Path::new(&set), "", &self.pool.path(&place.rel)) {
+            Err(_) if self.block(&place.set)? == Some(true) => self.show_block(alone, place),
+            other => other.with_context(|| format!("Failed mounting \"{set}\"")),
+        }
     }
 
     /// What is at `from` bears the name of `to` from now on, in one step that is on disk when it is done.
     pub(super) fn relabel(&self, alone: &Alone, from: &Place, to: &str) -> Result<()> {
         self.pool.hide(alone, &from.rel)?;
-        zfs(&["rename", &self.root.at(&from.set), &self.root.at(to)]).map(drop)
+        zvols::rename(&self.root.at(&from.set), &self.root.at(to))
     }
 
     /// Moves what is at `place` into the trash.
@@ -155,7 +175,8 @@ impl Zfs {
             }
             fault::point("storage.zfs.promoted")?;
             let origin = tool::get("origin", &full)?.and_then(|values| values.into_iter().next());
-            tool::if_there(zfs(&["destroy", "-r", &full])).with_context(|| format!("Failed removing \"{full}\""))?;
+            tool::if_there(tool::patiently(&["destroy", "-r", &full]))
+                .with_context(|| format!("Failed removing \"{full}\""))?;
             let waits = self.root.at(names::DELETED);
             next = origin
                 .and_then(|o| o.split_once('@').map(|(of, _)| of.to_string()))
@@ -206,7 +227,7 @@ impl Zfs {
     /// shared, if that is wanted.
     pub(super) fn duplicate(&self, from: &str, to: &str, properties: &[String]) -> Result<()> {
         self.at_once(from, to, |snapshot| {
-            let all = self.root.timeline()?;
+            let all = self.root.timeline("filesystem,volume,snapshot")?;
             let base = self.how.rebase.then(|| all.last_before(snapshot, READONLY)).flatten();
             let origin = base.iter().map(|base| format!("origin={base}")).collect::<Vec<_>>();
             let received = format!("{}{}", self.root.at(to), names::fresh("recv"));
@@ -223,9 +244,9 @@ impl Zfs {
         })
     }
 
-    /// Makes `to` a clone of an image.
-    pub(super) fn clone_image(&self, image: &Fingerprint, to: &str, properties: &[String]) -> Result<()> {
-        let snapshot = format!("{}{READONLY}", self.root.at(&names::image(image)));
+    /// Makes `to` a clone of the image that is at `image`.
+    pub(super) fn clone_image(&self, image: &str, to: &str, properties: &[String]) -> Result<()> {
+        let snapshot = format!("{}{READONLY}", self.root.at(image));
         self.with("clone", properties, &[&snapshot, &self.root.at(to)])
     }
 
@@ -236,7 +257,7 @@ impl Zfs {
     }
 
     /// Which of those a dataset has itself; None: it is not there.
-    fn own(&self, set: &str) -> Result<Option<Vec<(String, String)>>> {
+    pub(super) fn own(&self, set: &str) -> Result<Option<Vec<(String, String)>>> {
         let said = zfs(&["get", "-Hp", "-s", "local", "-o", "property,value", OWN, &self.root.at(set)]);
         let part = |line: &str| line.split_once('\t').map(|(name, value)| (name.to_string(), value.to_string()));
         let all = tool::if_there(said)?.map(|said| said.lines().filter_map(part).collect::<Vec<_>>());
@@ -253,7 +274,7 @@ impl Zfs {
         }
     }
 
-    /// The properties of what is put together for a volume: those that it has, if it is there.
+    /// The properties of what is put together for a volume, not in block mode: those that it has, if it is there.
     pub(super) fn properties(&self, volume: &Volume) -> Result<Vec<String>> {
         Ok(match self.own(&names::volume(volume))? {
             Some(own) => own.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
@@ -310,9 +331,12 @@ impl Zfs {
     }
 
     pub(super) fn present(&self, volume: &Volume) -> Result<()> {
-        match self.has(&names::volume(volume))? {
-            true => Ok(()),
-            false => Err(Error::not_found(format!("Volume \"{}\" not found", volume.name()))),
-        }
+        self.is_block(volume).map(drop)
+    }
+
+    /// A volume, which is there, is in block mode.
+    pub(super) fn is_block(&self, volume: &Volume) -> Result<bool> {
+        let missing = || Error::not_found(format!("Volume \"{}\" not found", volume.name()));
+        self.block(&names::volume(volume))?.ok_or_else(missing)
     }
 }
