@@ -94,7 +94,8 @@ fn block<'a>(inside: &str, rest: &'a str, out: &mut String) -> &'a str {
 fn split_at_tag<'a>(text: &'a str, end: &str) -> (&'a str, &'a str) {
     let mut from = 0;
     while let Some(at) = text[from..].find("{%").map(|at| from + at) {
-        let Some(close) = text[at..].find("%}").map(|close| at + close) else { break };
+        // Not the sign that is the opening one's: `{%}` closes nothing.
+        let Some(close) = text[at + 2..].find("%}").map(|close| at + 2 + close) else { break };
         if text[at + 2..close].trim_matches(|c: char| c == '-' || c.is_whitespace()) == end {
             return (&text[..at], &text[close + 2..]);
         }

@@ -35,6 +35,7 @@ fn as_images_write_them() {
     check("{{ missing.x|default:\"d:|}}\" }}", "d:|}}");
     check("{{ missing.x | default: properties.default | upper }}", "FALLBACK");
     check("{% comment %}{{ broken %}{% endcomment %}x{# {{ y #}", "x");
+    check("{% comment %}{%}{% endcomment %}x", "x");
     check("{% verbatim %}{{ a }}{% if %}{% endverbatim %}", "{{ a }}{% if %}");
     check("{% for k, v in devices %}{{ forloop.Counter }}{{ k }}={{ v.type }}{% endfor %}", "1eth0=nic");
     check("{% for k, v in config sorted %}{{ k }},{% endfor %}", "b,user.html,user.x,");
