@@ -81,9 +81,6 @@ fn zfs_block_life() {
     state.ok("storage volume rename p v w");
     // As after a boot.
     state.ok("admin shutdown");
-    // Imports it.
-    state.ok("storage info p");
-    assert_eq!(shown(&root), Vec::<String>::new(), "nobody needs them yet");
     state.ok("start c1 c2");
     assert_eq!(state.ok("exec c1 -- cat /root/x /data/f"), "two\nkept\n");
     state.sh("c1", "test $(stat -c %s /root/big) = 8388608").good().unwrap();
