@@ -91,7 +91,6 @@ fn zfs_block_life() {
     state.ok("restart -f c2");
     assert_eq!(state.ok("exec c2 -- cat /root/x"), "one\n");
     state.ok("rebuild -f img c2");
-    state.ok("start c2");
     state.sh("c2", "test ! -e /root/x").good().unwrap();
     state.ok("delete -f c2");
     state.ok("storage volume delete p w");
