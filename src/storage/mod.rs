@@ -378,6 +378,14 @@ pub trait Driver: Images + Quotas + Records {
     /// NotFound; Unsupported by the driver; no space for a second copy.
     fn shift(&self, volume: &Volume, to: &IdMap) -> Result<Option<Trash>>;
 
+    /// The same of a custom volume, but that [`Driver::finish_restore`] has the new tree take its place; nobody uses it.
+    ///
+    /// # Errors
+    /// As [`Driver::shift`].
+    fn begin_shift(&self, _volume: &Volume, _to: &IdMap) -> Result<()> {
+        Err(Error::unsupported("The storage driver cannot shift the owners in custom volumes"))
+    }
+
     /// Volumes have a form of the driver's own as streams.
     fn streams(&self) -> Option<&dyn streams::Streams> {
         None

@@ -3,6 +3,7 @@
 
 use super::checks::{created, want, whole_or_absent};
 use super::common_root::{self, State};
+use super::pools::only_the_pool;
 use super::pools::{OPTIMIZED, created_there, crossed, deleted, deleted_there, grown, kept_there, made, went_across};
 use super::scenarios::{Scenario, scenario};
 use std::path::Path;
@@ -49,6 +50,12 @@ pub const ALL: &[Scenario] = &[
         &[CREATE, SECOND, INSTANCE, SNAPSHOT, ACROSS, "snapshot create c1 s2"],
         "copy c1 c3 --refresh",
         refreshed,
+    ),
+    row(
+        "zfs start, owners of a volume",
+        &[CREATE, INSTANCE, "storage volume create p2 v", "storage volume attach p2 v c1 data /data"],
+        "start c1",
+        started_with_volume,
     ),
     row("zfs export, streams", &[CREATE, INSTANCE, SNAPSHOT], OPTIMIZED, kept_there),
     row("zfs import, streams", &[CREATE, INSTANCE, SNAPSHOT, OPTIMIZED, "delete c1"], "import out.tar", created_there),
@@ -99,6 +106,14 @@ fn copied(state: &State, done: bool) -> Result<(), String> {
     }
     state.run(&["create", "img", "c1", "-s", "p2"]).good()?;
     kept_there(state, true)
+}
+
+/// The volume whose owners are shifted for the instance is there, and nothing of it twice.
+fn started_with_volume(state: &State, _done: bool) -> Result<(), String> {
+    state.run(&["storage", "volume", "show", "p2", "v"]).good()?;
+    want(whole_or_absent(state, "c1")?, "it is lost")?;
+    state.run(&["storage", "volume", "delete", "p2", "v"]).good()?;
+    only_the_pool(state)
 }
 
 /// `c3` on the other pool is there with what it had, and takes what it lacks once more.

@@ -4,7 +4,7 @@
 //! They are shifted before an instance starts or gets the volume while it runs, when nobody else uses it. Who mounts it looks
 //! again, under the volume's lock.
 
-use super::{data, not_found, of_device, pool, users};
+use super::{data, named, not_found, of_device, pool, users};
 use crate::base::idmap::IdMap;
 use crate::base::names::ProjectName;
 use crate::error::{Error, Kind, Result};
@@ -13,8 +13,8 @@ use crate::model::keys::volume as keys;
 use crate::model::volume::CustomVolume;
 use crate::ops::load;
 use crate::storage::Driver;
-use crate::store::Store;
 use crate::store::lock::{Exclusive, Held, InstanceKey, Key, VolumeKey};
+use crate::store::{Action, Store, journal};
 use std::collections::BTreeMap;
 
 /// Has the volumes that `devices` name owned by the instance `me` with the ID map `map` (none: it has none). Takes the lock of each
@@ -75,15 +75,19 @@ fn shift(
             return Err(not_identical(name.as_str(), key));
         }
     }
-    match driver.shift(&data(key)?, to) {
-        Ok(None) => Ok(()),
-        Ok(Some(old)) => driver.empty(&old),
+    let shifted = journal::run(store, "attach", &[lock], |journal| {
+        journal.undo(Action::AbortRestore(named(key)))?;
+        driver.begin_shift(&data(key)?, to)?;
+        journal.then(Action::FinishRestore(named(key)))?;
+        journal.keep()
+    });
+    match shifted {
         Err(e) if e.kind() == Kind::Unsupported => Err(Error::unsupported(format!(
             "The file system of storage pool \"{}\" has no ID-mapped mounts, so no unprivileged instance can use its volumes",
             key.pool
         ))
         .hint("use a pool on another file system, or set \"security.unmapped=true\" on the volume")),
-        Err(e) => Err(e),
+        other => other,
     }
 }
 

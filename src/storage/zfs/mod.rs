@@ -371,11 +371,16 @@ impl Driver for Zfs {
             // A kill between the two renames: the new tree is whole.
             self.replace(volume)?;
         }
-        self.open(volume)?;
-        let from = self.owners(volume)?;
-        if from == *to {
+        if self.owners(volume)? == *to {
             return Ok(None);
         }
+        self.begin_shift(volume, to)?;
+        self.replace(volume)
+    }
+
+    fn begin_shift(&self, volume: &Volume, to: &IdMap) -> Result<()> {
+        self.open(volume)?;
+        let (from, staged) = (self.owners(volume)?, Place::staged(volume));
         self.abandon(volume)?;
         let (set, custom) = (names::volume(volume), volume.kind().is_custom());
         let mut own = match self.is_block(volume)? {
@@ -396,8 +401,7 @@ impl Driver for Zfs {
         if !custom {
             owners::write(&self.pool, &staged.rel, to)?;
         }
-        fault::point("storage.shift.copied")?;
-        self.replace(volume)
+        fault::point("storage.shift.copied")
     }
 
     fn streams(&self) -> Option<&dyn Streams> {
