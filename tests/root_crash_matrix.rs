@@ -8,7 +8,8 @@
 //!
 //! What needs AppArmor, the controller cpuset or the device mapper runs in the guest: `tests/guest/root-tier` selects the rows with
 //! limits of CPUs, at the points that the first two add, and a point of a row of `lvm`. All of those: `STAPES_MATRIX=lvm
-//! STAPES_MATRIX_POINT=pool.,storage. tests/guest/root-tier root_crash_matrix`.
+//! STAPES_MATRIX_POINT=pool.,storage. tests/guest/root-tier root_crash_matrix`. The row with a limit of a disk wants the controller io:
+//! `STAPES_MATRIX='device add, limit' STAPES_MATRIX_POINT=live.`, likewise.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
