@@ -6,6 +6,8 @@
     reason = "a test: its files are no records"
 )]
 
+#[path = "root_storage/block_btrfs.rs"]
+mod block_btrfs;
 mod common_root;
 #[path = "root_storage/crossing.rs"]
 mod crossing;

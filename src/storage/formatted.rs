@@ -4,6 +4,8 @@
 //! Used by lvm, and by zfs for what is in block mode. What is in such a file system is its users', but none of them writes to the
 //! device itself.
 
+mod btrfs;
+
 use super::pool::Pool;
 use super::shown::Alone;
 use super::volume::{Volume, VolumeKind};
@@ -15,6 +17,8 @@ use crate::model::keys::device::is_root_disk;
 use crate::model::keys::{pool, volume as keys};
 use crate::model::volume::CustomVolume;
 use crate::store::record;
+use crate::sys;
+use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -36,16 +40,18 @@ pub(super) const DEFAULT_SIZE: u64 = 10 << 30;
 pub(super) enum Kind {
     Ext4,
     Xfs,
+    Btrfs,
 }
 
 impl Kind {
-    pub const ALL: [Self; 2] = [Self::Ext4, Self::Xfs];
+    pub const ALL: [Self; 3] = [Self::Ext4, Self::Xfs, Self::Btrfs];
 
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
         }
     }
 
@@ -53,6 +59,17 @@ impl Kind {
     pub fn parse(name: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|kind| kind.name() == name);
         found.ok_or_else(|| Error::invalid(format!("Invalid filesystem {name:?}")))
+    }
+
+    /// A copy of a file system of `of` bytes, with little in it, can be given `size` bytes.
+    pub fn can_become(self, of: u64, size: u64) -> bool {
+        match self {
+            // What a large file system keeps for itself has no room in a small one.
+            Self::Ext4 => size >= of / 4,
+            Self::Xfs => size >= of,
+            // It has taken more to write into than it holds.
+            Self::Btrfs => size == of || size >= of.max(btrfs::LEAST),
+        }
     }
 }
 
@@ -122,20 +139,33 @@ pub(super) fn make(kind: Kind, options: &[String], device: &Path) -> Result<()> 
         // The attributes of a file have to fit in a block, which is smaller as a rule on what is smaller than 512 MiB.
         Kind::Ext4 => (MKFS_EXT4, &["-q", "-F", "-b", "4096", "-E", "nodiscard"][..]),
         Kind::Xfs => (MKFS_XFS, &["-q", "-f", "-K"][..]),
+        Kind::Btrfs => (btrfs::MKFS, &["-q", "-f", "-K"][..]),
     };
     let cmd = Cmd::new(program).args(usual.iter().copied()).args(options.iter().cloned()).arg("--").arg(device);
     let fail = || format!("Failed formatting \"{}\"", device.display());
     let out = Host::default().run_with(cmd, None).with_context(fail)?;
-    match is_too_small(&out.stderr) {
-        true => Err(Error::invalid("Filesystem must be larger than 300MB")
-            .hint("an xfs filesystem needs 300MiB: see \"size\" and, of a storage pool, \"volume.size\"")),
-        false => out.success(program).map(drop).with_context(fail),
+    match least(kind, &out.stderr) {
+        Some((least, needs)) => Err(Error::invalid(format!("Filesystem must be larger than {least}"))
+            .hint(format!("{needs}: see \"size\" and, of a storage pool, \"volume.size\""))),
+        None => out.success(program).map(drop).with_context(fail),
     }
 }
 
-/// Whether mkfs.xfs says that (since xfsprogs 5.19), before it explains all of its options.
-fn is_too_small(said: &[u8]) -> bool {
-    String::from_utf8_lossy(said).contains("Filesystem must be larger than 300MB")
+/// How large a device must be for a file system of that kind, if what was said of this one is that it is too small: by mkfs.xfs
+/// since xfsprogs 5.19, before it explains all of its options, and by mkfs.btrfs, which counts bytes.
+fn least(kind: Kind, said: &[u8]) -> Option<(&'static str, &'static str)> {
+    let said = String::from_utf8_lossy(said);
+    match kind {
+        Kind::Xfs if said.contains("Filesystem must be larger than 300MB") => {
+            Some(("300MB", "an xfs filesystem needs 300MiB"))
+        }
+        Kind::Btrfs
+            if said.contains("is too small to make a usable filesystem") || said.contains("minimum size for each") =>
+        {
+            Some(("110MB", "a btrfs filesystem needs 110MiB"))
+        }
+        _ => None,
+    }
 }
 
 /// How a volume is mounted: as the copy of its record says, or, before there is one, what was planned, or else the pool (`usual`).
@@ -185,6 +215,8 @@ pub(super) fn kind(device: &Path) -> Result<Kind> {
     match (&start[..4], &start[1080..1082]) {
         (b"XFSB", _) => Ok(Kind::Xfs),
         (_, [0x53, 0xef]) => Ok(Kind::Ext4),
+        // mkfs.btrfs removes those, the others leave this.
+        _ if btrfs::Super::of(device)?.is_some() => Ok(Kind::Btrfs),
         _ => Err(Error::failed(format!("\"{}\" holds no filesystem", device.display()))),
     }
 }
@@ -209,12 +241,37 @@ fn ext4_size(device: &Path) -> Result<u64> {
     Ok((high | word(4)).saturating_mul(1024u64.checked_shl(word(0x18) as u32).unwrap_or(0)))
 }
 
-/// Mounts the file system of a device at the folder `at`.
+/// The size of the file system on a device, bytes; that of one that takes all of its device is not asked for.
+fn used(kind: Kind, device: &Path) -> Result<Option<u64>> {
+    Ok(match kind {
+        Kind::Ext4 => Some(ext4_size(device)?),
+        Kind::Btrfs => btrfs::Super::of(device)?.map(|found| found.size),
+        Kind::Xfs => None,
+    })
+}
+
+/// The identity of a device of the device mapper, which it has whatever it is called.
+///
+/// # Errors
+/// It is none.
+pub(super) fn mapped(device: &Path) -> Result<String> {
+    let stat = rustix::fs::stat(device)?;
+    let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    let file = format!("/sys/dev/block/{major}:{minor}/dm/uuid");
+    let text = std::fs::read_to_string(&file).with_context(|| format!("Failed reading \"{file}\""))?;
+    Ok(text.trim_end().to_string())
+}
+
+/// Mounts the file system of a device at the folder `at`. `identity`: what no other device has, and this one always.
 ///
 /// # Errors
 /// There is none; the kernel refuses.
-pub(super) fn mount(device: &Path, options: &str, at: &Path) -> Result<()> {
+pub(super) fn mount(device: &Path, options: &str, at: &Path, identity: impl FnOnce() -> Result<String>) -> Result<()> {
     let (kind, options) = match kind(device)? {
+        Kind::Btrfs => {
+            btrfs::identify(device, &identity()?)?;
+            (c"btrfs", options.to_string())
+        }
         Kind::Ext4 => (c"ext4", options.to_string()),
         // Copies have the identity of what they were made from.
         Kind::Xfs => (c"xfs", format!("nouuid,{options}")),
@@ -271,20 +328,23 @@ impl Seat<'_> {
     /// Unsupported: such a file system cannot be made smaller; Busy: not now; it holds more; no room.
     pub fn resize(&self, size: u64) -> Result<()> {
         let (now, kind) = (self::size(self.device)?, kind(self.device)?);
+        if kind == Kind::Btrfs && size != now && size < btrfs::LEAST {
+            return Err(Error::invalid("A btrfs filesystem can only be resized to 256MiB or more"));
+        }
         if size < now && now - size >= (self.step)()? {
             if kind == Kind::Xfs {
                 return Err(Error::unsupported("Filesystem \"xfs\" cannot be shrunk: Cannot be shrunk"));
             }
-            if ext4_size(self.device)? > size {
-                self.shrink(size)?;
+            if used(kind, self.device)?.is_some_and(|used| used > size) {
+                self.shrink(kind, size)?;
             }
             return (self.set)(size);
         }
         if size > now {
             (self.set)(size)?;
         }
-        if kind == Kind::Ext4 {
-            let left = self::size(self.device)?.saturating_sub(ext4_size(self.device)?);
+        if let Some(used) = used(kind, self.device)? {
+            let left = self::size(self.device)?.saturating_sub(used);
             if left == 0 || left < (self.step)()? {
                 return Ok(());
             }
@@ -293,11 +353,12 @@ impl Seat<'_> {
         let cmd = match kind {
             Kind::Ext4 => Cmd::new(RESIZE2FS).arg("--").arg(self.device),
             Kind::Xfs => Cmd::new(XFS_GROWFS).arg("-d").arg("--").arg(self.pool.path(self.rel)),
+            Kind::Btrfs => return Ok(sys::btrfs::grow(self.pool.open_dir(self.rel)?.as_fd())?),
         };
         Host::default().run(cmd).map(drop)
     }
 
-    fn shrink(&self, size: u64) -> Result<()> {
+    fn shrink(&self, kind: Kind, size: u64) -> Result<()> {
         let alone = self.pool.alone()?;
         let busy = || Error::busy("In use").hint("a volume can be made smaller only at rest: stop the instance first");
         disk::unmount(&self.pool.path(self.rel)).map_err(|_| busy())?;
@@ -307,6 +368,10 @@ impl Seat<'_> {
             return Err(busy());
         }
         let device = self.device;
+        if kind == Kind::Btrfs {
+            (self.show)(&alone)?;
+            return sys::btrfs::shrink(self.pool.open_dir(self.rel)?.as_fd(), size).map_err(holds_more);
+        }
         let checked = Host::default().run_with(Cmd::new(E2FSCK).args(["-f", "-p", "--"]).arg(device), None)?;
         if checked.status.code().is_none_or(|code| code > CORRECTED) {
             checked.success(E2FSCK)?;
@@ -316,13 +381,40 @@ impl Seat<'_> {
     }
 }
 
+/// What the kernel says of a btrfs that cannot become as small.
+fn holds_more(e: sys::SysError) -> Error {
+    match e.errno {
+        libc::ENOSPC => Error::failed("No space left on device: it holds more"),
+        _ => e.into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_mkfs_says_of_its_least_size() {
-        assert!(is_too_small(b"Filesystem must be larger than 300MB.\nUsage: mkfs.xfs\n"));
-        assert!(!is_too_small(b"mkfs.xfs: /dev/x contains a mounted filesystem\n"));
+        assert!(
+            least(
+                Kind::Xfs,
+                b"Filesystem must be larger than 300MB.
+Usage: mkfs.xfs
+"
+            )
+            .is_some()
+        );
+        assert!(
+            least(
+                Kind::Xfs,
+                b"mkfs.xfs: /dev/x contains a mounted filesystem
+"
+            )
+            .is_none()
+        );
+        let said = b"ERROR: '/dev/x' is too small to make a usable filesystem
+ERROR: minimum size for each btrfs device is 114294784
+";
+        assert!(least(Kind::Btrfs, said).is_some() && least(Kind::Ext4, said).is_none());
     }
 }

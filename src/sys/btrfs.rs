@@ -167,6 +167,16 @@ pub fn grow(fd: BorrowedFd<'_>) -> Result<()> {
     ioctl("BTRFS_IOC_RESIZE", fd, RESIZE, &mut args)
 }
 
+/// Has the file system of the open folder use no more than `size` bytes of its (only) device.
+///
+/// # Errors
+/// EPERM; ENOSPC: it holds more; EINVAL: that is too small.
+pub fn shrink(fd: BorrowedFd<'_>, size: u64) -> Result<()> {
+    let mut args = VolArgs { fd: 0, name: [0; 4088] };
+    fill(&mut args.name, &CString::new(size.to_string()).unwrap_or_default())?;
+    ioctl("BTRFS_IOC_RESIZE", fd, RESIZE, &mut args)
+}
+
 /// Has the kernel begin to free what was destroyed, which it does at its next turn else, up to half a minute later. Everything
 /// written to the file system is on disk after this. (`BTRFS_IOC_START_SYNC` would not wait for that, but may wait for the
 /// turn.)

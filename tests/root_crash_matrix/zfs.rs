@@ -3,8 +3,8 @@
 
 use super::checks::{created, want, whole_or_absent};
 use super::common_root::{self, State};
-use super::pools::only_the_pool;
-use super::pools::{OPTIMIZED, created_there, crossed, deleted, deleted_there, grown, kept_there, made, went_across};
+use super::pools::{OPTIMIZED, created_there, crossed, deleted, deleted_there, grown, kept_there, made};
+use super::pools::{only_the_pool, sized_instance, went_across};
 use super::scenarios::{Scenario, scenario};
 use std::path::Path;
 use std::process::Command;
@@ -17,6 +17,9 @@ const CHOSEN: &str = "zpool";
 pub const CREATE: &str = "storage create p2 zfs size=256MiB zfs.pool_name=ZPOOL";
 /// One that shares nothing between copies.
 const UNSHARED: &str = "storage create p2 zfs size=256MiB zfs.pool_name=ZPOOL zfs.clone_copy=false";
+/// One whose volumes are block devices with a file system.
+const BLOCK: &str =
+    "storage create p2 zfs size=256MiB zfs.pool_name=ZPOOL volume.zfs.block_mode=true volume.size=48MiB";
 /// A second pool, to copy to.
 const SECOND: &str = "storage create p3 zfs size=256MiB zfs.pool_name=ZPOOL-b";
 const INSTANCE: &str = "create img c1 -s p2";
@@ -56,6 +59,16 @@ pub const ALL: &[Scenario] = &[
         &[CREATE, INSTANCE, "storage volume create p2 v", "storage volume attach p2 v c1 data /data"],
         "start c1",
         started_with_volume,
+    ),
+    row("zfs block create", &[BLOCK], INSTANCE, created_there),
+    row("zfs block snapshot restore", &[BLOCK, INSTANCE, SNAPSHOT], "snapshot restore c1 s1", kept_there),
+    row("zfs block copy", &[BLOCK, INSTANCE], "copy c1 c3", copied),
+    row("zfs block delete", &[BLOCK, INSTANCE, SNAPSHOT], "delete c1", deleted_there),
+    row(
+        "zfs block device set size, running",
+        &[BLOCK, "launch img c1 -s p2 -d root,size=60MiB"],
+        "config device set c1 root size=80MiB",
+        sized_instance,
     ),
     row("zfs export, streams", &[CREATE, INSTANCE, SNAPSHOT], OPTIMIZED, kept_there),
     row("zfs import, streams", &[CREATE, INSTANCE, SNAPSHOT, OPTIMIZED, "delete c1"], "import out.tar", created_there),

@@ -122,7 +122,13 @@ fn zfs_block_sizes() {
     state.sh("c1", "dd if=/dev/urandom of=/root/more bs=1M count=70; sync").good().unwrap();
     assert!(!state.sh("c1", "dd if=/dev/urandom of=/root/most bs=1M count=30").ok(), "it is full");
     state.sh("c1", "rm /root/mo*").good().unwrap();
-    state.refuses("config device set c1 root size=80MiB", "in use");
+    // Less waits for the next start.
+    state.ok("config device set c1 root size=80MiB");
+    assert_eq!(
+        (state.ok("config get c1 volatile.root.apply_quota").as_str(), total("container/c1").as_str()),
+        ("true\n", "96.00MiB")
+    );
+    state.ok("config device set c1 root size=96MiB");
     state.ok("snapshot create c1 s1");
     state.ok("stop -f c1");
     state.refuses("config device set c1 root size=2MiB", "more than");

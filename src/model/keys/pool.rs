@@ -28,12 +28,12 @@ keys! {
         => default("0"), long("0 leaves it to LVM.");
     LVM_METADATA_SIZE: "lvm.metadata_size", Both, Value::Size, "Size of the metadata on the physical volume"
         => default("0"), long("0 leaves it to LVM.");
-    VOLUME_BLOCK_FILESYSTEM: "volume.block.filesystem", Both, Value::OneOf(&["ext4", "xfs"]),
+    VOLUME_BLOCK_FILESYSTEM: "volume.block.filesystem", Both, Value::OneOf(&["ext4", "xfs", "btrfs"]),
         "File system of new volumes" => default("ext4");
     VOLUME_BLOCK_MOUNT_OPTIONS: "volume.block.mount_options", Both, Value::Checked("mount options", mount_options),
         "Mount options, from the next mount on" => default("discard");
     VOLUME_BLOCK_CREATE_OPTIONS: "volume.block.create_options", Both, Value::Checked("mkfs options", mkfs_options),
-        "Options for mkfs.ext4 or mkfs.xfs, for new volumes";
+        "Options for the program that makes the filesystem, for new volumes";
     VOLUME_LVM_STRIPES: "volume.lvm.stripes", Both, Value::Uint32, "Number of stripes of new volumes without a thin pool";
     VOLUME_LVM_STRIPES_SIZE: "volume.lvm.stripes.size", Both, Value::Size, "Size of a stripe";
     ZFS_POOL_NAME: "zfs.pool_name", Both, Value::Checked("ZFS pool", zfs_name), "ZFS pool, or dataset of one"
@@ -279,10 +279,14 @@ const CREATE_OPTIONS: &[(&str, bool)] = &[
     ("--mixed", false),
 ];
 
-/// Options of mkfs.ext4(8) and of mkfs.xfs(8) that may be given; each takes a value.
+/// Options of mkfs.ext4(8), mkfs.xfs(8) and mkfs.btrfs(8) that may be given for a volume's device; each takes a value.
 const MKFS_OPTIONS: &[(&str, &[&str])] = &[
     ("ext4", &["-b", "-C", "-E", "-g", "-G", "-i", "-I", "-J", "-m", "-N", "-O", "-T"]),
     ("xfs", &["-b", "-d", "-i", "-l", "-m", "-n", "-s"]),
+    (
+        "btrfs",
+        &["-n", "-s", "-m", "-d", "-O", "--nodesize", "--sectorsize", "--metadata", "--data", "--features", "--csum"],
+    ),
 ];
 /// What in such a value names another file or device, or another place on this one.
 const ELSEWHERE: [&str; 6] = ["name", "file", "logdev", "rtdev", "device", "offset"];
@@ -308,7 +312,9 @@ pub fn block_create_options(kind: &str, value: &str) -> Result<Vec<String>> {
 
 /// They are options for one kind of file system.
 pub(super) fn mkfs_options(value: &str) -> Result<()> {
-    block_create_options("ext4", value).or_else(|e| block_create_options("xfs", value).map_err(|_| e)).map(drop)
+    let first = block_create_options(MKFS_OPTIONS[0].0, value);
+    let others = || MKFS_OPTIONS[1..].iter().find_map(|(kind, _)| block_create_options(kind, value).ok());
+    first.or_else(|e| others().ok_or(e)).map(drop)
 }
 
 fn create_options(value: &str) -> Result<()> {
@@ -401,6 +407,7 @@ mod tests {
         assert!(
             block_create_options("ext4", "-d su=64k,sw=2").is_err() && block_create_options("xfs", "-E x=1").is_err()
         );
+        assert!(make("--csum xxhash -m single -O ^no-holes") && block_create_options("xfs", "--csum xxhash").is_err());
         for bad in [
             "-d /etc",
             "-d name=x",
@@ -414,6 +421,8 @@ mod tests {
             "-- /dev/sda",
             "-n",
             "-O $(id)",
+            "-r etc",
+            "--rootdir etc",
         ] {
             assert!(!make(bad), "{bad}");
         }

@@ -19,12 +19,12 @@ keys! {
         => default("false"), long("Volumes are mounted with the ID map of each instance, so they can always.");
     UNMAPPED: "security.unmapped", Both, Value::Bool, "Mount the volume with the IDs on disk" => default("false");
     SHARED: "security.shared", Both, Value::Bool, "Let several instances have the disk" => default("false");
-    BLOCK_FILESYSTEM: "block.filesystem", Both, Value::OneOf(&["ext4", "xfs"]), "File system of the volume"
+    BLOCK_FILESYSTEM: "block.filesystem", Both, Value::OneOf(&["ext4", "xfs", "btrfs"]), "File system of the volume"
         => default("ext4"), long("On pools of the driver lvm, and zfs in block mode. It counts when the volume is made.");
     BLOCK_MOUNT_OPTIONS: "block.mount_options", Both, Value::Checked("mount options", pool::mount_options),
         "Mount options, from the next mount on" => long("On pools of the driver lvm, and zfs in block mode.");
     BLOCK_CREATE_OPTIONS: "block.create_options", Both, Value::Checked("mkfs options", pool::mkfs_options),
-        "Options for mkfs.ext4 or mkfs.xfs"
+        "Options for the program that makes the filesystem"
         => long("On pools of the driver lvm, and zfs in block mode. It counts when the volume is made.");
     LVM_STRIPES: "lvm.stripes", Both, Value::Uint32, "Number of stripes, without a thin pool";
     LVM_STRIPES_SIZE: "lvm.stripes.size", Both, Value::Size, "Size of a stripe";

@@ -23,7 +23,7 @@ impl Lvm {
         let (own, usual, lv) = (&how.format, &self.how.format, names::image(image));
         let differs = own.create != usual.create
             || !self.is_of_kind(&lv, own.kind)?
-            || own.kind == Kind::Xfs && size < self.size(&lv)?;
+            || own.kind != Kind::Ext4 && !own.kind.can_become(self.size(&lv)?, size);
         drop(planned);
         if differs {
             self.show(&Place::image(image))?;

@@ -21,6 +21,7 @@ pub use super::shown::unmount_all;
 pub use group::{DRIVER, Group, is_labelled};
 pub use settings::Settings;
 
+use super::formatted::Kind;
 use super::pool::Pool;
 use super::tree;
 use super::volume::{Trash, Volume, VolumeKind};
@@ -133,6 +134,11 @@ impl Lvm {
         }
         self.clear(&staged)?;
         fault::point("storage.copy.begun")?;
+        if from.snapshot_of().is_none() && self.is_of_kind(&source.lv, Kind::Btrfs)? {
+            // LVM has the others frozen; this the kernel does not find by its device. A copy does not have what is in a log only.
+            self.open(from)?;
+            self.pool.sync_at(&source.rel)?;
+        }
         self.snapshot(&source.lv, &staged.lv)?;
         size.map_or(Ok(()), |size| self.resize(&staged, size))
     }
@@ -364,8 +370,9 @@ impl Driver for Lvm {
     }
 
     fn shift(&self, _volume: &Volume, _to: &IdMap) -> Result<Option<Trash>> {
-        Err(Error::unsupported("The lvm storage driver cannot shift owners on disk")
-            .hint("Its volumes are mounted with an id map, which ext4 and xfs support since Linux 5.12"))
+        Err(Error::unsupported("The lvm storage driver cannot shift owners on disk").hint(
+            "Its volumes are mounted with an id map, which ext4 and xfs support since Linux 5.12, btrfs since 5.15",
+        ))
     }
 
     fn trash(&self) -> Result<Vec<Trash>> {

@@ -85,7 +85,8 @@ impl Lvm {
         self.activate(&place.lv)?;
         self.pool.make_dir(&place.rel)?;
         fault::point("storage.lvm.mount")?;
-        formatted::mount(&self.device(&place.lv), options, &self.pool.path(&place.rel))
+        let device = self.device(&place.lv);
+        formatted::mount(&device, options, &self.pool.path(&place.rel), || formatted::mapped(&device))
     }
 
     /// Has the copies of records be at their place in the pool's folder. In a pool of an older version they are in the folder itself.

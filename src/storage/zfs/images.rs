@@ -18,7 +18,7 @@ impl Zfs {
     /// The forms that an image is there in, the best one for volumes made so first.
     fn forms(&self, image: &Fingerprint, how: &Settings) -> Result<Vec<Place>> {
         let best = how.block_mode.then_some(how.format.kind);
-        let mut all = vec![None, Some(Kind::Ext4), Some(Kind::Xfs)];
+        let mut all: Vec<_> = std::iter::once(None).chain(Kind::ALL.map(Some)).collect();
         all.sort_by_key(|form| *form != best);
         let mut found = Vec::new();
         for form in all {
@@ -48,13 +48,8 @@ impl Zfs {
         if first != wanted {
             self.derive(image, &first, &wanted, how)?;
         }
-        // What a large file system keeps for itself has no room in a small one.
-        let least = match (how.block_mode, format.kind) {
-            (false, _) => 0,
-            (true, Kind::Xfs) => self.block_size(&wanted.set)?,
-            (true, Kind::Ext4) => self.block_size(&wanted.set)? / 4,
-        };
-        Ok((size >= least).then_some(wanted))
+        let fits = !how.block_mode || format.kind.can_become(self.block_size(&wanted.set)?, size);
+        Ok(fits.then_some(wanted))
     }
 
     /// Makes another form of an image. One at a time: the name it has on its way is that of each attempt.

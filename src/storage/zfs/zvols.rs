@@ -107,6 +107,12 @@ fn size(full: &str) -> Result<u64> {
     values.first().and_then(|value| value.parse().ok()).ok_or_else(|| Error::not_found(format!("\"{full}\" not found")))
 }
 
+/// What no other has, and this one always.
+fn guid(full: &str) -> Result<String> {
+    let values = tool::get("guid", full)?.unwrap_or_default();
+    values.into_iter().next().ok_or_else(|| Error::not_found(format!("\"{full}\" not found")))
+}
+
 fn rounded(size: u64) -> u64 {
     size.checked_next_multiple_of(STEP).unwrap_or(size)
 }
@@ -133,8 +139,8 @@ impl Zfs {
     pub(super) fn show_block(&self, _alone: &Alone, place: &Place) -> Result<()> {
         let planned = || Some(self.how().format);
         let options = formatted::options(self, place.volume.as_ref(), &self.how.format, planned);
-        let device = appear(&self.root.at(&place.set))?;
-        formatted::mount(&device, &options, &self.pool.path(&place.rel))
+        let full = self.root.at(&place.set);
+        formatted::mount(&appear(&full)?, &options, &self.pool.path(&place.rel), || guid(&full))
     }
 
     /// The kind of file system on a zvol.
@@ -145,7 +151,8 @@ impl Zfs {
     /// What was written to what is mounted of a zvol is in it.
     pub(super) fn settle_block(&self, volume: &Volume) -> Result<()> {
         let place = Place::of(volume);
-        if device(&self.root.at(&place.set))?.is_none() {
+        // What was not written after the last boot may be in a log only, which copies do not have. Snapshots have none.
+        if volume.snapshot_of().is_some() && device(&self.root.at(&place.set))?.is_none() {
             return Ok(());
         }
         // An instance has a mount of its own.
