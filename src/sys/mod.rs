@@ -31,6 +31,7 @@ pub mod seccomp;
 pub mod selfexe;
 pub mod socket;
 pub mod syscalls;
+pub mod uevent;
 pub mod writeback;
 pub mod xattr;
 pub mod zvol;

@@ -3,11 +3,13 @@
 use crate::error::{Error, Result};
 use crate::host::command::{Cmd, Host, Program, Runner, Stdin};
 use crate::storage::streams::Reading;
+use crate::sys::uevent::Events;
 use rustix::pipe::PipeFlags;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 const ZFS: Program = Program { name: "zfs", package: "zfsutils-linux" };
 const ZPOOL: Program = Program { name: "zpool", package: "zfsutils-linux" };
@@ -46,8 +48,40 @@ pub(super) const TRIES: u64 = 20;
 
 /// A tenth of a second: nothing tells when the kernel has let go.
 pub(super) fn wait() {
-    let time = rustix::fs::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    let time = rustix::fs::Timespec { tv_sec: 0, tv_nsec: TENTH.subsec_nanos().into() };
     let _ = rustix::event::poll(&mut [], Some(&time));
+}
+
+const TENTH: Duration = Duration::from_millis(100);
+/// How long a device may take to come, go or be renamed.
+const DEVICE: Duration = Duration::from_secs(2);
+
+/// Somebody who waits for a device. The kernel tells of it, or, to a container, nobody.
+pub(super) struct Waiting {
+    events: Option<Events>,
+    began: Instant,
+    most: Duration,
+}
+
+impl Waiting {
+    /// Begins, before what is waited for is asked for; `times`: how many times as long as a device usually takes at most.
+    pub fn start(times: u32) -> Self {
+        Self { events: Events::new().ok(), began: Instant::now(), most: DEVICE * times }
+    }
+
+    /// It takes longer than is usual.
+    pub fn is_late(&self) -> bool {
+        self.began.elapsed() > DEVICE
+    }
+
+    /// Waits until there may be something new; false: that took too long.
+    pub fn goes_on(&self) -> bool {
+        match &self.events {
+            Some(events) => drop(events.wait(TENTH)),
+            None => wait(),
+        }
+        self.began.elapsed() < self.most
+    }
 }
 
 /// Runs `zpool <words>`.

@@ -4,7 +4,7 @@
 //! looks into file systems that instances wrote to. A zvol is renamed without a device, or that has its new name before anything
 //! else is done: a device is known by its name alone.
 
-use super::tool::{self, TRIES, wait, zfs};
+use super::tool::{self, Waiting, zfs};
 use super::volumes::Place;
 use super::{Settings, Zfs, names};
 use crate::error::{Error, Result};
@@ -36,38 +36,37 @@ fn device(full: &str) -> Result<Option<PathBuf>> {
 
 /// Has the device of a zvol be there.
 fn appear(full: &str) -> Result<PathBuf> {
+    let (waiting, mut again) = (Waiting::start(3), false);
     let current = tool::get("volmode", full)?.and_then(|values| values.into_iter().next());
     if current.as_deref() != Some("dev") {
         zfs(&["set", "volmode=dev", full])?;
     }
-    for n in 0..3 * TRIES {
+    loop {
         if let Some(found) = device(full)? {
             return Ok(found);
         }
-        if n == TRIES {
+        if waiting.is_late() && !again {
             // One that was taken while it was looked at.
             zfs(&["set", HIDDEN, full])?;
             zfs(&["set", "volmode=dev", full])?;
+            again = true;
         }
-        wait();
+        if !waiting.goes_on() {
+            return Err(Error::failed(format!("The device of ZFS volume \"{full}\" does not appear")));
+        }
     }
-    Err(Error::failed(format!("The device of ZFS volume \"{full}\" does not appear")))
 }
 
 /// Has the device of what is not mounted any more go, if it is a zvol and has one; the one that somebody still uses comes back.
 fn vanish(full: &str) -> Result<Option<PathBuf>> {
+    let waiting = Waiting::start(1);
     let mut found = device(full)?;
-    for _ in 0..TRIES {
-        if found.is_none() {
-            break;
-        }
+    while found.is_some() {
         zfs(&["set", HIDDEN, full])?;
         found = device(full)?;
-        if found.as_ref().is_some_and(|path| formatted::is_used(path).unwrap_or(false)) {
+        let used = found.as_ref().is_some_and(|path| formatted::is_used(path).unwrap_or(false));
+        if found.is_none() || used || !waiting.goes_on() {
             break;
-        }
-        if found.is_some() {
-            wait();
         }
     }
     Ok(found)
@@ -78,15 +77,10 @@ fn vanish(full: &str) -> Result<Option<PathBuf>> {
 /// # Errors
 /// What ZFS says.
 pub(super) fn rename(from: &str, to: &str) -> Result<()> {
-    let left = vanish(from)?;
+    let (left, waiting) = (vanish(from)?, Waiting::start(1));
     zfs(&["rename", from, to])?;
     // The kernel renames devices some time later.
-    for _ in 0..TRIES {
-        if left.as_ref().is_none_or(|left| zvol::name(left).as_deref() != Some(from)) {
-            break;
-        }
-        wait();
-    }
+    while left.as_ref().is_some_and(|left| zvol::name(left).as_deref() == Some(from)) && waiting.goes_on() {}
     Ok(())
 }
 
