@@ -1,6 +1,7 @@
 //! `export` and `import`: an instance as an archive.
 
 use super::complete;
+use super::copy::tell_unkept;
 use super::image_import::reporter;
 use super::{Context, DONE, Outcome, config, kv};
 use crate::base::names::{InstanceName, PoolName};
@@ -181,8 +182,13 @@ impl Import {
         let store = cx.store()?;
         request.project = cx.project(&store)?;
         let progress = cx.progress("Importing instance: %s");
-        read(file, |source| importing::import(&store, &request, source, &mut reporter(&progress)).map(drop))?;
+        let mut made = None;
+        read(file, |source| {
+            made = Some(importing::import(&store, &request, source, &mut reporter(&progress))?);
+            Ok(())
+        })?;
         progress.clear();
+        made.map_or(Ok(()), |made| tell_unkept(cx, &store, (&request.project, &made)))?;
         Ok(DONE)
     }
 }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::ops::config::{self as settings, Change};
 use crate::ops::copy::{self as ops, Request};
 use crate::ops::update::{self, Edit};
-use crate::ops::{refresh, relocate, rename};
+use crate::ops::{quota, refresh, relocate, rename};
 use crate::store::Store;
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
@@ -150,6 +150,12 @@ fn target(word: Option<&str>) -> Result<Option<InstanceName>> {
     name.as_deref().map(InstanceName::parse).transpose()
 }
 
+/// Says which sizes of an instance that has come here its pools don't keep.
+pub(super) fn tell_unkept(cx: &Context, store: &Store, (project, name): (&ProjectName, &InstanceName)) -> Result<()> {
+    quota::unkept_along(store, project, name)?.iter().for_each(|text| cx.warn(text));
+    Ok(())
+}
+
 impl Copy {
     /// Copies.
     ///
@@ -176,6 +182,7 @@ impl Copy {
             }
         }
         let made = ops::copy(&store, &request)?;
+        tell_unkept(cx, &store, (&request.target_project, &made))?;
         if request.target.is_none() {
             cx.notice(format_args!("Instance name is: {made}"))?;
         }
@@ -204,7 +211,8 @@ impl Move {
         if request.target_project != project {
             request.target = Some(new_name.unwrap_or(name));
             request.moving = true;
-            ops::copy(&store, &request)?;
+            let made = ops::copy(&store, &request)?;
+            tell_unkept(cx, &store, (&request.target_project, &made))?;
             return Ok(DONE);
         }
         if new_name.is_none() && request.storage.is_none() {
@@ -213,6 +221,7 @@ impl Move {
         refuse_option("--device", !self.options.device.is_empty())?;
         if let Some(pool) = &request.storage {
             relocate::relocate(&store, (&project, &name), pool)?;
+            tell_unkept(cx, &store, (&project, &name))?;
         }
         if !request.config.is_empty() {
             settings::keys(&store, (&project, &name), &Change::Set(request.config.into_iter().collect()))?;

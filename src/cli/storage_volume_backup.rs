@@ -3,6 +3,7 @@
 use super::backup::{self, Target};
 use super::image_import::reporter;
 use super::storage_volume::{Named, Place, Word, pool};
+use super::storage_volume_copy::tell_unkept;
 use super::{Context, DONE, Outcome, complete, kv, refuse_target};
 use crate::base::names::VolumeName;
 use crate::error::Result;
@@ -118,10 +119,15 @@ impl Import {
             return Ok(DONE);
         }
         let request = import::Request { project, pool, name };
+        let mut made = None;
         backup::read(&self.file, |source| {
-            import::import(&store, &request, source, &mut reporter(&progress)).map(drop)
+            made = Some(import::import(&store, &request, source, &mut reporter(&progress))?);
+            Ok(())
         })?;
         progress.clear();
+        if let Some(name) = &made {
+            tell_unkept(cx, &store, Of { project: &request.project, pool: &request.pool, name })?;
+        }
         Ok(DONE)
     }
 }

@@ -4,6 +4,7 @@ use super::storage_volume::{pool, taken_apart};
 use super::{Context, DONE, Outcome, complete, kv, refuse_target};
 use crate::base::names::{PoolName, ProjectName, SnapshotName, VolumeName};
 use crate::error::{Error, Result};
+use crate::ops::quota;
 use crate::ops::volume::copy::{self, Source};
 use crate::ops::volume::{self as ops, Of, refresh};
 use crate::store::Store;
@@ -121,6 +122,12 @@ fn split(word: &str) -> Result<(String, String)> {
     Ok((pool.to_string(), volume.to_string()))
 }
 
+/// Says that the pool of a volume that has come there doesn't keep its size.
+pub(super) fn tell_unkept(cx: &Context, store: &Store, of: Of<'_>) -> Result<()> {
+    quota::unkept_volume(store, &of.key(store)?)?.iter().for_each(|text| cx.warn(text));
+    Ok(())
+}
+
 impl Copy {
     pub(super) fn run(self, cx: &Context) -> Outcome {
         let store = cx.store()?;
@@ -133,6 +140,7 @@ impl Copy {
             true => refresh::refresh(&store, source, ends.target(), self.refresh_exclude_older)?,
             false => copy::copy(&store, source, ends.target())?,
         }
+        tell_unkept(cx, &store, ends.target())?;
         cx.notice("Storage volume copied successfully!")?;
         Ok(DONE)
     }
@@ -146,6 +154,9 @@ impl Move {
             return Err(Error::invalid("Snapshots of storage volumes cannot be moved").hint("copy it").into());
         }
         copy::relocate(&store, ends.source(false), ends.target())?;
+        if ends.pool != ends.to_pool {
+            tell_unkept(cx, &store, ends.target())?;
+        }
         cx.notice("Storage volume moved successfully!")?;
         Ok(DONE)
     }

@@ -335,7 +335,7 @@ fn volumes(store: &Store, journal: &mut Journal<'_>, ends: Ends<'_>, (new, along
             snapshot::frozen(store, ends.from, journal, || body().and_then(|()| along.volumes(store)))
         })?,
     }
-    quota::new_root(store, to.as_ref(), &target, &new.expanded.devices)?;
+    quota::brought_root(store, to.as_ref(), &target, &new.expanded.devices)?;
     fault::point("copy.volume")
 }
 

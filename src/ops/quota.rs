@@ -2,11 +2,13 @@
 //! nothing.
 //!
 //! Called by the verbs that make or change one, under its lock, and by recovery: what stands in the record is what counts. A
-//! size that the pool cannot keep is refused where somebody asked for it, and passed over where it is the pool's default, which
-//! is told when that is set.
+//! size that the pool cannot keep is refused where somebody asks for it. It is passed over, and kept in the record, where it comes
+//! along with what is imported, copied or moved, which is told then ([`unkept_along`]), and where it is the pool's default, which
+//! is told when that is set ([`warning`]).
 
 use super::load::{self, Loaded};
 use super::pool;
+use super::volume::dependent;
 use crate::base::names::{InstanceName, PoolName, ProjectName, VolumeName};
 use crate::base::size;
 use crate::error::{Context, Error, Kind, Result};
@@ -126,6 +128,14 @@ pub(super) fn new_root(store: &Store, driver: &dyn Driver, volume: &Volume, devi
     }
 }
 
+/// The same for one that brings its size along: nothing happens if the pool cannot keep any.
+///
+/// # Errors
+/// Conflict: it holds more.
+pub(super) fn brought_root(store: &Store, driver: &dyn Driver, volume: &Volume, devices: &Devices) -> Result<()> {
+    if driver.can_bound()? { new_root(store, driver, volume, devices) } else { Ok(()) }
+}
+
 /// The size that the configuration of a disk asks for, bytes; none: it asks for none.
 ///
 /// # Errors
@@ -149,15 +159,12 @@ pub(super) fn new_volume(driver: &dyn Driver, volume: &Volume, record: &CustomVo
     }
 }
 
-/// A size that nobody asked for goes from the configuration of a new custom volume if its pool cannot keep it.
+/// The same for one that brings its size along, or has it of its pool, as [`brought_root`].
 ///
 /// # Errors
-/// The pool cannot be read.
-pub(super) fn drop_unkept(driver: &dyn Driver, config: &mut Config) -> Result<()> {
-    if volume_keys::SIZE.get(config).is_some() && !driver.can_bound()? {
-        volume_keys::SIZE.remove(config);
-    }
-    Ok(())
+/// As that.
+pub(super) fn brought_volume(driver: &dyn Driver, volume: &Volume, record: &CustomVolume) -> Result<()> {
+    if driver.can_bound()? { new_volume(driver, volume, record) } else { Ok(()) }
 }
 
 /// The sizes of the root before and after a change, if they differ.
@@ -314,10 +321,8 @@ pub(super) fn unkept(store: &Store, name: &PoolName) -> Result<Vec<String>> {
                 all.push(format!("{project}/{instance}"));
             }
         }
-        let sized =
-            |volume: &CustomVolume| !volume.content_type.is_image() && volume_keys::SIZE.get(&volume.config).is_some();
         let volumes = store.volumes(&project, name)?.into_iter();
-        let named = volumes.filter(|(_, found)| found.as_ref().is_ok_and(sized));
+        let named = volumes.filter(|(_, found)| found.as_ref().is_ok_and(has_size));
         all.extend(named.map(|(volume, _)| format!("{project}/{name}/{volume}")));
     }
     if all.is_empty() || pool::need(store, name)?.can_bound()? { Ok(Vec::new()) } else { Ok(all) }
@@ -336,4 +341,45 @@ pub fn warning(store: &Store, name: &PoolName) -> Result<Option<String>> {
     Ok(Some(format!(
         "{key:?} has no effect: the file system of storage pool \"{name}\" doesn't keep sizes (it isn't mounted with prjquota)"
     )))
+}
+
+/// What is wrong with the sizes of an instance that came here, and of the volumes that go with it: that they have no effect.
+///
+/// # Errors
+/// Not found; a pool is not there.
+pub fn unkept_along(store: &Store, project: &ProjectName, name: &InstanceName) -> Result<Vec<String>> {
+    let loaded = load::load(store, project, name)?;
+    let devices = &loaded.expanded.devices;
+    let mut all = Vec::new();
+    let sized = devices.values().any(|d| pool::is_root(d) && disk::SIZE.get(d).is_some());
+    if sized && !pool::need(store, &loaded.pool()?)?.can_bound()? {
+        all.push(passed_over(&format!("the root disk of instance \"{name}\""), &loaded.pool()?));
+    }
+    for key in dependent::of(store, project, devices)?.into_values() {
+        all.extend(unkept_volume(store, &key)?);
+    }
+    Ok(all)
+}
+
+/// The same of a custom volume.
+///
+/// # Errors
+/// As [`unkept_along`].
+pub fn unkept_volume(store: &Store, key: &VolumeKey) -> Result<Option<String>> {
+    let sized = store.volume(key)?.is_some_and(|volume| has_size(&volume));
+    if !sized || pool::need(store, &key.pool)?.can_bound()? {
+        return Ok(None);
+    }
+    Ok(Some(passed_over(&format!("volume \"{}\"", key.name), &key.pool)))
+}
+
+fn has_size(volume: &CustomVolume) -> bool {
+    !volume.content_type.is_image() && volume_keys::SIZE.get(&volume.config).is_some()
+}
+
+fn passed_over(what: &str, pool: &PoolName) -> String {
+    format!(
+        "The size of {what} has no effect: the file system of storage pool \"{pool}\" doesn't keep sizes (it isn't mounted \
+         with prjquota)"
+    )
 }

@@ -118,7 +118,7 @@ fn volumes(
         journal.then(Action::RemoveVolume(old))?;
         fault::point("move.volume")?;
     }
-    quota::new_root(store, to.as_ref(), &root, &devices)
+    quota::brought_root(store, to.as_ref(), &root, &devices)
 }
 
 /// The volumes that go with it.

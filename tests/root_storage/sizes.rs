@@ -296,14 +296,59 @@ fn where_no_size_is_kept_it_is_said() {
     assert!(set.ok() && set.stderr.contains("Warning: \"volume.size\" has no effect"), "{set}");
     state.ok("create img c2");
     state.ok("storage volume create default v");
-    assert_eq!(state.ok("storage volume get default v size"), "\n");
+    assert_eq!(state.ok("storage volume get default v size"), "1GiB\n");
     state.ok("storage unset default volume.size");
-    // As after its file system was mounted otherwise.
-    let record = state.path("state/projects/default/volumes/default/v.toml");
-    let text = std::fs::read_to_string(&record).unwrap() + "\n[config]\nsize = \"1GiB\"\n";
-    std::fs::write(&record, text).unwrap();
     let doctor = state.run(&["doctor", "-f", "csv"]).stdout;
     assert!(doctor.contains("doesn't keep the sizes of default/default/v,mount it with prjquota"), "{doctor}");
     state.ok("storage volume delete default v");
     state.finish(&[]);
+}
+
+/// What brings a size along is taken where none is kept, and it is told that the size has no effect; where one is kept, it has.
+#[test]
+fn a_size_that_comes_along_is_kept() {
+    let test = "a_size_that_comes_along_is_kept";
+    let Some(state) = state(test, true) else { return };
+    state.ok("storage create b btrfs size=256MiB");
+    state.ok("storage create d dir");
+    state.ok("create img c1 -s b -d root,size=64MiB");
+    state.ok("storage volume create b v size=32MiB");
+    let told = |words: &str, what: &str| {
+        let out = state.words(words);
+        out.clone().good().unwrap();
+        let said =
+            format!("Warning: The size of {what} has no effect: the file system of storage pool \"d\" doesn't keep");
+        assert!(out.stderr.starts_with(&said), "{words}: {out}");
+    };
+    if !state.words("storage set d volume.size=1GiB").stderr.contains("Warning") {
+        common_root::skip(test, "the state folder's file system has project quotas");
+        return;
+    }
+    state.ok("storage unset d volume.size");
+    let root = |name: &str| format!("the root disk of instance \"{name}\"");
+    told("copy c1 c2 -s d", &root("c2"));
+    told("copy c2 c3", &root("c3"));
+    assert_eq!(state.ok("config device get c3 root size"), "64MiB\n");
+    state.ok("start c3");
+    state.ok("delete -f c3");
+    state.ok("export c1 c1.tar");
+    told("import -s d c1.tar c3", &root("c3"));
+    told("move c1 -s d", &root("c1"));
+    assert_eq!(state.words("move c1 -s b").good().unwrap(), "");
+    assert!(state.ok("storage volume info b container/c1").contains("Total: 64.00MiB"));
+    told("storage volume copy b/v d/w", "volume \"w\"");
+    state.ok("storage volume export b v v.tar");
+    told("storage volume import d v.tar x", "volume \"x\"");
+    told("storage volume move b/v d/v", "volume \"v\"");
+    for name in ["v", "w", "x"] {
+        assert_eq!(state.ok(&format!("storage volume get d {name} size")), "32MiB\n");
+    }
+    let back = state.words("storage volume move d/v b/v");
+    assert!(back.ok() && back.stderr.is_empty(), "{back}");
+    assert!(state.ok("storage volume info b v").contains("Total: 32.00MiB"));
+    state.refuses("storage volume set d w size=16MiB", "doesn't keep sizes");
+    for volume in ["b v", "d w", "d x"] {
+        state.ok(&format!("storage volume delete {volume}"));
+    }
+    state.finish(&["b", "d"]);
 }

@@ -334,7 +334,7 @@ fn make(
         if let Some(map) = &new.map {
             optimized::check_owners(driver.as_ref(), &volume, map)?;
         }
-        quota::new_root(store, driver.as_ref(), &volume, &new.expanded.devices)?;
+        quota::brought_root(store, driver.as_ref(), &volume, &new.expanded.devices)?;
         fault::point("backup.volumes")?;
         along.finish(store)?;
         records(store, held, new)

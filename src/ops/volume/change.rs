@@ -47,9 +47,6 @@ pub fn create(store: &Store, of: Of<'_>, content: ContentType, put: VolumePut) -
     keys::apply_defaults(&store.pool(of.pool)?.map(|p| p.config).unwrap_or_default(), content, &mut config);
     keys::check(&key.name, content, &config).context("Invalid defaults of the storage pool")?;
     keys::check_new(driver.name(), &key.name, &config)?;
-    if keys::SIZE.get(&given).is_none() && !content.is_image() {
-        quota::drop_unkept(driver.as_ref(), &mut config)?;
-    }
     let disk = block::rounded(keys::SIZE.size(&config)?.filter(|size| *size > 0).unwrap_or(keys::DISK_SIZE))?;
     let initial = keys::initial(&config)?;
     restrict::check_volume(store, &key, None, &config)?;
@@ -72,7 +69,10 @@ pub fn create(store: &Store, of: Of<'_>, content: ContentType, put: VolumePut) -
             false => own(&folder, initial)?,
         }
         driver.commit_volume(&volume)?;
-        quota::new_volume(driver.as_ref(), &volume, &record)?;
+        match keys::SIZE.get(&given) {
+            Some(_) => quota::new_volume(driver.as_ref(), &volume, &record)?,
+            None => quota::brought_volume(driver.as_ref(), &volume, &record)?,
+        }
         fault::point("volume.create.made")?;
         store.save_volume(&lock, &record)?;
         fault::point("volume.create.record")

@@ -92,10 +92,6 @@ pub(super) fn new_record(
     let mut record = CustomVolume { created_at: time::now(), ..record };
     let driver = pool::need(store, &new.pool)?;
     keys::keep_of(driver.name(), &mut record.config);
-    if !record.content_type.is_image() && old.pool != new.pool {
-        // Nobody asks for its size here: often its pool had said it.
-        quota::drop_unkept(driver.as_ref(), &mut record.config)?;
-    }
     restrict::check_volume(store, new, None, &record.config)?;
     let snapshots = match snapshot.is_some() || volume_only {
         true => Vec::new(),
@@ -207,7 +203,7 @@ impl Ends<'_> {
     /// The size and the record.
     pub fn finish(&self, store: &Store, record: &CustomVolume) -> Result<()> {
         let new = self.to.key();
-        quota::new_volume(pool::need(store, &new.pool)?.as_ref(), &data(new)?, record)?;
+        quota::brought_volume(pool::need(store, &new.pool)?.as_ref(), &data(new)?, record)?;
         fault::point("volume.copy.data")?;
         store.save_volume(self.to, record)?;
         fault::point("volume.copy.record")

@@ -109,11 +109,8 @@ pub(super) fn prepare(store: &Store, key: &VolumeKey, found: &Found) -> Result<N
     let defaults = store.pool(&key.pool)?.map(|p| p.config).unwrap_or_default();
     keys::apply_defaults(&defaults, content_type, &mut record.config);
     keys::check(&key.name, content_type, &record.config).context("Invalid defaults of the storage pool")?;
-    match content_type.is_image() {
-        true if !own_size => drop(keys::SIZE.remove(&mut record.config)),
-        true => {}
-        // Nobody asks for its size here.
-        false => quota::drop_unkept(pool::need(store, &key.pool)?.as_ref(), &mut record.config)?,
+    if content_type.is_image() && !own_size {
+        keys::SIZE.remove(&mut record.config);
     }
     let none = Vec::new();
     let of_snapshots = records.and_then(|r| r.volume_snapshots.as_ref()).unwrap_or(&none);
@@ -229,7 +226,7 @@ impl New {
         if made.content_type.is_image() {
             settle_size(store, lock.key(), driver, &mut made)?;
         }
-        quota::new_volume(driver, &data(lock.key())?, &made)?;
+        quota::brought_volume(driver, &data(lock.key())?, &made)?;
         fault::point("backup.volumes")?;
         for (snapshot, record) in &self.snapshots {
             store.save_volume_snapshot(lock, snapshot, record)?;
