@@ -17,6 +17,8 @@ mod disks;
 mod initial;
 #[path = "root_storage/lvm.rs"]
 mod lvm;
+#[path = "root_storage/lvm_keys.rs"]
+mod lvm_keys;
 #[path = "root_storage/lvm_sizes.rs"]
 mod lvm_sizes;
 #[path = "root_storage/mounts.rs"]

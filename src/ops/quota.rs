@@ -16,7 +16,7 @@ use crate::fault;
 use crate::model::instance::{Config, Devices};
 use crate::model::keys::{VOLATILE_DEVICE_APPLY_QUOTA, device::disk, pool as pool_keys, volume as volume_keys};
 use crate::model::volume::CustomVolume;
-use crate::storage::{Driver, Space, Volume, block};
+use crate::storage::{Driver, Space, Volume, block, zfs};
 use crate::store::lock::VolumeKey;
 use crate::store::undo::{Volume as Named, VolumeKind};
 use crate::store::{Action, Store};
@@ -104,7 +104,12 @@ fn plan_options(driver: &dyn Driver, mut options: Config) -> Result<()> {
 /// # Errors
 /// A value is wrong.
 pub(super) fn plan_volume(driver: &dyn Driver, record: &CustomVolume) -> Result<()> {
-    driver.plan_options(&record.config)?;
+    let mut options = record.config.clone();
+    if driver.name() == zfs::DRIVER && volume_keys::ZFS_BLOCK_MODE.get(&options).is_none() {
+        // A default of the pool would stand in the record.
+        volume_keys::ZFS_BLOCK_MODE.set(&mut options, "false");
+    }
+    driver.plan_options(&options)?;
     if record.content_type.is_image() {
         driver.plan_disk(disk_size(&record.config)?.unwrap_or(volume_keys::DISK_SIZE));
         return Ok(());

@@ -267,17 +267,44 @@ pub fn check_root(driver: &str, device: &Device) -> Result<()> {
     }
 }
 
-/// Gives a volume to be made the defaults of its pool.
-pub fn apply_defaults(pool: &Config, content: ContentType, config: &mut Config) {
-    // Of a file system on a block device where it is to have one.
-    let of_zfs = pool::ZFS_POOL_NAME.get(pool).is_some();
-    let mode = ZFS_BLOCK_MODE.get(config).or(pool::VOLUME_ZFS_BLOCK_MODE.get(pool));
-    let files = of_zfs && !mode.is_some_and(crate::base::boolean::is_true);
-    let given = pool.iter().filter(|(name, _)| !(files && name.strip_prefix(POOL_PREFIX).is_some_and(is_of_device)));
-    let given = given.filter_map(|(name, value)| Some((name.strip_prefix(POOL_PREFIX)?, value)));
-    for (name, value) in given.filter(|(name, _)| all(content).any(|k| k.matches(name))) {
+/// What the data of a new volume are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It is empty.
+    New,
+    /// They come from elsewhere: a pool of zfs says nothing of whether the volume is in block mode.
+    Elsewhere,
+}
+
+/// Gives a volume to be made the defaults of its pool, and what it is made with where nobody says it: what is said later changes
+/// neither.
+///
+/// # Errors
+/// A value of the pool is wrong.
+pub fn apply_defaults(pool: &Config, content: ContentType, origin: Origin, config: &mut Config) -> Result<()> {
+    let (of_lvm, of_zfs) = (pool::LVM_VG_NAME.get(pool).is_some(), pool::ZFS_POOL_NAME.get(pool).is_some());
+    let elsewhere = origin == Origin::Elsewhere;
+    let mode = ZFS_BLOCK_MODE.get(config).or(pool::VOLUME_ZFS_BLOCK_MODE.get(pool).filter(|_| !elsewhere));
+    let on_device = of_lvm || of_zfs && mode.is_some_and(crate::base::boolean::is_true);
+    let thin = of_lvm && pool::LVM_USE_THINPOOL.bool(pool)?;
+    let counts = |name: &str| {
+        !(is_of_device(name) && !on_device
+            || name == ZFS_BLOCK_MODE.name && elsewhere
+            || (name == LVM_STRIPES.name || name == LVM_STRIPES_SIZE.name) && thin)
+    };
+    let given = pool.iter().filter_map(|(name, value)| Some((name.strip_prefix(POOL_PREFIX)?, value)));
+    for (name, value) in given.filter(|(name, _)| counts(name) && all(content).any(|k| k.matches(name))) {
         config.entry(name.to_string()).or_insert_with(|| value.clone());
     }
+    if on_device && content == ContentType::Filesystem {
+        for (key, usual) in [
+            (&BLOCK_FILESYSTEM, pool::VOLUME_BLOCK_FILESYSTEM.default),
+            (&BLOCK_MOUNT_OPTIONS, pool::VOLUME_BLOCK_MOUNT_OPTIONS.default),
+        ] {
+            config.entry(key.name.to_string()).or_insert_with(|| usual.to_string());
+        }
+    }
+    Ok(())
 }
 
 /// Owner, group and mode of the root of a new volume.
@@ -349,19 +376,31 @@ mod tests {
 
     #[test]
     fn a_pool_says_what_a_volume_does_not() {
-        let mut own = config(&[("initial.mode", "700")]);
-        let pool = config(&[("volume.initial.mode", "755"), ("volume.initial.uid", "5"), ("volume.zfs.x", "1")]);
-        apply_defaults(&pool, ContentType::Filesystem, &mut own);
+        let fill = |pool: &[(&str, &str)], content, origin, own: &[(&str, &str)]| {
+            let mut own = config(own);
+            apply_defaults(&config(pool), content, origin, &mut own).expect("good");
+            own
+        };
+        let (files, disk) = (ContentType::Filesystem, ContentType::Block);
+        let pool = [("volume.initial.mode", "755"), ("volume.initial.uid", "5"), ("volume.zfs.x", "1")];
+        let own = fill(&pool, files, Origin::New, &[("initial.mode", "700")]);
         assert_eq!(own, config(&[("initial.mode", "700"), ("initial.uid", "5")]));
         assert_eq!(initial(&own).expect("values"), (5, 0, 0o700));
-        // On a pool of zfs it depends on another option.
-        let given = ["false", "true"].map(|mode| {
-            let pool = [("zfs.pool_name", "p"), ("volume.block.filesystem", "xfs"), ("volume.zfs.block_mode", mode)];
-            let mut own = config(&[]);
-            apply_defaults(&config(&pool), ContentType::Filesystem, &mut own);
-            own.len()
-        });
-        assert_eq!(given, [1, 2]);
         assert_eq!(initial(&config(&[])).expect("values"), (0, 0, 0o711));
+        // On a pool of lvm each is on a device.
+        let lvm = [("lvm.vg_name", "g"), ("volume.lvm.stripes", "2"), ("volume.block.mount_options", "noatime")];
+        let made = [("block.filesystem", "ext4"), ("block.mount_options", "noatime")];
+        assert_eq!(fill(&lvm, files, Origin::Elsewhere, &[]), config(&made));
+        assert_eq!(fill(&lvm, disk, Origin::New, &[]), config(&[]));
+        let plain = [&lvm[..2], &[("lvm.use_thinpool", "false")]].concat();
+        let striped = [("block.filesystem", "xfs"), ("block.mount_options", "discard"), ("lvm.stripes", "2")];
+        assert_eq!(fill(&plain, files, Origin::New, &striped[..1]), config(&striped));
+        // On one of zfs it depends on another option.
+        let zfs = |mode| [("zfs.pool_name", "p"), ("volume.block.filesystem", "xfs"), ("volume.zfs.block_mode", mode)];
+        let made = [("zfs.block_mode", "true"), ("block.filesystem", "xfs"), ("block.mount_options", "discard")];
+        assert_eq!(fill(&zfs("true"), files, Origin::New, &[]), config(&made));
+        assert_eq!(fill(&zfs("true"), files, Origin::Elsewhere, &[]), config(&[]));
+        assert_eq!(fill(&zfs("false"), files, Origin::Elsewhere, &made[..1]), config(&made));
+        assert_eq!(fill(&zfs("false"), files, Origin::New, &[]), config(&[("zfs.block_mode", "false")]));
     }
 }

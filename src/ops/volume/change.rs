@@ -44,7 +44,8 @@ pub fn create(store: &Store, of: Of<'_>, content: ContentType, put: VolumePut) -
     let given: Config = put.config.into_iter().filter(|(_, value)| !value.is_empty()).collect();
     keys::check(&key.name, content, &given)?;
     let mut config = given.clone();
-    keys::apply_defaults(&store.pool(of.pool)?.map(|p| p.config).unwrap_or_default(), content, &mut config);
+    let defaults = store.pool(of.pool)?.map(|p| p.config).unwrap_or_default();
+    keys::apply_defaults(&defaults, content, keys::Origin::New, &mut config)?;
     keys::check(&key.name, content, &config).context("Invalid defaults of the storage pool")?;
     keys::check_new(driver.name(), &key.name, &config)?;
     let disk = block::rounded(keys::SIZE.size(&config)?.filter(|size| *size > 0).unwrap_or(keys::DISK_SIZE))?;

@@ -92,6 +92,15 @@ pub(super) fn new_record(
     let mut record = CustomVolume { created_at: time::now(), ..record };
     let driver = pool::need(store, &new.pool)?;
     keys::keep_of(driver.name(), &mut record.config);
+    if old.pool != new.pool {
+        let own_size = keys::SIZE.get(&record.config).is_some();
+        let defaults = store.pool(&new.pool)?.map(|pool| pool.config).unwrap_or_default();
+        keys::apply_defaults(&defaults, record.content_type, keys::Origin::Elsewhere, &mut record.config)?;
+        if record.content_type.is_image() && !own_size {
+            // It is as large as it was.
+            keys::SIZE.remove(&mut record.config);
+        }
+    }
     restrict::check_volume(store, new, None, &record.config)?;
     let snapshots = match snapshot.is_some() || volume_only {
         true => Vec::new(),

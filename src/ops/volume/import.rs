@@ -107,7 +107,7 @@ pub(super) fn prepare(store: &Store, key: &VolumeKey, found: &Found) -> Result<N
     // A disk has the size it had.
     let own_size = keys::SIZE.get(&record.config).is_some();
     let defaults = store.pool(&key.pool)?.map(|p| p.config).unwrap_or_default();
-    keys::apply_defaults(&defaults, content_type, &mut record.config);
+    keys::apply_defaults(&defaults, content_type, keys::Origin::Elsewhere, &mut record.config)?;
     keys::check(&key.name, content_type, &record.config).context("Invalid defaults of the storage pool")?;
     if content_type.is_image() && !own_size {
         keys::SIZE.remove(&mut record.config);
