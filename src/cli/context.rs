@@ -268,6 +268,14 @@ impl Context {
         self.print(format_args!("{text}\n"))
     }
 
+    /// Prints the value of a key; nothing if it is not set, as Incus for all but instances, profiles and projects.
+    ///
+    /// # Errors
+    /// As [`Context::print`].
+    pub fn value(&self, value: Option<String>) -> Result<()> {
+        value.map_or(Ok(()), |value| self.line(value))
+    }
+
     /// Prints a one-line notice on standard output, such as `Device X added to Y`; nothing with `--quiet`.
     ///
     /// # Errors

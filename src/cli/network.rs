@@ -320,12 +320,14 @@ impl Get {
         refuse_target(self.target.as_deref())?;
         let mut put = shown(cx, &self.network)?.put;
         let value = match self.property {
-            true => property::get(&mut put, &self.key).map_err(|e| {
-                e.context(format!("The property {:?} does not exist on the network {:?}", self.key, self.network))
-            })?,
-            false => put.config.remove(&self.key).unwrap_or_default(),
+            true => property::get(&mut put, &self.key)
+                .map_err(|e| {
+                    e.context(format!("The property {:?} does not exist on the network {:?}", self.key, self.network))
+                })
+                .map(Some)?,
+            false => put.config.remove(&self.key),
         };
-        cx.line(value)?;
+        cx.value(value)?;
         Ok(DONE)
     }
 }

@@ -325,13 +325,15 @@ impl Get {
     fn run(self, cx: &Context) -> Outcome {
         let mut put = shown(cx, &self.place)?.put;
         let value = match self.property {
-            true => property::get(&mut put, &self.key).map_err(|e| {
-                let (key, address) = (&self.key, &self.place.address);
-                e.context(format!("The property {key:?} does not exist on the network forward {address:?}"))
-            })?,
-            false => put.config.remove(&self.key).unwrap_or_default(),
+            true => property::get(&mut put, &self.key)
+                .map_err(|e| {
+                    let (key, address) = (&self.key, &self.place.address);
+                    e.context(format!("The property {key:?} does not exist on the network forward {address:?}"))
+                })
+                .map(Some)?,
+            false => put.config.remove(&self.key),
         };
-        cx.line(value)?;
+        cx.value(value)?;
         Ok(DONE)
     }
 }

@@ -271,12 +271,14 @@ impl Get {
     fn run(self, cx: &Context) -> Outcome {
         let mut put = shown(cx, &self.zone)?.put;
         let value = match self.property {
-            true => property::get(&mut put, &self.key).map_err(|e| {
-                e.context(format!("The property {:?} does not exist on the network zone {:?}", self.key, self.zone))
-            })?,
-            false => put.config.remove(&self.key).unwrap_or_default(),
+            true => property::get(&mut put, &self.key)
+                .map_err(|e| {
+                    e.context(format!("The property {:?} does not exist on the network zone {:?}", self.key, self.zone))
+                })
+                .map(Some)?,
+            false => put.config.remove(&self.key),
         };
-        cx.line(value)?;
+        cx.value(value)?;
         Ok(DONE)
     }
 }

@@ -16,7 +16,7 @@ use crate::model::view::{VolumePut, VolumeSnapshotPut, VolumeSnapshotView, Volum
 use crate::model::volume::ContentType;
 use crate::ops::config::{Change, change_properties, document_of};
 use crate::ops::volume::list::{self, Type};
-use crate::ops::volume::{self as ops, Of, change, rename, root};
+use crate::ops::volume::{self as ops, Of, change, rename, root, unpacked};
 use crate::store::Store;
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
@@ -345,12 +345,21 @@ impl Create {
 }
 
 fn delete(cx: &Context, place: &Place) -> Outcome {
-    let kind = Word::parse(&place.volume).kind;
-    if kind != Type::Custom {
+    let Word { kind, name, snapshot } = Word::parse(&place.volume);
+    if !matches!(kind, Type::Custom | Type::Image) {
         let text = format!("Storage volumes of type {:?} cannot be deleted with the storage API", kind.as_str());
-        return Err(Error::invalid(text).hint("they go with their instances and images").into());
+        return Err(Error::invalid(text).hint("they go with their instances").into());
     }
     let store = cx.store()?;
+    if kind == Type::Image {
+        refuse_target(place.target.as_deref())?;
+        if snapshot.is_some() {
+            return Err(ops::not_found().into());
+        }
+        unpacked::delete(&store, &pool(&place.pool)?, &name)?;
+        cx.notice(format_args!("Storage volume {name} deleted"))?;
+        return Ok(DONE);
+    }
     let named = Named::of_place(cx, &store, place, "deleted")?;
     change::delete(&store, named.get())?;
     cx.notice(format_args!("Storage volume {} deleted", named.name))?;
@@ -506,25 +515,31 @@ impl Get {
         refuse_target(self.place.target.as_deref())?;
         if let Some(mut found) = shown_snapshot(cx, &store, (&self.place.pool, &self.place.volume))? {
             let value = match self.property {
-                true => property::get(&mut found.put, &self.key).map_err(|e| {
-                    let (key, name) = (&self.key, &self.place.volume);
-                    e.context(format!("The property {key:?} does not exist on the storage pool volume snapshot {name}"))
-                })?,
-                false => found.config.remove(&self.key).unwrap_or_default(),
+                true => property::get(&mut found.put, &self.key)
+                    .map_err(|e| {
+                        let (key, name) = (&self.key, &self.place.volume);
+                        e.context(format!(
+                            "The property {key:?} does not exist on the storage pool volume snapshot {name}"
+                        ))
+                    })
+                    .map(Some)?,
+                false => found.config.remove(&self.key),
             };
-            cx.line(value)?;
+            cx.value(value)?;
             return Ok(DONE);
         }
         let (_, view) = shown(cx, &store, &self.place)?;
         let mut put = view.put;
         let value = match self.property {
-            true => property::get(&mut put, &self.key).map_err(|e| {
-                let (key, name) = (&self.key, &view.name);
-                e.context(format!("The property {key:?} does not exist on the storage pool volume {name:?}"))
-            })?,
-            false => put.config.remove(&self.key).unwrap_or_default(),
+            true => property::get(&mut put, &self.key)
+                .map_err(|e| {
+                    let (key, name) = (&self.key, &view.name);
+                    e.context(format!("The property {key:?} does not exist on the storage pool volume {name:?}"))
+                })
+                .map(Some)?,
+            false => put.config.remove(&self.key),
         };
-        cx.line(value)?;
+        cx.value(value)?;
         Ok(DONE)
     }
 }

@@ -103,6 +103,9 @@ static TABLE: &[(&str, &str, bool, Act)] = &[
     ("DELETE", "storage-pools/*/volumes/custom/*", false, |c, a| {
         c.volume((a[0], a[1]), |of| volume::change::delete(c.store, of))
     }),
+    ("DELETE", "storage-pools/*/volumes/image/*", false, |c, a| {
+        volume::unpacked::delete(c.store, &PoolName::parse(a[0])?, a[1])
+    }),
     ("POST", "storage-pools/*/volumes/custom/*/snapshots", true, |c, a| {
         c.volume((a[0], a[1]), |of| {
             volume::snapshot::create(c.store, of, &c.snapshot()?, c.text("description")).map(drop)

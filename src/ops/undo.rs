@@ -30,6 +30,10 @@ impl Undoer for OpsUndoer {
                 pool_place::release(store, &PoolName::parse(pool)?, (source, id), group)
             }
             Action::RenewSize(v) => quota::renew(store, v),
+            Action::EvictImage { pool, image } => {
+                let driver = pool::open(store, &PoolName::parse(pool)?)?;
+                driver.map_or(Ok(()), |driver| evict(driver.as_ref(), &Fingerprint::parse(image)?))
+            }
             Action::GrowPool { pool } => pool_place::grow(store, &PoolName::parse(pool)?),
             Action::FreeCpus { project, name } => {
                 cpus::release(store, (&ProjectName::parse(project)?, &InstanceName::parse(name)?))
@@ -108,8 +112,13 @@ fn image(store: &Store, driver: &dyn Driver, name: &str) -> Result<()> {
     if !store.image_owners(&fingerprint)?.is_empty() {
         return Ok(());
     }
-    match driver.delete_image(&fingerprint)? {
-        ImageFate::Gone(_) => empty(driver, |trash| trash.was_image(&fingerprint)),
+    evict(driver, &fingerprint)
+}
+
+/// Removes an unpacked image unless it is used.
+fn evict(driver: &dyn Driver, image: &Fingerprint) -> Result<()> {
+    match driver.delete_image(image)? {
+        ImageFate::Gone(_) => empty(driver, |trash| trash.was_image(image)),
         ImageFate::InUse(_) => Ok(()),
     }
 }

@@ -178,6 +178,13 @@ pub enum Action {
         /// Pool.
         pool: String,
     },
+    /// Removes an unpacked image from a pool unless volumes need it; its record and files stay. For the [`Undoer`].
+    EvictImage {
+        /// Pool.
+        pool: String,
+        /// Fingerprint.
+        image: String,
+    },
     /// Has the size of a volume be what its record says: of a custom one, or of the root of an instance, which says its pool
     /// itself. For the [`Undoer`].
     RenewSize(Volume),

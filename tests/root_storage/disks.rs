@@ -105,7 +105,7 @@ fn a_block_device_is_taken_when_it_is_empty_or_may_be_wiped() {
     let found = Command::new("blkid").args(["-p", "-o", "value", "-s", "TYPE"]).arg(&device.path).output().unwrap();
     assert_eq!(found.stdout, b"ext4\n", "nothing was done to it");
     state.ok(&format!("{create} source.wipe=true"));
-    assert_eq!(state.ok("storage get p source.wipe"), "\n");
+    assert_eq!(state.ok("storage get p source.wipe"), "");
     assert_eq!(state.ok("storage get p source"), format!("{}\n", device.shown()));
     state.refuses(&format!("storage create q btrfs source={}", device.shown()), "is in use by storage pool \"p\"");
     state.ok("launch img c1 -s p");

@@ -225,7 +225,7 @@ fn lvm_volumes_have_options_of_their_own() {
     // Elsewhere it is of no meaning. Its size is kept there.
     state.ok("storage create b btrfs size=256MiB");
     state.ok("storage volume copy p/v b/v");
-    assert_eq!(state.ok("storage volume get b v block.filesystem"), "\n");
+    assert_eq!(state.ok("storage volume get b v block.filesystem"), "");
     assert!(state.ok("storage volume file pull b v/f -").contains("kept"));
     state.ok("storage volume delete b v");
     state.ok("storage delete b");

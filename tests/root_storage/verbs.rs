@@ -54,7 +54,7 @@ fn keys_are_set_one_by_one_and_as_a_document() {
         .good()
         .unwrap();
     assert_eq!(state.ok("storage get p user.z"), "3\n");
-    assert_eq!(state.ok("storage get p user.x"), "\n");
+    assert_eq!(state.ok("storage get p user.x"), "");
     assert_eq!(state.ok("storage get p description -p"), "Others\n");
     let list = state.ok("storage list -f csv -c nDdS");
     let place = state.path("state/pools/p/data");

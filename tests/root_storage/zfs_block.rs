@@ -194,7 +194,7 @@ fn zfs_block_beside_datasets() {
     state.ok("storage create b btrfs size=512MiB");
     state.ok("storage volume file push image.tar p v/f");
     state.ok("storage volume copy p/v b/v");
-    assert_eq!(state.ok("storage volume get b v zfs.block_mode"), "\n");
+    assert_eq!(state.ok("storage volume get b v zfs.block_mode"), "");
     state.ok("storage volume copy b/v p/v3");
     assert_eq!(get(&root, "custom/default_v3", "type"), "filesystem");
     // A backup has no stream of it.

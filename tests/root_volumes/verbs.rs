@@ -31,7 +31,7 @@ fn a_volume_through_its_life() {
     assert_eq!(good(&state, &["get", "default", "v1", "user.a"]), "c\n");
     assert_eq!(good(&state, &["get", "-p", "default", "v1", "description"]), "hello\n");
     good(&state, &["unset", "default", "v1", "snapshots.expiry"]);
-    assert_eq!(good(&state, &["get", "default", "v1", "snapshots.expiry"]), "\n");
+    assert_eq!(good(&state, &["get", "default", "v1", "snapshots.expiry"]), "");
     let info = good(&state, &["info", "default", "v1"]);
     assert!(
         info.starts_with("Name: v1\nDescription: hello\nType: custom\nContent type: filesystem\nUsage: "),
@@ -136,7 +136,8 @@ fn what_is_refused() {
         volume(&state, &["create", "default", "--", bad]).clean_failure().unwrap();
     }
     refused(&state, &["delete", "default", "v2"], "Storage volume not found");
-    refused(&state, &["delete", "default", "image/x"], "type \"image\" cannot be deleted with the storage API");
+    refused(&state, &["delete", "default", "image/x"], "Storage volume not found");
+    refused(&state, &["delete", "default", "container/x"], "type \"container\" cannot be deleted with the storage API");
     refused(
         &state,
         &["rename", "default", "image/x", "y"],
@@ -161,6 +162,45 @@ fn what_is_refused() {
     let _ = state.run(&["doctor", "--fix"]);
     assert!(!data(&state, "v9").exists(), "what nobody has a record of is gone");
     good(&state, &["delete", "default", "v1"]);
+    state.finish();
+}
+
+/// What a pool has of an image goes by itself, unless something needs it, and comes again.
+#[test]
+fn an_unpacked_image_can_be_deleted() {
+    let Some(state) = state("an_unpacked_image_can_be_deleted") else { return };
+    state.good(&["storage", "create", "plain", "dir"]);
+    let image = state.good(&["image", "list", "-f", "csv", "-c", "F"]);
+    let name = format!("image/{}", image.trim());
+    state.good(&["create", "test", "c1"]);
+    state.good(&["create", "test", "c2", "-s", "plain"]);
+    let list = |pool: &str| good(&state, &["list", pool, "type=image", "-f", "csv", "-c", "tn"]);
+    let row = format!("image,{}", image);
+    for pool in ["default", "plain"] {
+        assert_eq!(list(pool), row);
+        let shown = good(&state, &["show", pool, &name]);
+        assert!(shown.contains(&format!("\ntype: image\nused_by:\n- /1.0/images/{}", image.trim())), "{shown}");
+        let info = good(&state, &["info", pool, &name]);
+        assert!(
+            info.starts_with(&format!("Name: {}\nType: image\nContent type: filesystem\n", image.trim())),
+            "{info}"
+        );
+    }
+    // Copies of files need nothing of it, layers do.
+    assert_eq!(good(&state, &["delete", "plain", &name]), format!("Storage volume {} deleted\n", image.trim()));
+    assert_eq!((list("plain"), state.good(&["image", "list", "-f", "csv", "-c", "F"])), (String::new(), image.clone()));
+    refused(&state, &["delete", "plain", &name], "Storage volume not found");
+    refused(&state, &["delete", "default", &format!("{name}/s")], "Storage volume not found");
+    if state.good(&["storage", "show", "default"]).contains("driver: overlay") {
+        refused(&state, &["delete", "default", &name], "The storage volume is still in use");
+    }
+    state.good(&["delete", "c1", "c2"]);
+    good(&state, &["delete", "default", &name]);
+    state.doctor().unwrap();
+    state.good(&["launch", "test", "c1"]);
+    assert_eq!(list("default"), row);
+    state.good(&["delete", "-f", "c1"]);
+    state.good(&["storage", "delete", "plain"]);
     state.finish();
 }
 

@@ -22,6 +22,7 @@ pub mod rename;
 pub(in crate::ops) mod renewed;
 pub mod root;
 pub mod snapshot;
+pub mod unpacked;
 mod users;
 
 pub use users::{User, all_users, users};
