@@ -42,7 +42,7 @@ fn what_was_comes_back() {
     state.good(&["snapshot", "create", "c1", "s1"]);
     state.sh("c1", "rm -r /data/deep; echo more >>/data/file");
     let late = state.sh("c1", FACTS);
-    for (n, how) in ["gzip", "zstd -1", "xz -0", "none", "lz4", "bzip2 -1"].iter().enumerate() {
+    for (n, how) in ["gzip", "zstd -1", "xz -0", "none", "lz4", "bzip2 -1", "squashfs"].iter().enumerate() {
         let (file, name) = (format!("b{n}"), format!("r{n}"));
         state.good(&["export", "c1", &file, "--compression", how]);
         let pool = if n % 2 == 0 { "plain" } else { "default" };

@@ -22,6 +22,8 @@ mod live;
 mod mounted;
 #[path = "root_volumes/snapshots.rs"]
 mod snapshots;
+#[path = "root_volumes/squashed.rs"]
+mod squashed;
 #[allow(dead_code, reason = "shared with the tests of instances")]
 #[path = "root_lifecycle/support.rs"]
 mod support;

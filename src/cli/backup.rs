@@ -7,7 +7,6 @@ use super::{Context, DONE, Outcome, config, kv};
 use crate::base::names::{InstanceName, PoolName};
 use crate::error::{Context as _, Error, Result};
 use crate::image::OnProgress;
-use crate::image::import::extension;
 use crate::ops::backup::export::{self as exporting, Request as Wanted};
 use crate::ops::backup::import::{self as importing, Request};
 use clap::Args;
@@ -84,7 +83,7 @@ impl Export {
         let (project, name) = config::instance(cx, &store, &word)?;
         let Self { instance_only, root_only, optimized_storage: optimized, .. } = self;
         let wanted = Wanted { project, name, instance_only, root_only, compression, optimized };
-        let ending = extension(exporting::compression(&store, &wanted.project, wanted.compression)?.algorithm);
+        let ending = exporting::compression(&store, &wanted.project, wanted.compression)?.extension();
         let target =
             Target { file: self.file.as_deref(), usual: format!("{}{ending}", wanted.name), force: self.force };
         target.write(cx, |sink, on_progress| exporting::export(&store, &wanted, sink, on_progress).map(drop))

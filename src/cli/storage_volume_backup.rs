@@ -7,7 +7,6 @@ use super::storage_volume_copy::tell_unkept;
 use super::{Context, DONE, Outcome, complete, kv, refuse_target};
 use crate::base::names::VolumeName;
 use crate::error::Result;
-use crate::image::import::extension;
 use crate::model::volume::ContentType;
 use crate::ops::backup::export::compression;
 use crate::ops::volume::list::{self, Type};
@@ -91,7 +90,7 @@ impl Export {
         let view = list::show(&store, &named.project, &named.pool, (Type::Custom, &named.name));
         let view = view.map_err(|e| word.missing(e))?;
         let is_disc = view.content_type == ContentType::Iso.as_str();
-        let usual = format!("{}{}", named.name, if is_disc { ".iso" } else { extension(how.algorithm) });
+        let usual = format!("{}{}", named.name, if is_disc { ".iso" } else { how.extension() });
         let how = export::How { only: self.volume_only, compression: how, optimized: self.optimized_storage };
         let target = Target { file: self.file.as_deref(), usual, force: self.force };
         target.write(cx, |sink, on_progress| export::export(&store, named.get(), how, sink, on_progress))

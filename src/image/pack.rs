@@ -1,20 +1,22 @@
 //! Packs the tree of an instance as an image: one archive, or metadata and root file system apart.
 //!
-//! Called by `ops` (publish). Streams in constant memory; what comes out is synced. It is read back by `import` afterwards, as any
+//! Called by `ops` (publish, backups). Streams in constant memory; what comes out is synced. It is read back by `import` afterwards, as any
 //! image: what counts is what was written.
 
-use super::compress::Compression;
+use super::compress::{Algorithm, Compression};
 use super::export::{self, Unified};
 use super::hash::create_blob;
 use super::import::{Dest, extension};
+use super::pipe;
 use super::tarread::{Entry, EntryKind};
 use crate::error::{Context, Error, Result};
 use crate::fault;
-use crate::host::command::{Cmd, Limits, Program, Runner, Stdin};
+use crate::host::command::{Cmd, Host, Limits, Output, Program, Runner, Stdin};
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::fchown;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -74,7 +76,7 @@ pub fn unified(dest: Dest<'_>, how: Compression, parts: &Unified<'_>) -> Result<
 pub fn split(dest: Dest<'_>, packing: Packing, parts: &Unified<'_>, runner: &dyn Runner) -> Result<()> {
     let of_metadata = match packing {
         Packing::Archive(how) => how,
-        Packing::Squashfs => super::compress::Algorithm::Gzip.into(),
+        Packing::Squashfs => Algorithm::Gzip.into(),
     };
     to_file(create_blob(dest.blob)?, |sink| export::metadata(sink, of_metadata, parts).map(drop))?;
     fault::point("image.pack.metadata")?;
@@ -93,11 +95,9 @@ fn to_file(file: File, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -
     sink.get_ref().sync_all().context("Failed writing the image")
 }
 
-/// The tree goes to `mksquashfs` as an archive through a pipe: it sees no folder of the guest's. What it reads is the guest's all the
-/// same, so it has no rights: it is nobody, to whom the file it writes belongs meanwhile.
+/// The tree goes to `mksquashfs` as an archive.
 fn squashfs(dest: Dest<'_>, parts: &Unified<'_>, runner: &dyn Runner) -> Result<()> {
     runner.find(MKSQUASHFS)?;
-    let (output, input) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(std::io::Error::from)?;
     // It wants names, and those of links, without "./" in front.
     let plain = |entry: &mut Entry| {
         parts.change.iter().for_each(|change| change(entry));
@@ -109,39 +109,87 @@ fn squashfs(dest: Dest<'_>, parts: &Unified<'_>, runner: &dyn Runner) -> Result<
     let parts = &Unified { change: Some(&plain), ..*parts };
     // It does not take these from the archive; 4.5.1 heeds only the mode.
     let root = parts.root()?;
-    // Its file keeps the mode we give it.
+    let own = [
+        "-root-mode".to_string(),
+        format!("{:o}", root.mode),
+        "-root-uid".to_string(),
+        root.uid.to_string(),
+        "-root-gid".to_string(),
+        root.gid.to_string(),
+        "-root-time".to_string(),
+        root.mtime.0.max(0).to_string(),
+    ];
     let file = create_blob(dest.blob_rootfs)?;
+    squash(&file, own, |command, input| {
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(move || {
+                let sink = BufWriter::with_capacity(1 << 20, input);
+                export::rootfs(sink, Algorithm::None, parts).and_then(|mut sink| Ok(sink.flush()?))
+            });
+            let made = runner.run(command);
+            (writer.join().unwrap_or_else(|_| Err(Error::internal("The writing thread ended early"))), made)
+        })
+    })?;
+    file.sync_all().context("Failed writing the image")
+}
+
+/// Packs the archive that `produce` writes as a squashfs, in a file without a name in `folder`, and copies that to `sink`:
+/// `mksquashfs` writes to no pipe.
+///
+/// # Errors
+/// Unsupported: there is no `mksquashfs`; what that says; those of `produce`; no room.
+pub fn stream<W: Write, T>(
+    mut sink: W,
+    folder: &Path,
+    produce: impl FnOnce(&mut pipe::Sink) -> Result<T>,
+) -> Result<(W, T)> {
+    Host::default().find(MKSQUASHFS)?;
+    let mut file =
+        tempfile::tempfile_in(folder).with_context(|| format!("Failed writing in \"{}\"", folder.display()))?;
+    let own = ["-comp", "xz", "-root-mode", "755", "-root-uid", "0", "-root-gid", "0"].map(String::from);
+    let made = squash(&file, own, |command, input| {
+        std::thread::scope(|scope| {
+            let maker = scope.spawn(move || Host::default().run(command));
+            let written = pipe::encode(input, Algorithm::None.into(), produce).map(|(_, made)| made);
+            (written, maker.join().unwrap_or_else(|_| Err(Error::internal("The packing thread ended early"))))
+        })
+    })?;
+    file.rewind().and_then(|()| std::io::copy(&mut file, &mut sink)).context("Failed writing the backup")?;
+    Ok((sink, made))
+}
+
+/// Has `mksquashfs` write into `file` what is in an archive: it gets that through a pipe and sees no folder of the guest's. What it
+/// reads is the guest's all the same, so it has no rights: it is nobody, to whom the file belongs meanwhile. `both` runs it and
+/// writes the archive.
+fn squash<T>(
+    file: &File,
+    own: impl IntoIterator<Item = String>,
+    both: impl FnOnce(Cmd, File) -> (Result<T>, Result<Output>),
+) -> Result<T> {
+    let (output, input) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(std::io::Error::from)?;
+    // Its file keeps the mode we give it.
     let kept = file.try_clone()?;
     let mut command = Cmd::new(MKSQUASHFS)
         .arg("-")
         .arg(format!("/proc/self/fd/{}", kept.as_raw_fd()))
-        .args(["-tar", "-noappend", "-quiet", "-no-progress", "-mem", "512M", "-root-mode"])
-        .arg(format!("{:o}", root.mode))
-        .args(["-root-uid".to_string(), root.uid.to_string(), "-root-gid".to_string(), root.gid.to_string()])
-        .args(["-root-time".to_string(), root.mtime.0.max(0).to_string()])
+        .args(["-tar", "-noappend", "-quiet", "-no-progress", "-mem", "512M"])
+        .args(own)
         .stdin(Stdin::File(output))
         .limits(LIMITS)
         .timeout(DEADLINE);
     command.kept = Some(kept.into());
     let us = rustix::process::geteuid().as_raw();
     if us == 0 {
-        fchown(&file, Some(NOBODY), Some(NOBODY)).context("Failed writing the image")?;
+        fchown(file, Some(NOBODY), Some(NOBODY)).context("Failed writing the image")?;
         command.user = Some(NOBODY);
     }
-    let (written, made) = std::thread::scope(|scope| {
-        let writer = scope.spawn(move || {
-            let sink = BufWriter::with_capacity(1 << 20, File::from(input));
-            export::rootfs(sink, super::compress::Algorithm::None, parts).and_then(|mut sink| Ok(sink.flush()?))
-        });
-        let made = runner.run(command);
-        (writer.join().unwrap_or_else(|_| Err(Error::internal("The writing thread ended early"))), made)
-    });
-    match (written, made) {
+    let (written, made) = both(command, File::from(input));
+    let written = match (written, made) {
         (Err(e), _) if e.errno() != Some(libc::EPIPE) => return Err(e),
         // What it says of its end explains why it took no more.
         (_, Err(e)) => return Err(e),
         (written, Ok(_)) => written?,
-    }
-    fchown(&file, Some(us), Some(rustix::process::getegid().as_raw())).context("Failed writing the image")?;
-    file.sync_all().context("Failed writing the image")
+    };
+    fchown(file, Some(us), Some(rustix::process::getegid().as_raw())).context("Failed writing the image")?;
+    Ok(written)
 }

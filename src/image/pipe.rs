@@ -27,6 +27,12 @@ pub struct Sink {
     bounds: Bounds,
 }
 
+impl std::fmt::Debug for Sink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sink")
+    }
+}
+
 /// How much may come out.
 #[derive(Clone)]
 pub struct Bounds {

@@ -3,9 +3,10 @@
 //! Called by `ops` (backups). Images go through `import`, which also hashes and keeps what it reads.
 
 use super::decompress::{self, Format};
-use super::{Limits, OnProgress, pipe};
-use crate::error::{Error, Result};
+use super::{Limits, OnProgress, pipe, squashfs};
+use crate::error::{Context, Error, Result};
 use std::io::{self, BufRead, Read};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,19 +24,35 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Hands the decompressed content of `source` to `consume`. `total`: its size, for the progress.
+/// Where a squashfs is kept, and which of its files comes first.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept<'a> {
+    /// A folder for a file without a name: it is not read in one go.
+    pub folder: &'a Path,
+    /// A path in it. Squashfs has no order but that of names.
+    pub first: &'a str,
+}
+
+/// Hands the decompressed content of `source` to `consume`; of a squashfs what an archive of it would be. `total`: its size, for the
+/// progress.
 ///
 /// # Errors
 /// Invalid: no archive, damaged, truncated, growing beyond the limits; those of `consume`.
 pub fn read<T>(
-    source: impl Read + Send,
-    total: Option<u64>,
+    (source, total): (impl Read + Send, Option<u64>),
+    kept: Kept<'_>,
     limits: &Limits,
     on_progress: OnProgress<'_>,
     consume: impl FnOnce(&mut dyn BufRead) -> Result<T>,
 ) -> Result<T> {
     let count = Arc::new(AtomicU64::new(0));
     let (format, mut peeked) = decompress::peek(Counted { inner: source, count: Arc::clone(&count) })?;
+    if format == Format::Squashfs {
+        let fail = || format!("Failed writing in \"{}\"", kept.folder.display());
+        let mut file = tempfile::tempfile_in(kept.folder).with_context(fail)?;
+        io::copy(&mut peeked, &mut file).with_context(fail)?;
+        return squashfs::read_from((&file, Some(kept.first)), limits, on_progress, consume);
+    }
     if !format.is_stream() || format == Format::Unknown {
         return Err(Error::invalid("Not an archive: unknown file type"));
     }

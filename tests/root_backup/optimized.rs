@@ -62,6 +62,9 @@ fn filled(state: &State) -> [String; 3] {
 fn what_was_comes_back_from_streams() {
     let Some(state) = on_btrfs("what_was_comes_back_from_streams") else { return };
     let [first, second, third] = filled(&state);
+    let out = state.run(&["export", "c1", "x", "--compression", "squashfs", "--optimized-storage"]);
+    out.clean_failure().unwrap();
+    assert!(out.stderr.contains("Optimized backups can't be compressed with squashfs"), "{out}");
     state.good(&["export", "c1", "b.tar", "--compression", "none", "--optimized-storage"]);
     assert_eq!(state.status("c1").as_deref(), Some("RUNNING"));
     assert_eq!(state.good(&["snapshot", "list", "c1", "-f", "csv", "-c", "n"]), "s1\ns2\n");

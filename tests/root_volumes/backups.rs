@@ -33,7 +33,7 @@ fn what_was_comes_back() {
         good(&state, &["detach", pool, name, "c1", "again"]);
         found
     };
-    for (n, how) in ["gzip", "zstd -1", "none"].iter().enumerate() {
+    for (n, how) in ["gzip", "zstd -1", "none", "squashfs"].iter().enumerate() {
         let (file, name) = (format!("b{n}"), format!("r{n}"));
         assert_eq!(
             good(&state, &["export", "default", "v1", &file, "--compression", how]),

@@ -37,18 +37,18 @@ enum Found {
     Failed(Error),
 }
 
-/// Writes all of `file` into `sink`.
+/// Writes all of `file` into `sink`; `first`: what has that path is written before, too.
 ///
 /// # Errors
 /// It is damaged; the sink's.
-pub fn write(file: &File, limits: &Limits, sink: &mut pipe::Sink) -> Result<()> {
+pub fn write((file, first): (&File, Option<&str>), limits: &Limits, sink: &mut pipe::Sink) -> Result<()> {
     let tables = Tables::open(file)?;
     let (packing, block) = (tables.packing, tables.block);
     let (send, found) = sync_channel((WAITING / block).clamp(WAITING_BLOCKS.0, WAITING_BLOCKS.1));
     let body = |orders: Orders| {
         std::thread::scope(|scope| {
             std::thread::Builder::new().name("squashfs".into()).spawn_scoped(scope, move || {
-                if let Err(Some(e)) = walk(file, limits, &send, &orders) {
+                if let Err(Some(e)) = walk((file, first), limits, &send, &orders) {
                     let _ = send.send(Found::Failed(e));
                 }
             })?;
@@ -98,11 +98,21 @@ impl Read for Pieces<'_> {
 /// None: nobody listens any more.
 type Walked<T> = std::result::Result<T, Option<Error>>;
 
-fn walk(file: &File, limits: &Limits, send: &SyncSender<Found>, orders: &Orders) -> Walked<()> {
+fn walk(
+    (file, first): (&File, Option<&str>),
+    limits: &Limits,
+    send: &SyncSender<Found>,
+    orders: &Orders,
+) -> Walked<()> {
     let tables = Tables::open(file)?;
     let root = tables.root;
     let (links, ends) = (HashMap::new(), VecDeque::new());
-    let mut walker = Walker { tables: &tables, limits, send, orders, links, memory: 0, ends };
+    let only = first.map(|path| format!("./{path}").into_bytes());
+    let mut walker = Walker { tables: &tables, limits, send, orders, only, links, memory: 0, ends };
+    if walker.only.is_some() {
+        walker.inode(root, b".".to_vec(), 0)?;
+        (walker.only, walker.links, walker.memory) = (None, HashMap::new(), 0);
+    }
     walker.inode(root, b".".to_vec(), 0)
 }
 
@@ -111,6 +121,8 @@ struct Walker<'w, 'a> {
     limits: &'w Limits,
     send: &'w SyncSender<Found>,
     orders: &'w Orders,
+    /// Nothing but what is on the way to this.
+    only: Option<Vec<u8>>,
     /// Files with several names: their inode, and the first name.
     links: HashMap<u64, Vec<u8>>,
     /// Bytes of memory for them.
@@ -213,7 +225,9 @@ impl Walker<'_, '_> {
         let path = entry.path.clone();
         entry.kind = EntryKind::Dir;
         entry.path.push(b'/');
-        self.send(Found::Entry(Box::new(entry)))?;
+        if self.only.is_none() {
+            self.send(Found::Entry(Box::new(entry)))?;
+        }
         self.names(&names, &path, depth)
     }
 
@@ -247,6 +261,11 @@ impl Walker<'_, '_> {
                     return Err(Some(bad("a name")));
                 }
                 let child = [path, b"/", &name].concat();
+                let leads =
+                    |only: &Vec<u8>| only.strip_prefix(&child[..]).is_some_and(|r| matches!(r, [] | [b'/', ..]));
+                if self.only.as_ref().is_some_and(|only| !leads(only)) {
+                    continue;
+                }
                 self.inode(u64::from(head.u32(4)) << 16 | u64::from(one.u16(0)), child, depth + 1)?;
             }
             if rest == 0 {

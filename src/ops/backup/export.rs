@@ -1,15 +1,16 @@
 //! `export`. What runs is frozen for as long as a copy of its volume takes; the archive is made of that.
 
-use super::optimized;
 use super::unpack::Form;
+use super::{check_packing, encode, optimized};
 use crate::base::idmap::IdMap;
 use crate::base::names::{InstanceName, PoolName, ProjectName, SnapshotName};
 use crate::base::{time, yaml};
 use crate::container::rootfs;
 use crate::error::{Context, Error, Result};
 use crate::fault;
-use crate::image::compress::{Algorithm, Compression};
+use crate::image::compress::Algorithm;
 use crate::image::export::Exporter;
+use crate::image::pack::Packing;
 use crate::image::tarread::Entry;
 use crate::image::{METADATA_MAX, OnProgress, Progress, pipe};
 use crate::model::backup::{CONTAINER, INDEX, Index, Records, SNAPSHOTS, VolumeSnapshotView, VolumeView};
@@ -39,7 +40,7 @@ pub struct Request {
     /// Without the volumes that go with it.
     pub root_only: bool,
     /// How it is compressed; none: as the server's configuration says, else gzip.
-    pub compression: Option<Compression>,
+    pub compression: Option<Packing>,
     /// In the form of the pool's driver, if it has one. Where not, nobody is told that it was asked for, as with Incus.
     pub optimized: bool,
 }
@@ -48,13 +49,13 @@ pub struct Request {
 ///
 /// # Errors
 /// The server's configuration is wrong.
-pub fn compression(store: &Store, project: &ProjectName, wanted: Option<Compression>) -> Result<Compression> {
+pub fn compression(store: &Store, project: &ProjectName, wanted: Option<Packing>) -> Result<Packing> {
     if let Some(how) = wanted {
         return Ok(how);
     }
     match restrict::compression(store, project, &BACKUP_COMPRESSION)? {
         Some(text) => text.parse().with_context(|| format!("Bad value of {}", BACKUP_COMPRESSION.name)),
-        None => Ok(Algorithm::Gzip.into()),
+        None => Ok(Packing::Archive(Algorithm::Gzip.into())),
     }
 }
 
@@ -83,6 +84,7 @@ pub fn export<W: Write + Send>(store: &Store, request: &Request, sink: W, on_pro
     let along = if *root_only { Exported::default() } else { Exported::lock(store, &loaded, *instance_only)? };
     let mut records = Records { dependent_volumes: along.records(store)?, ..records(store, &loaded, snapshots)? };
     let optimized = request.optimized && optimized::fits(driver.as_ref(), &loaded.volume()?)? && along.fits()?;
+    check_packing(how, optimized)?;
     if optimized && driver.caps().shift_on_disk {
         // What Incus calls it.
         let map = driver.owners(&loaded.volume()?)?;
@@ -93,7 +95,7 @@ pub fn export<W: Write + Send>(store: &Store, request: &Request, sink: W, on_pro
     let parts = Parts { store, driver: driver.as_ref(), records: &records, along: &along, optimized };
     let sink = at_rest(store, (&held, &along), &loaded, driver.as_ref(), |copy| {
         let write = |sink: &mut pipe::Sink| parts.write(sink, (&held, copy), on_progress);
-        pipe::encode(sink, how, write).map(|(sink, ())| sink)
+        encode(store, sink, how, write).map(|(sink, ())| sink)
     })?;
     lifecycle::note(store, project, name, "instance-backup-created");
     Ok(sink)

@@ -4,16 +4,17 @@
 //! unpacker of images, each volume beneath a folder of its own. What is not told of in the index is refused. The instance is
 //! there with its record, which comes last.
 
-use super::INDEX_MAX;
 use super::optimized::{self, Arriving, Holds};
 use super::unpack::{self, Form, Part, Volumes};
+use super::{INDEX_MAX, scratch};
 use crate::base::idmap::IdMap;
 use crate::base::names::{InstanceName, PoolName, ProfileName, ProjectName, SnapshotName};
 use crate::base::{time, yaml};
 use crate::error::{Context, Error, Result};
 use crate::fault;
+use crate::image::stream::{self, Kept};
 use crate::image::tarread::{EntryKind, TarReader};
-use crate::image::{Limits, OnProgress, metadata, stream};
+use crate::image::{Limits, OnProgress, metadata};
 use crate::model::backup::{CUSTOM, Found, FoundInstance, INDEX, STREAMED};
 use crate::model::expand::{Expanded, split_volatile};
 use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
@@ -76,18 +77,24 @@ pub fn import(
     pool::ensure_default(store)?;
     let _project = restrict::hold(store, &request.project, "import")?;
     let limits = limits();
-    let name = stream::read(source, total, &limits, on_progress, |bytes| {
-        let mut tar = TarReader::new(bytes, &limits);
-        let new = prepare(store, request, &index(&mut tar)?)?;
-        let _pools = copy::pools(store, std::iter::once(&new.pool).chain(new.keys.iter().map(|key| &key.pool)))?;
-        let held = store.lock_instance(&request.project, &new.name, "import")?;
-        lifecycle::settle(store, &held)?;
-        let name = new.name.clone();
-        let along = Imported::lock(store, &new.coming, &new.keys)?;
-        make(store, &held, (new, &along), (tar, &limits))?;
-        along.tell(store);
-        Ok(name)
-    })?;
+    let name = stream::read(
+        (source, total),
+        Kept { folder: &scratch(store)?, first: INDEX },
+        &limits,
+        on_progress,
+        |bytes| {
+            let mut tar = TarReader::new(bytes, &limits);
+            let new = prepare(store, request, &index(&mut tar)?)?;
+            let _pools = copy::pools(store, std::iter::once(&new.pool).chain(new.keys.iter().map(|key| &key.pool)))?;
+            let held = store.lock_instance(&request.project, &new.name, "import")?;
+            lifecycle::settle(store, &held)?;
+            let name = new.name.clone();
+            let along = Imported::lock(store, &new.coming, &new.keys)?;
+            make(store, &held, (new, &along), (tar, &limits))?;
+            along.tell(store);
+            Ok(name)
+        },
+    )?;
     record_copy::instance(store, (&request.project, &name), true);
     lifecycle::note(store, &request.project, &name, "instance-created");
     Ok(name)

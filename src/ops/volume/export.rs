@@ -8,15 +8,15 @@ use crate::base::names::SnapshotName;
 use crate::base::{time, yaml};
 use crate::error::{Context, Result};
 use crate::fault;
-use crate::image::compress::Compression;
 use crate::image::export::Exporter;
+use crate::image::pack::Packing;
 use crate::image::tarread::Entry;
 use crate::image::{OnProgress, Progress, pipe};
 use crate::model::backup::{CUSTOM, INDEX, Index, VolumeRecords, VolumeSnapshotView};
 use crate::model::view::{PoolView, VolumeSnapshotView as Snapshot, VolumeView};
 use crate::model::volume::ContentType;
-use crate::ops::backup::optimized;
 use crate::ops::backup::unpack::Form;
+use crate::ops::backup::{check_packing, encode, optimized};
 use crate::ops::publish::change_owner;
 use crate::ops::{load, pool, restrict};
 use crate::storage::{Driver, Ids, Volume, block};
@@ -33,7 +33,7 @@ pub struct How {
     /// Without its snapshots.
     pub only: bool,
     /// How it is compressed.
-    pub compression: Compression,
+    pub compression: Packing,
     /// In the form of the pool's driver, if it has one.
     pub optimized: bool,
 }
@@ -65,6 +65,7 @@ pub fn export(
     let snapshots = if how.only { Vec::new() } else { list::snapshots(store, of)? };
     let is_image = record.content_type.is_image();
     let optimized = how.optimized && optimized::fits(driver.as_ref(), &data(key)?)?;
+    check_packing(how.compression, optimized)?;
     let records = records(None, VolumeView::custom(&key.project, &key.name, &record, Vec::new()), &snapshots);
     let mut write = |sink: &mut pipe::Sink, volume: &Volume| {
         let mut out = Exporter::new(sink);
@@ -85,7 +86,7 @@ pub fn export(
         source.write(store, out, on_progress)?.finish().map(drop)
     };
     at_rest(store, (&lock, quiet), driver.as_ref(), |volume| {
-        pipe::encode(sink, how.compression, |sink| write(sink, volume)).map(drop)
+        encode(store, sink, how.compression, |sink| write(sink, volume)).map(drop)
     })?;
     note(store, key, "storage-volume-backup-created");
     Ok(())

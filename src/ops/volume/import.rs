@@ -9,13 +9,15 @@ use crate::base::names::{PoolName, ProjectName, SnapshotName, VolumeName};
 use crate::base::time;
 use crate::error::{Context, Error, Result};
 use crate::fault;
+use crate::image::stream::{self, Kept};
 use crate::image::tarread::TarReader;
-use crate::image::{Limits, OnProgress, stream};
-use crate::model::backup::{CUSTOM, Found, FoundVolume};
+use crate::image::{Limits, OnProgress};
+use crate::model::backup::{CUSTOM, Found, FoundVolume, INDEX};
 use crate::model::keys::volume as keys;
 use crate::model::volume::{ContentType, CustomVolume, VolumeSnapshot};
 use crate::ops::backup::import::{check_form, index, limits};
 use crate::ops::backup::optimized::{Arriving, Holds};
+use crate::ops::backup::scratch;
 use crate::ops::backup::unpack::{self, Form, Part, Volumes};
 use crate::ops::{pool, quota, record_copy, restrict};
 use crate::storage::{Driver, block};
@@ -61,7 +63,7 @@ pub fn import(
     let _pool = store.lock_pool_shared(&request.pool)?;
     need_pool(store, &request.pool)?;
     let limits = limits();
-    stream::read(source, total, &limits, on_progress, |bytes| {
+    stream::read((source, total), Kept { folder: &scratch(store)?, first: INDEX }, &limits, on_progress, |bytes| {
         let mut tar = TarReader::new(bytes, &limits);
         let found = index(&mut tar)?;
         let name = match &request.name {
