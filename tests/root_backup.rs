@@ -6,6 +6,8 @@
     reason = "a test: its files are no records"
 )]
 
+#[path = "root_backup/as_incus.rs"]
+mod as_incus;
 mod common_root;
 #[path = "root_backup/dependent.rs"]
 mod dependent;
