@@ -3,11 +3,13 @@
 //! The pool's folder is one in the state folder: it holds the mounts of volumes and the copies of records. The volume group lies in a
 //! file of ours, on a block device, or is one of the user's that was empty.
 
+use super::pool_place;
 use crate::base::names::PoolName;
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::model::instance::Config;
 use crate::model::keys::pool as keys;
+use crate::model::pool::Pool;
 use crate::storage::disk::{self, Disk};
 use crate::storage::lvm::{self, DRIVER, Group, Settings};
 use crate::store::layout::Layout;
@@ -126,6 +128,26 @@ pub(super) fn release(store: &Store, name: &PoolName, config: &Config) -> Result
 pub(super) fn traces(config: &Config) -> Config {
     let kept = [&keys::SOURCE, &keys::ID, &keys::LVM_VG_NAME, &keys::LVM_THINPOOL_NAME, &keys::LVM_USE_THINPOOL];
     kept.iter().filter_map(|key| Some((key.name.to_string(), key.get(config)?.to_string()))).collect()
+}
+
+/// Can the group and its thin pool have the names of `new`? Changes nothing, but takes the pool into use.
+///
+/// # Errors
+/// As [`Group::check_rename`]; the pool is not to be had.
+pub(super) fn check_rename(store: &Store, name: &PoolName, old: &Pool, new: &Config) -> Result<()> {
+    pool_place::ready(store, name, old)?;
+    let (Some(group), Some(to)) = (Group::of(DRIVER, &old.config), Group::of(DRIVER, new)) else { return Ok(()) };
+    group.check_rename(&Settings::of(&old.config)?, (&to, &Settings::of(new)?))
+}
+
+/// Has the group and its thin pool have the names of `to`, not those of `from` any more. Repeated: nothing happens.
+///
+/// # Errors
+/// As [`Group::rename`].
+pub(super) fn rename(store: &Store, name: &PoolName, (from, to): (&Config, &Config)) -> Result<()> {
+    let (Some(group), Some(new)) = (Group::of(DRIVER, from), Group::of(DRIVER, to)) else { return Ok(()) };
+    let disk = disk(store.layout(), name, from);
+    group.rename(disk.as_ref(), &Settings::of(from)?, (&new, &Settings::of(to)?))
 }
 
 /// See [`super::pool_place::grow`].

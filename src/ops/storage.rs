@@ -116,14 +116,27 @@ pub fn update(store: &Store, name: &PoolName, edit: &mut dyn FnMut(&mut PoolPut)
     keys::check_each(&old.driver, &put.config)?;
     keys::check_change(&old.config, &put.config)?;
     let grows = size_of(&chosen, &old.config, &mut put.config)?;
+    let renamed = keys::renames(&old.config, &mut put.config);
+    if renamed {
+        pool_lvm::check_rename(store, name, &old, &put.config)?;
+    }
     let new = Pool { format: old.format, driver: old.driver.clone(), description: put.description, config: put.config };
     place::remount(store, name, &old.config, &new)?;
     let record = store.layout().pool_record(name);
     journal::run(store, "update", &[&lock], |journal| {
-        if grows {
+        if grows || renamed {
             let content = std::fs::read_to_string(&record).context("Failed reading the pool's record")?;
             journal.undo(Action::RestoreFile { path: record.clone(), content })?;
+        }
+        if grows {
             journal.then(Action::GrowPool { pool: name.to_string() })?;
+        }
+        if renamed {
+            let (from, to) = (pool_lvm::traces(&old.config), pool_lvm::traces(&new.config));
+            journal.undo(Action::RenameGroup { pool: name.to_string(), from: to.clone(), to: from.clone() })?;
+            // After a power cut LVM has one of the names: which of them the record is to say has to be known then.
+            journal.keep()?;
+            pool_lvm::rename(store, name, (&from, &to))?;
         }
         fault::point("pool.update")?;
         store.save_pool(&lock, &new)?;

@@ -1,7 +1,7 @@
 //! What recovery cannot do in the store, because it takes storage: see `store::undo`. Every action is idempotent and takes
 //! no lock of the store but an allocator's.
 
-use super::{cpus, disk_live, live, network, nic_live, nics, pool, pool_place, proxy_live, quota};
+use super::{cpus, disk_live, live, network, nic_live, nics, pool, pool_lvm, pool_place, proxy_live, quota};
 use crate::base::names::{Fingerprint, InstanceName, NetworkName, PoolName, ProjectName, SnapshotName, VolumeName};
 use crate::error::{Error, Result};
 use crate::storage::{Driver, ImageFate, Staging, Trash, Volume, VolumeKind};
@@ -30,6 +30,7 @@ impl Undoer for OpsUndoer {
                 pool_place::release(store, &PoolName::parse(pool)?, (source, id), group)
             }
             Action::RenewSize(v) => quota::renew(store, v),
+            Action::RenameGroup { pool, from, to } => pool_lvm::rename(store, &PoolName::parse(pool)?, (from, to)),
             Action::EvictImage { pool, image } => {
                 let driver = pool::open(store, &PoolName::parse(pool)?)?;
                 driver.map_or(Ok(()), |driver| evict(driver.as_ref(), &Fingerprint::parse(image)?))

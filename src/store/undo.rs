@@ -178,6 +178,15 @@ pub enum Action {
         /// Pool.
         pool: String,
     },
+    /// Gives the volume group of a pool and its thin pool other names, if they have the old ones. For the [`Undoer`].
+    RenameGroup {
+        /// Pool.
+        pool: String,
+        /// What of the pool's configuration tells which, with the old names.
+        from: BTreeMap<String, String>,
+        /// The same with the new ones.
+        to: BTreeMap<String, String>,
+    },
     /// Removes an unpacked image from a pool unless volumes need it; its record and files stay. For the [`Undoer`].
     EvictImage {
         /// Pool.

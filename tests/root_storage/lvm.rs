@@ -23,7 +23,7 @@ pub fn lvm(words: &str) -> String {
     String::from_utf8(out.stdout).unwrap()
 }
 
-fn volumes(group: &str) -> Vec<String> {
+pub fn volumes(group: &str) -> Vec<String> {
     lvm(&format!("lvs --noheadings -o lv_name {group}")).split_whitespace().map(String::from).collect()
 }
 

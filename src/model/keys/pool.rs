@@ -142,25 +142,45 @@ static ZFS: &[&Key] = &[
 ];
 
 /// What counts only when a pool is made.
-static INITIAL: &[&Key] = &[
-    &LVM_VG_NAME,
-    &LVM_FORCE_REUSE,
-    &LVM_USE_THINPOOL,
-    &LVM_THINPOOL_NAME,
-    &LVM_THINPOOL_METADATA_SIZE,
-    &LVM_METADATA_SIZE,
-    &ZFS_POOL_NAME,
-];
+static INITIAL: &[&Key] = &[&LVM_USE_THINPOOL, &LVM_THINPOOL_METADATA_SIZE, &LVM_METADATA_SIZE, &ZFS_POOL_NAME];
+
+/// What counts only without a thin pool.
+static WITHOUT_THIN: [&Key; 2] = [&VOLUME_LVM_STRIPES, &VOLUME_LVM_STRIPES_SIZE];
 
 /// Checks what a change does to the options of a pool that is there.
 ///
 /// # Errors
 /// Invalid: one of them counts only when it is made.
 pub fn check_change(old: &Config, new: &Config) -> Result<()> {
-    match INITIAL.iter().find(|key| key.get(old) != key.get(new)) {
-        Some(key) => Err(Error::invalid(format!("{} cannot be changed", key.name))),
-        None => Ok(()),
+    let changed = |keys: &[&Key]| keys.iter().find(|key| key.get(old) != key.get(new)).map(|key| key.name);
+    match changed(INITIAL) {
+        Some(name) if name == ZFS_POOL_NAME.name => return Err(Error::invalid(format!("{name} cannot be modified"))),
+        Some(name) => return Err(Error::invalid(format!("{name} cannot be changed"))),
+        None => {}
     }
+    if LVM_VG_NAME.get(old).is_none() {
+        return Ok(());
+    }
+    if LVM_VG_NAME.get(new).is_none() {
+        return Err(Error::invalid(format!("{} cannot be unset", LVM_VG_NAME.name)));
+    }
+    match changed(&WITHOUT_THIN) {
+        Some(name) if LVM_USE_THINPOOL.bool(old)? => {
+            Err(Error::invalid(format!("{name} cannot be changed when using thin pool")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Has the source of a pool in a group of the user's be called as the group; whether the group or its thin pool are to be called
+/// otherwise than before.
+pub fn renames(old: &Config, new: &mut Config) -> bool {
+    let Some(group) = LVM_VG_NAME.get(old) else { return false };
+    if SOURCE.get(new) == Some(group) {
+        let name = LVM_VG_NAME.text(new).to_string();
+        SOURCE.set(new, name);
+    }
+    [&LVM_VG_NAME, &LVM_THINPOOL_NAME].iter().any(|key| key.text(old) != key.text(new))
 }
 
 /// The declared options of a driver's pools; those every driver has for one that is unknown.
@@ -365,6 +385,29 @@ mod tests {
                 assert!(key.value.is_text() || key.value.check("a\nb").is_err(), "{} takes lines", key.name);
             }
         }
+    }
+
+    #[test]
+    fn changes_are_told_in_the_words_of_incus() {
+        let config = |words: &[(&str, &str)]| words.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect::<Config>();
+        let lvm = config(&[("lvm.vg_name", "g"), ("source", "g")]);
+        let says = |old: &Config, words| {
+            let mut new = old.clone();
+            new.extend(config(words));
+            new.retain(|_, value| !value.is_empty());
+            check_change(old, &new).map_or_else(|e| e.to_string(), |()| "ok".into())
+        };
+        assert_eq!(says(&lvm, &[("lvm.use_thinpool", "false")]), "lvm.use_thinpool cannot be changed");
+        assert_eq!(says(&lvm, &[("lvm.vg_name", "")]), "lvm.vg_name cannot be unset");
+        let thin = "volume.lvm.stripes cannot be changed when using thin pool";
+        assert_eq!(says(&lvm, &[("volume.lvm.stripes", "2")]), thin);
+        assert_eq!(says(&lvm, &[("lvm.vg_name", "h"), ("lvm.vg.force_reuse", "true"), ("volume.size", "1GiB")]), "ok");
+        let zfs = config(&[("zfs.pool_name", "t")]);
+        assert_eq!(says(&zfs, &[("zfs.pool_name", "u")]), "zfs.pool_name cannot be modified");
+        assert_eq!(says(&zfs, &[("zfs.export", "false"), ("volume.zfs.block_mode", "true")]), "ok");
+        let mut new = config(&[("lvm.vg_name", "h"), ("source", "g")]);
+        assert!(renames(&lvm, &mut new) && new["source"] == "h");
+        assert!(!renames(&lvm, &mut lvm.clone()) && !renames(&zfs, &mut zfs.clone()));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod group;
 mod images;
 mod names;
 mod recall;
+mod rename;
 mod settings;
 mod tool;
 mod volumes;
