@@ -253,14 +253,12 @@ pub(super) fn zfs_blocksize(value: &str) -> Result<()> {
     }
 }
 
+/// What Incus says at a start: no dataset is lent to a user namespace here, whatever ZFS (2.2 or newer) could do.
 pub(super) fn zfs_delegate(value: &str) -> Result<()> {
-    off("ZFS delegation", value)
-}
-
-fn off(what: &str, value: &str) -> Result<()> {
     Value::Bool.check(value)?;
     match crate::base::boolean::is_true(value) {
-        true => Err(Error::unsupported(format!("{what} is not supported by this version"))),
+        true => Err(Error::unsupported("Local ZFS version doesn't support delegation")
+            .hint("delegation takes ZFS 2.2, and is not supported by this version of stapes with any")),
         false => Ok(()),
     }
 }
@@ -422,7 +420,7 @@ mod tests {
         assert_eq!(message("overlay", "user.x", "any"), "ok");
         assert_eq!(message("overlay", "volume.size", "1GiB"), "ok");
         assert_eq!(message("overlay", "volume.foo", "1"), "Invalid option \"volume.foo\"");
-        assert!(message("zfs", "volume.zfs.delegate", "true").contains("not supported by this version"));
+        assert!(message("zfs", "volume.zfs.delegate", "true").contains("doesn't support delegation"));
         for (name, good) in
             [("tank", true), ("tank/a.b", true), ("1", false), ("t/", false), ("t@s", false), ("-f", false)]
         {

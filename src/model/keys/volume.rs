@@ -355,7 +355,7 @@ mod tests {
         assert!(check_new("zfs", "v", &mode).is_ok() && check_new("zfs", "v", &xfs).is_err());
         assert!(check_new("lvm", "v", &xfs).is_ok() && check_new("lvm", "v", &mode).is_err());
         assert!(check("v", Block, &mode).is_err() && check_change(&mode, &xfs).is_err());
-        assert!(says(&[("zfs.delegate", "true")]).contains("ZFS delegation is not supported by this version"));
+        assert!(says(&[("zfs.delegate", "true")]).contains("Local ZFS version doesn't support delegation"));
         assert!(
             is_applied(&config(&[]), &zfs)
                 && !is_applied(&config(&[("size", "1MiB")]), &config(&[("size", "1024KiB")]))
