@@ -124,6 +124,31 @@ fn a_pool_says_what_new_volumes_have() {
     state.finish();
 }
 
+/// A copy has what its source said, and of what that left unsaid what its pool says.
+#[test]
+fn a_pool_says_what_copies_lack() {
+    let Some(state) = state("a_pool_says_what_copies_lack") else { return };
+    state.good(&["storage", "create", "other", "dir", "volume.snapshots.expiry=5d", "volume.snapshots.pattern=a%d"]);
+    good(&state, &["create", "default", "v1", "snapshots.expiry=3d", "security.unmapped=true"]);
+    for words in [&["copy", "default/v1", "other/v2"][..], &["move", "default/v1", "other/v3"]] {
+        good(&state, words);
+        let name = &words[2]["other/".len()..];
+        assert_eq!(good(&state, &["get", "other", name, "snapshots.expiry"]), "3d\n");
+        assert_eq!(good(&state, &["get", "other", name, "snapshots.pattern"]), "a%d\n");
+    }
+    good(&state, &["copy", "other/v2", "other/v4"]);
+    good(&state, &["unset", "other", "v4", "snapshots.pattern"]);
+    good(&state, &["copy", "other/v4", "other/v5"]);
+    assert_eq!(good(&state, &["get", "other", "v5", "snapshots.pattern"]), "");
+    state.good(&["storage", "set", "default", "volume.security.shifted=true"]);
+    refused(&state, &["copy", "other/v2", "default/v1"], "mutually exclusive");
+    for name in ["v2", "v3", "v4", "v5"] {
+        good(&state, &["delete", "other", name]);
+    }
+    state.good(&["storage", "delete", "other"]);
+    state.finish();
+}
+
 #[test]
 fn what_is_refused() {
     let Some(state) = state("volumes_what_is_refused") else { return };

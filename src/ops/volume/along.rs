@@ -112,7 +112,8 @@ impl Along {
         for Planned { from, to, .. } in &plan.0 {
             let ends = locks.remove(&from.file_key()).zip(locks.remove(&to.file_key()));
             let (from, to) = ends.ok_or_else(|| Error::unsupported("Two devices have the same dependent volume"))?;
-            let (record, snapshots) = new_record(store, (from.key(), to.key()), snapshot, without_snapshots)?;
+            let (mut record, snapshots) = new_record(store, (from.key(), to.key()), snapshot, without_snapshots)?;
+            dependent::leave_out_schedules(&mut record.config);
             all.push(Copied { from, to, snapshots, record });
         }
         Ok(Self { all, snapshot: snapshot.cloned() })

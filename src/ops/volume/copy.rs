@@ -100,6 +100,7 @@ pub(super) fn new_record(
             // It is as large as it was.
             keys::SIZE.remove(&mut record.config);
         }
+        keys::check(&new.name, record.content_type, &record.config).context("Invalid defaults of the storage pool")?;
     }
     restrict::check_volume(store, new, None, &record.config)?;
     let snapshots = match snapshot.is_some() || volume_only {

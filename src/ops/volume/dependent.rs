@@ -68,6 +68,15 @@ pub(super) fn refuse_direct(store: &Store, key: &VolumeKey, what: &str) -> Resul
     }
 }
 
+/// What an instance says of the snapshots of what goes with it.
+static SCHEDULES: [&keys::Key; 4] =
+    [&keys::SNAPSHOTS_EXPIRY, &keys::SNAPSHOTS_EXPIRY_MANUAL, &keys::SNAPSHOTS_PATTERN, &keys::SNAPSHOTS_SCHEDULE];
+
+/// Takes out of the configuration of a volume that goes with an instance what its pool says of snapshots.
+pub(super) fn leave_out_schedules(config: &mut Config) {
+    SCHEDULES.iter().for_each(|key| drop(key.remove(config)));
+}
+
 /// Looks whether a volume with this configuration can go with an instance.
 ///
 /// # Errors
@@ -76,9 +85,7 @@ pub(super) fn check_config(config: &Config) -> Result<()> {
     if volume_keys::SHARED.bool(config)? {
         return Err(Error::invalid("dependent and security.shared are mutually exclusive"));
     }
-    let schedules =
-        [&keys::SNAPSHOTS_EXPIRY, &keys::SNAPSHOTS_EXPIRY_MANUAL, &keys::SNAPSHOTS_PATTERN, &keys::SNAPSHOTS_SCHEDULE];
-    match schedules.iter().find(|key| key.get(config).is_some()) {
+    match SCHEDULES.iter().find(|key| key.get(config).is_some()) {
         None => Ok(()),
         Some(key) => Err(Error::invalid(format!("Dependent disk may not have a {:?} config", key.name))),
     }
