@@ -77,3 +77,24 @@ fn links_between_folders_stay() {
         }
     }
 }
+
+/// A list that xfs once showed under a name of its own grants nothing on the next xfs.
+#[test]
+fn names_of_xfs_for_access_lists_stay_behind() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    std::fs::write(&from, "").expect("write");
+    std::fs::write(&to, "").expect("write");
+    let [source, target] = [&from, &to].map(|path| OwnedFd::from(File::open(path).expect("open")));
+    let set = |name| crate::sys::xattr::set(source.as_fd(), name, b"value");
+    // Not for everybody.
+    if set(b"trusted.SGI_ACL_FILE").and_then(|()| set(b"trusted.SGI_ACL_DEFAULT")).is_err() {
+        return;
+    }
+    set(b"trusted.other").expect("set");
+    let at = |fd| super::super::meta::At::Fd(fd);
+    super::super::meta::copy_attributes(at(source.as_fd()), at(target.as_fd()), &Ids::none()).expect("copied");
+    let found = crate::sys::xattr::list(target.as_fd()).expect("list");
+    let names: Vec<_> = found.into_iter().map(|(name, _)| name).filter(|name| name.starts_with(b"trusted.")).collect();
+    assert_eq!(names, [b"trusted.other".to_vec()]);
+}

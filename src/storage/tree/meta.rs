@@ -71,7 +71,11 @@ fn growing(buffer: &mut Vec<u8>, read: impl Fn(&mut [u8]) -> rustix::io::Result<
     }
 }
 
-/// Copies all extended attributes; returns how many the target could not take.
+/// How xfs shows access lists a second time, to root alone. They are lists of ids that no id map changes, and on another file
+/// system mere data, which would be lists again on the next xfs.
+const ACCESS_LISTS_OF_XFS: [&[u8]; 2] = [b"trusted.SGI_ACL_FILE", b"trusted.SGI_ACL_DEFAULT"];
+
+/// Copies all extended attributes; returns how many the target could not take. Access lists come by their own names.
 ///
 /// An attribute the target's file system has no room for by kind (`EOPNOTSUPP`), or that our privilege does not cover
 /// (`EPERM`, in an ordinary user's pool), is left out and counted, as `cp -a` does; any other failure is an error.
@@ -92,6 +96,9 @@ pub fn copy_attributes(from: At<'_>, to: At<'_>, ids: &Ids) -> Result<u64> {
     let mut value = Vec::new();
     for name in names.split_inclusive(|&b| b == 0) {
         let Ok(attribute) = CStr::from_bytes_with_nul(name) else { continue };
+        if ACCESS_LISTS_OF_XFS.contains(&attribute.to_bytes()) {
+            continue;
+        }
         match from.get(attribute, &mut value) {
             Ok(()) => {}
             // Removed meanwhile, or not for our eyes.
