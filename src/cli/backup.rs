@@ -13,7 +13,7 @@ use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// What stands for standard output and input.
@@ -114,10 +114,14 @@ impl Target<'_> {
             return Ok(DONE);
         }
         let target = self.file.map_or_else(|| PathBuf::from(&self.usual), PathBuf::from);
-        if !self.force && std::fs::symlink_metadata(&target).is_ok() {
+        let there = std::fs::symlink_metadata(&target);
+        if !self.force && there.is_ok() {
             return Err(Error::exists(format!("Target path \"{}\" already exists", target.display()))
                 .hint("overwrite it with --force")
                 .into());
+        }
+        if there.is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+            return onto(&target, cx, body);
         }
         let progress = cx.progress("Exporting the backup: %s");
         let mut out = BufWriter::with_capacity(1 << 20, temporary(&target)?);
@@ -129,6 +133,25 @@ impl Target<'_> {
         cx.notice(format_args!("Backup exported successfully!"))?;
         Ok(DONE)
     }
+}
+
+/// Has `body` write to a device or a pipe, or where a link leads (the kernel follows none that another user planted): a file in
+/// the place of `/dev/null` or `/dev/stdout` would be in the way of all who use them.
+fn onto(
+    target: &Path,
+    cx: &Context,
+    body: impl FnOnce(&mut (dyn Write + Send), OnProgress<'_>) -> Result<()>,
+) -> Outcome {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let opened = options.open(target).with_context(|| failed(target))?;
+    let progress = cx.progress("Exporting the backup: %s");
+    let mut out = BufWriter::with_capacity(1 << 20, opened);
+    body(&mut out, &mut reporter(&progress))?;
+    out.flush().context("Failed writing the backup")?;
+    progress.clear();
+    cx.notice(format_args!("Backup exported successfully!"))?;
+    Ok(DONE)
 }
 
 /// Hands `body` an archive, and its length if that is known; `-` is standard input.
