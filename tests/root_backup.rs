@@ -22,7 +22,7 @@ mod tree;
 
 use common_root::{PATIENCE, State, run};
 use image_common::{Ar, gzip, zstd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::process::{Command, Stdio};
 use support::{Ask, state};
 use tree::{FACTS, FILL};
@@ -41,7 +41,11 @@ fn what_was_comes_back() {
     state.launch("c1", &[&["-c", "user.x=1"], &nic[..]].concat()).good().unwrap();
     state.sh("c1", FILL);
     let early = state.sh("c1", FACTS);
+    let volume = |verb: &str, of: &str, word: &str| state.good(&["storage", "volume", verb, "default", of, word]);
+    volume("set", "container/c1", "user.said=early");
     state.good(&["snapshot", "create", "c1", "s1"]);
+    volume("set", "container/c1", "user.said=late");
+    state.good(&["storage", "volume", "set", "default", "container/c1", "description=Mine", "--property"]);
     state.sh("c1", "rm -r /data/deep; echo more >>/data/file");
     let late = state.sh("c1", FACTS);
     for (n, how) in ["gzip", "zstd -1", "xz -0", "none", "lz4", "bzip2 -1", "squashfs"].iter().enumerate() {
@@ -49,13 +53,20 @@ fn what_was_comes_back() {
         state.good(&["export", "c1", &file, "--compression", how]);
         let pool = if n % 2 == 0 { "plain" } else { "default" };
         state.good(&["import", &file, &name, "-s", pool]);
+        let generation = |of: &str| state.good(&["config", "get", of, "volatile.uuid.generation"]);
+        assert_eq!(generation(&name), generation("c1"));
         state.good(&["start", &name]);
         assert_eq!(state.sh(&name, FACTS), late, "{how}");
         state.good(&["snapshot", "restore", &name, "s1"]);
         assert_eq!(state.sh(&name, FACTS), early, "{how}");
         let key = |key: &str| state.good(&["config", "get", &name, key]);
         assert_eq!(key("user.x"), "1\n");
-        assert_eq!(key("volatile.eth0.hwaddr"), state.good(&["config", "get", "c1", "volatile.eth0.hwaddr"]));
+        for same in ["volatile.eth0.hwaddr", "volatile.uuid", "volatile.uuid.generation"] {
+            let there = key(same);
+            // What was restored has gone back in time.
+            let restored = same.ends_with("generation");
+            assert_eq!(there == state.good(&["config", "get", "c1", same]), !restored, "{same}: {there}");
+        }
         state.good(&["delete", "-f", &name]);
     }
     assert_eq!(std::fs::metadata(state.path("b0")).unwrap().mode() & 0o777, 0o600, "others need not read it");
@@ -74,6 +85,43 @@ fn what_was_comes_back() {
     state.good(&["import", "c2.tar.gz"]);
     state.good(&["start", "c2"]);
     assert_eq!(state.sh("c2", FACTS), late);
+    // What was said about the volumes, too.
+    state.good(&["import", "b0", "c3", "-s", "default"]);
+    for (of, said) in [("container/c2", "late\n"), ("container/c3", "late\n"), ("container/c3/s1", "early\n")] {
+        assert_eq!(volume("get", of, "user.said"), said, "{of}");
+    }
+    assert!(volume("show", "container/c3", "-q").contains("description: Mine"));
+    state.finish();
+}
+
+/// A device is written to, and a link is followed: neither becomes a file.
+#[test]
+fn devices_and_links_stay_what_they_are() {
+    let Some(state) = state("devices_and_links_stay_what_they_are") else { return };
+    state.good(&["create", "test", "c1"]);
+    state.good(&["storage", "volume", "create", "default", "v1"]);
+    let made = Command::new("mknod").arg(state.path("null")).args(["c", "1", "3"]).status().unwrap();
+    assert!(made.success(), "mknod");
+    std::os::unix::fs::symlink("there", state.path("link")).unwrap();
+    std::os::unix::fs::symlink("null", state.path("to-null")).unwrap();
+    for name in ["null", "link", "to-null"] {
+        for words in [&["export", "c1"][..], &["storage", "volume", "export", "default", "v1"]] {
+            let words = |more: &[&'static str]| [words, &[name], more].concat();
+            if name != "link" || state.path("there").exists() {
+                let out = state.run(&words(&[]));
+                out.clean_failure().unwrap();
+                assert!(out.stderr.contains("already exists"), "{out}");
+            }
+            state.good(&words(&["-f"]));
+        }
+    }
+    let kind = |name: &str| std::fs::symlink_metadata(state.path(name)).unwrap().file_type();
+    assert!(kind("null").is_char_device() && kind("link").is_symlink() && kind("to-null").is_symlink());
+    state.good(&["storage", "volume", "import", "default", "there", "v2"]);
+    assert_eq!(std::fs::metadata(state.path("there")).unwrap().mode() & 0o777, 0o600);
+    for name in ["v1", "v2"] {
+        state.good(&["storage", "volume", "delete", "default", name]);
+    }
     state.finish();
 }
 

@@ -328,9 +328,9 @@ impl Show {
             Subject::Server => yaml::document(&ops::server(&store)?)?,
             Subject::Instance(name, Some(snap)) => {
                 let mut found = snapshot(cx, &store, name, snap)?;
-                if !self.expanded {
-                    found.expanded_config.clear();
-                    found.expanded_devices.clear();
+                if self.expanded {
+                    found.config.clone_from(&found.expanded_config);
+                    found.devices.clone_from(&found.expanded_devices);
                 }
                 yaml::document(&found)?
             }

@@ -6,13 +6,13 @@
 
 use super::list_filter::Filter;
 use super::status::{self, Found};
-use super::{features, state, state_net};
+use super::{features, load, state, state_net};
 use crate::base::names::{InstanceName, ProjectName};
 use crate::base::parallel;
 use crate::base::yaml::{GoList, GoMap};
 use crate::error::Result;
 use crate::model::expand::{Expanded, expand};
-use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
+use crate::model::instance::{Instance, InstanceType, Volatile};
 use crate::model::keys;
 use crate::model::profile::Profile;
 use crate::model::project::Feature;
@@ -212,28 +212,41 @@ pub fn objects(store: &Store, rows: &[Row], full: bool) -> Result<Vec<InstanceFu
 /// # Errors
 /// The folder cannot be listed.
 pub fn snapshots(store: &Store, project: &ProjectName, name: &InstanceName) -> Result<Vec<SnapshotView>> {
-    let view = |name: String, s: Snapshot| {
-        let mut config = s.instance.config;
-        config.extend(s.volatile);
-        SnapshotView {
-            expires_at: s.expires_at.into(),
-            architecture: s.instance.architecture,
-            config,
-            created_at: s.created_at.into(),
-            description: s.instance.description,
-            devices: s.instance.devices,
-            ephemeral: s.instance.ephemeral,
-            expanded_config: Config::new(),
-            expanded_devices: Devices::new(),
-            last_used_at: None.into(),
-            name,
-            profiles: s.instance.profiles,
-            stateful: s.stateful,
-            size: -1,
-        }
-    };
-    let all = store.snapshots(project, name)?.into_iter();
-    let mut views: Vec<SnapshotView> = all.filter_map(|(n, s)| Some(view(n.to_string(), s.ok()?))).collect();
+    let found = store.snapshots(project, name)?;
+    // Mostly the same ones. Those that are gone change nothing any more.
+    let mut profiles: BTreeMap<Vec<String>, Vec<(String, Profile)>> = BTreeMap::new();
+    let mut views = Vec::new();
+    for (name, snapshot) in found {
+        let Ok(snapshot) = snapshot else { continue };
+        let names = &snapshot.instance.profiles;
+        let known =
+            profiles.entry(names.clone()).or_insert_with(|| load::profiles(store, project, names).unwrap_or_default());
+        let known: Vec<(&str, &Profile)> = known.iter().map(|(n, p)| (n.as_str(), p)).collect();
+        let expanded = expand(&known, &snapshot.instance);
+        views.push(snapshot_view(name.to_string(), snapshot, expanded));
+    }
     views.sort_by_key(|s| s.created_at);
     Ok(views)
+}
+
+fn snapshot_view(name: String, s: Snapshot, mut expanded: Expanded) -> SnapshotView {
+    let mut config = s.instance.config;
+    config.extend(s.volatile.clone());
+    expanded.config.extend(s.volatile);
+    SnapshotView {
+        expires_at: s.expires_at.into(),
+        architecture: s.instance.architecture,
+        config,
+        created_at: s.created_at.into(),
+        description: s.instance.description,
+        devices: s.instance.devices,
+        ephemeral: s.instance.ephemeral,
+        expanded_config: expanded.config,
+        expanded_devices: expanded.devices,
+        last_used_at: None.into(),
+        name,
+        profiles: s.instance.profiles,
+        stateful: s.stateful,
+        size: -1,
+    }
 }

@@ -14,7 +14,7 @@ fn what_was_comes_back() {
     state.launch("c1", &[]).good().unwrap();
     state.sh("c1", FILL);
     let before = state.sh("c1", FACTS);
-    assert_eq!(state.good(&["snapshot", "create", "c1"]), "Snapshot name is: snap0\n");
+    assert_eq!(state.good(&["snapshot", "create", "c1"]), "Instance snapshot name is: snap0\n");
     state.sh("c1", SPOIL);
     let spoilt = state.sh("c1", FACTS);
     assert_ne!(spoilt, before);
@@ -78,9 +78,17 @@ fn configuration_comes_back_and_identity_stays() {
     state.good(&["config", "set", "c1", "user.x=new", "user.y=1"]);
     state.good(&["profile", "create", "p1"]);
     state.good(&["profile", "add", "c1", "p1"]);
+    state.good(&["profile", "set", "p1", "user.z=p1"]);
     state.good(&["config", "device", "add", "c1", "lan", "nic", "nictype=p2p"]);
     state.sh("c1", "touch /new");
     state.good(&["snapshot", "create", "c1", "s2"]);
+    // With what its profiles say.
+    let of = |words: &[&str]| state.good(&[&["config"], words].concat());
+    assert_eq!((of(&["get", "c1/s2", "user.z"]), of(&["get", "c1/s2", "user.z", "-e"])), ("\n".into(), "p1\n".into()));
+    let (own, all) = (of(&["show", "c1/s2"]), of(&["show", "c1/s2", "-e"]));
+    assert_eq!((own.matches("user.z: p1").count(), all.matches("user.z: p1").count()), (1, 2), "{own}{all}");
+    assert_eq!(own.matches("pool: default").count(), 1, "{own}");
+    assert!(state.good(&["snapshot", "list", "c1", "-f", "json"]).contains(r#""expanded_devices":{"eth0""#));
     // The disk alone.
     state.good(&["snapshot", "restore", "c1", "s1", "--diskonly"]);
     assert_eq!((get("user.x"), get("user.y")), ("new".into(), "1".into()));
@@ -105,13 +113,15 @@ fn names_dates_and_lists() {
     let Some(state) = state("names_dates_and_lists") else { return };
     state.good(&["create", "test", "c1", "-c", "snapshots.expiry=1d", "-c", "snapshots.pattern=x%d-y"]);
     for expected in ["x0-y", "x1-y"] {
-        assert_eq!(state.good(&["snapshot", "create", "c1"]), format!("Snapshot name is: {expected}\n"));
+        assert_eq!(state.good(&["snapshot", "create", "c1"]), format!("Instance snapshot name is: {expected}\n"));
     }
     state.good(&["delete", "c1"]);
     state.good(&["create", "test", "c1", "-c", "snapshots.expiry=1d"]);
     state.good(&["snapshot", "create", "c1", "a"]);
     state.good(&["snapshot", "create", "c1", "b", "--no-expiry"]);
-    state.good(&["snapshot", "create", "c1", "c", "--expiry", "2030-01-02T03:04:05Z"]);
+    state.good(&["snapshot", "create", "c1", "c", "--expiry", "2029/01/02 03:04 UTC"]);
+    assert!(state.good(&["snapshot", "list", "c1", "-f", "csv", "-c", "E"]).contains("2029/01/02 03:04 UTC"));
+    state.good(&["snapshot", "create", "c1", "c", "--reuse", "--expiry", "2030-01-02T03:04:05Z"]);
     let document = "expires_at: 2031-01-02T03:04:05Z\n";
     run(state.command(&["snapshot", "create", "c1", "d"]), Some(document), PATIENCE).good().unwrap();
     let list = state.good(&["snapshot", "list", "c1", "-f", "csv", "-c", "nEs"]);

@@ -14,11 +14,12 @@ use crate::image::pack::Packing;
 use crate::image::tarread::Entry;
 use crate::image::{METADATA_MAX, OnProgress, Progress, pipe};
 use crate::model::backup::{CONTAINER, INDEX, Index, Records, SNAPSHOTS, VolumeSnapshotView, VolumeView};
-use crate::model::instance::{Config, InstanceType};
+use crate::model::instance::InstanceType;
 use crate::model::keys::{self, project::BACKUP_COMPRESSION};
-use crate::model::view::{LOCATION, PoolView, ProfileView, SnapshotView};
+use crate::model::view::{LOCATION, PoolView, ProfileView, SnapshotView, VolumeSnapshotView as VolumeSnapshot};
 use crate::ops::publish::{change_owner, optional, small};
 use crate::ops::volume::carried::{self, Exported};
+use crate::ops::volume::list::root_snapshots;
 use crate::ops::{config, lifecycle, list, load, pool, restrict, snapshot};
 use crate::storage::{Driver, Ids, Volume};
 use crate::store::lock::{Exclusive, Held, InstanceKey, Proof};
@@ -233,18 +234,15 @@ impl Parts<'_> {
     }
 }
 
-fn records(store: &Store, loaded: &load::Loaded, mut snapshots: Vec<SnapshotView>) -> Result<Records> {
+fn records(store: &Store, loaded: &load::Loaded, snapshots: Vec<SnapshotView>) -> Result<Records> {
     let pool_name = loaded.pool()?;
     let pool = store.pool(&pool_name)?.ok_or_else(|| Error::not_found("Storage pool not found"))?;
     let profiles = load::profiles(store, &loaded.project, &loaded.instance.profiles)?;
     let view = |(name, profile)| ProfileView::new(loaded.project.as_str(), name, profile, Vec::new());
-    snapshots.iter_mut().for_each(|s| {
-        s.expanded_config.clone_from(&s.config);
-        s.expanded_devices.clone_from(&s.devices);
-    });
+    let said = loaded.instance.root.clone();
     let volume = VolumeView {
-        config: Config::new(),
-        description: String::new(),
+        config: said.config,
+        description: said.description,
         name: loaded.name.to_string(),
         kind: InstanceType::Container.as_str().to_string(),
         used_by: Vec::new(),
@@ -253,17 +251,19 @@ fn records(store: &Store, loaded: &load::Loaded, mut snapshots: Vec<SnapshotView
         project: loaded.project.to_string(),
         created_at: loaded.instance.created_at.into(),
     };
-    let of_snapshot = |s: &SnapshotView| VolumeSnapshotView {
-        config: Config::new(),
-        description: String::new(),
-        content_type: "filesystem".to_string(),
-        created_at: s.created_at,
-        expires_at: s.expires_at,
-        name: s.name.clone(),
+    let mut said = root_snapshots(store, &loaded.project, &loaded.name)?;
+    said.retain(|said| snapshots.iter().any(|s| s.name == said.name));
+    let of_snapshot = |said: VolumeSnapshot| VolumeSnapshotView {
+        config: said.config,
+        description: said.put.description,
+        content_type: said.content_type,
+        created_at: said.created_at,
+        expires_at: said.put.expires_at,
+        name: said.name,
     };
     Ok(Records {
         container: config::view(store, (&loaded.project, &loaded.name))?,
-        volume_snapshots: snapshots.iter().map(of_snapshot).collect(),
+        volume_snapshots: said.into_iter().map(of_snapshot).collect(),
         snapshots,
         pool: PoolView::new(pool_name.as_str(), &pool, Vec::new(), true),
         profiles: profiles.iter().map(|(n, p)| (n.as_str(), p)).map(view).collect(),

@@ -15,7 +15,7 @@ use crate::fault;
 use crate::image::stream::{self, Kept};
 use crate::image::tarread::{EntryKind, TarReader};
 use crate::image::{Limits, OnProgress, metadata};
-use crate::model::backup::{CUSTOM, Found, FoundInstance, INDEX, STREAMED};
+use crate::model::backup::{CUSTOM, Found, FoundInstance, FoundRecords, INDEX, STREAMED};
 use crate::model::expand::{Expanded, split_volatile};
 use crate::model::instance::{Config, Devices, Instance, InstanceType, Volatile};
 use crate::model::keys::{self, volatile_value};
@@ -165,6 +165,7 @@ fn prepare(store: &Store, request: &Request, found: &Found) -> Result<New> {
         return Err(create::taken(&name).hint("give another name"));
     }
     let (mut instance, old) = record(container)?;
+    instance.root = volume::root::found(records.volume.as_ref())?;
     let coming = Coming::find(found, &instance.devices)?;
     instance.config.extend(request.config.clone());
     instance.config.retain(|_, v| !v.is_empty());
@@ -183,8 +184,7 @@ fn prepare(store: &Store, request: &Request, found: &Found) -> Result<New> {
     check(store, project, &instance, (&expanded, &coming))?;
     restrict::check(store, Wanted { project, name: &name, kind: instance.kind, expanded: &expanded })?;
     let volatile = new_volatile(store, project, &expanded, &old)?;
-    let none = Vec::new();
-    let snapshots = snapshots(found, records.snapshots.as_ref().unwrap_or(&none), (&pool, &expanded))?;
+    let snapshots = snapshots(found, records, (&pool, &expanded))?;
     Ok(New { name, instance, volatile, expanded, pool, snapshots, optimized, map, coming, keys })
 }
 
@@ -258,7 +258,12 @@ fn new_volatile(store: &Store, project: &ProjectName, expanded: &Expanded, old: 
     let config = &mut volatile.config;
     // It is the instance that was: no template is due.
     keys::VOLATILE_APPLY_TEMPLATE.remove(config);
-    for key in [&keys::VOLATILE_UUID, &keys::VOLATILE_CONTAINER_OCI, &keys::VOLATILE_CLOUD_INIT_INSTANCE_ID] {
+    for key in [
+        &keys::VOLATILE_UUID,
+        &keys::VOLATILE_UUID_GENERATION,
+        &keys::VOLATILE_CONTAINER_OCI,
+        &keys::VOLATILE_CLOUD_INIT_INSTANCE_ID,
+    ] {
         if let Some(value) = key.get(old) {
             keys::check(key.name, value, None)?;
             key.set(config, value);
@@ -278,20 +283,21 @@ fn new_volatile(store: &Store, project: &ProjectName, expanded: &Expanded, old: 
 /// The snapshots that the index names, with their records.
 fn snapshots(
     found: &Found,
-    records: &[FoundInstance],
+    records: &FoundRecords,
     (pool, expanded): (&PoolName, &Expanded),
 ) -> Result<Vec<(SnapshotName, Snapshot)>> {
+    let is = |name: &str, word: &str| name == word || name.rsplit_once('/').is_some_and(|(_, n)| n == word);
     let mut all: Vec<(SnapshotName, Snapshot)> = Vec::new();
     for word in &found.snapshots {
         let name = SnapshotName::parse(word)?;
         if all.iter().any(|(other, _)| *other == name) {
             return Err(Error::invalid(format!("Snapshot {word:?} is there twice")));
         }
-        let own = |r: &&FoundInstance| r.name == *word || r.name.rsplit_once('/').is_some_and(|(_, n)| n == word);
-        let record_of = records.iter().find(own);
+        let record_of = records.snapshots.iter().flatten().find(|r| is(&r.name, word));
         let missing = || Error::invalid(format!("Snapshot {word:?} has no record in the index"));
         let given = record_of.ok_or_else(missing)?;
         let (mut instance, volatile) = record(given).with_context(|| format!("Bad snapshot {word:?}"))?;
+        instance.root = volume::root::found(records.volume_snapshots.iter().flatten().find(|r| is(&r.name, word)))?;
         keys::validate_config(&instance.config, instance.kind).with_context(|| format!("Bad snapshot {word:?}"))?;
         keys::device::validate_all(&instance.devices, None, Some(instance.kind))
             .with_context(|| format!("Bad snapshot {word:?}"))?;

@@ -1,10 +1,11 @@
 //! What can be said about the root volume of an instance: a description and keys of the user's. Called by `storage volume set` and
-//! `edit`.
+//! `edit`, and by `import`.
 
 use super::{need_pool, not_found};
 use crate::base::names::{InstanceName, PoolName, ProjectName, SnapshotName};
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::model::backup::FoundVolume;
 use crate::model::instance::{Instance, RootVolume};
 use crate::model::keys::volume as keys;
 use crate::model::view::{VolumePut, VolumeSnapshotPut};
@@ -16,6 +17,17 @@ use crate::store::lock::{Exclusive, Held, InstanceKey};
 /// What is said about it, as users see it.
 pub(super) fn put_of(instance: &Instance) -> VolumePut {
     VolumePut { config: instance.root.config.clone(), description: instance.root.description.clone() }
+}
+
+/// What a backup says about one: the user's keys; those of the driver it was on mean nothing here.
+///
+/// # Errors
+/// Invalid: a value that cannot be.
+pub fn found(said: Option<&FoundVolume>) -> Result<RootVolume> {
+    let FoundVolume { description, mut config, .. } = said.cloned().unwrap_or_default();
+    config.retain(|key, value| keys::USER.matches(key) && !value.is_empty());
+    config.values().try_for_each(|value| keys::USER.value.check(value))?;
+    Ok(RootVolume { description, config })
 }
 
 /// Changes it: `edit` is shown what can be written.
