@@ -1,6 +1,7 @@
 //! Points in time: the clock, the layout of tables, and the form of Incus's JSON and YAML, where "never" is Go's zero time.
 
 use crate::error::{Error, Result};
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -24,6 +25,23 @@ pub fn format_table(time: Timestamp) -> String {
 /// [`format_table`] in a given zone.
 pub fn format_table_in(time: Timestamp, zone: TimeZone) -> String {
     time.to_zoned(zone).strftime("%Y/%m/%d %H:%M %Z").to_string()
+}
+
+/// Reads what [`format_table`] writes, in UTC or this host's zone.
+///
+/// # Errors
+/// Invalid: another form, or another zone.
+pub fn parse_table(text: &str) -> Result<Timestamp> {
+    parse_table_in(text, TimeZone::system())
+}
+
+fn parse_table_in(text: &str, zone: TimeZone) -> Result<Timestamp> {
+    let wrong = || Error::invalid(format!("Invalid time {text:?}"));
+    let (date, named) = text.trim().rsplit_once(' ').ok_or_else(wrong)?;
+    let date = DateTime::strptime("%Y/%m/%d %H:%M", date).map_err(|e| wrong().caused_by(e))?;
+    let zone = if named == "UTC" { TimeZone::UTC } else { zone };
+    let time = date.to_zoned(zone).map_err(|e| wrong().caused_by(e))?;
+    if time.strftime("%Z").to_string() == named { Ok(time.timestamp()) } else { Err(wrong()) }
 }
 
 /// RFC 3339 in UTC with as many decimals as are needed; none is Go's zero time.
@@ -104,6 +122,18 @@ mod tests {
 
     fn at(text: &str) -> Timestamp {
         text.parse().expect("time")
+    }
+
+    #[test]
+    fn what_tables_show_is_read() {
+        let zone = || TimeZone::fixed(jiff::tz::offset(2));
+        let time = at("2026-08-22T13:32:00Z");
+        for shown in [format_table_in(time, TimeZone::UTC), format_table_in(time, zone())] {
+            assert_eq!(parse_table_in(&shown, zone()).expect(&shown), time);
+        }
+        for bad in ["", "2026/08/22", "2026/08/22 15:32", "2026/08/22 15:32 CEST", "2026/13/22 15:32 UTC", "x UTC"] {
+            assert!(parse_table_in(bad, zone()).is_err(), "{bad}");
+        }
     }
 
     #[test]

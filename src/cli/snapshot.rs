@@ -209,7 +209,7 @@ impl Create {
         let (project, name) = config::instance(cx, &store, &kv::local(&self.instance)?)?;
         let made = ops::create(&store, (&project, &name), &request)?;
         if self.snapshot.is_none() {
-            cx.notice(format_args!("Snapshot name is: {made}"))?;
+            cx.notice(format_args!("Instance snapshot name is: {made}"))?;
         }
         Ok(DONE)
     }

@@ -193,7 +193,7 @@ impl Create {
         let description = self.description.filter(|d| !d.is_empty()).unwrap_or(given.description);
         let made = ops::create(&store, volume.get(), &request, &description)?;
         if self.snapshot.is_none() {
-            cx.notice(format_args!("Snapshot name is: {made}"))?;
+            cx.notice(format_args!("Volume snapshot name is: {made}"))?;
         }
         Ok(DONE)
     }

@@ -38,7 +38,7 @@ pub enum Expiry {
 }
 
 impl Expiry {
-    /// Reads what follows `--expiry`: a life time (`1d 3H`) or a date (RFC 3339).
+    /// Reads what follows `--expiry`: a life time (`1d 3H`) or a date (RFC 3339, or as tables show it).
     ///
     /// # Errors
     /// Neither.
@@ -49,7 +49,10 @@ impl Expiry {
         };
         let at = match time::expiry(time::now(), text) {
             Ok(at) => at,
-            Err(_) => time::parse_rfc3339(text).map_err(|_| wrong())?,
+            Err(_) => match time::parse_table(text) {
+                Ok(at) => Some(at),
+                Err(_) => time::parse_rfc3339(text).map_err(|_| wrong())?,
+            },
         };
         Ok(at.map_or(Self::Never, Self::At))
     }

@@ -15,7 +15,7 @@ fn taken_and_restored() {
     std::fs::write(root.join("idmap"), "[]").unwrap();
     std::fs::write(root.join("f"), "old").unwrap();
     std::os::unix::fs::chown(root.join("f"), Some(1000), Some(1000)).unwrap();
-    assert_eq!(good(&state, &["snapshot", "create", "default", "v1"]), "Snapshot name is: snap0\n");
+    assert_eq!(good(&state, &["snapshot", "create", "default", "v1"]), "Volume snapshot name is: snap0\n");
     good(&state, &["snapshot", "create", "default", "v1", "s1", "--expiry", "2w", "--description", "first"]);
     refused(&state, &["snapshot", "create", "default", "v1", "s1"], "Snapshot \"s1\" already in use");
     std::fs::write(root.join("f"), "new").unwrap();
