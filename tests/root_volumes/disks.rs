@@ -172,6 +172,7 @@ fn discs_come_and_go_as_they_are() {
     }
     ok(&state, "set -p default install description=installer");
     ok(&state, "copy default/install default/third");
+    no(&state, "copy default/install default/third --refresh", "Volume of content type \"iso\" cannot be refreshed");
     ok(&state, "rename default third fourth");
     assert!(std::fs::read(disk(&state, "default", "fourth")).unwrap() == bytes);
     for name in ["install", "again", "disk", "fourth"] {

@@ -47,6 +47,9 @@ pub fn refresh(store: &Store, source: Source<'_>, to: Of<'_>, exclude_older: boo
             "A volume of type {copy_is} can't be refreshed from one of type {source_is}"
         )));
     }
+    if source_is == ContentType::Iso {
+        return Err(Error::invalid(format!("Volume of content type {:?} cannot be refreshed", source_is.as_str())));
+    }
     refuse_running(store, &users(store, &new)?)?;
     let changes = match source.volume_only || source.snapshot.is_some() {
         true => Changes::default(),
