@@ -3,15 +3,17 @@
 use super::list::FormatOption;
 use super::output::columns::{self, Column, column};
 use super::output::yaml;
-use super::storage_volume::{Named, shown_snapshot};
+use super::storage_volume::{Named, Word, pool, shown_snapshot};
 use super::{Context, DONE, Outcome, complete};
-use crate::base::names::SnapshotName;
+use crate::base::names::{InstanceName, SnapshotName};
 use crate::base::time;
 use crate::error::{Error, Result};
 use crate::model::view::{VolumeSnapshotPut, VolumeSnapshotView};
 use crate::ops::config::document_of;
 use crate::ops::snapshot::{Expiry, Request};
-use crate::ops::volume::{list, snapshot as ops};
+use crate::ops::volume::list::{self, Type};
+use crate::ops::volume::snapshot as ops;
+use crate::store::Store;
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 
@@ -217,17 +219,32 @@ impl List {
         let format = self.format.parse()?;
         let chosen = columns::letters(&self.columns, COLUMNS)?;
         let store = cx.reader()?;
-        let volume = Named::of(cx, &store, (&self.place.pool, &self.place.volume), "listed")?;
-        let all = list::snapshots(&store, volume.get())?;
+        let (volume, all) = snapshots(cx, &store, &self.place)?;
         let row = |view: &VolumeSnapshotView| chosen.iter().map(|c| cell(view, c.cell)).collect();
         let header: Vec<&str> = chosen.iter().map(|c| c.header).collect();
         let rows = all.iter().map(row).collect();
         // As an object it has its volume's name, too.
-        let full =
-            |view: VolumeSnapshotView| VolumeSnapshotView { name: format!("{}/{}", volume.name, view.name), ..view };
+        let full = |view: VolumeSnapshotView| VolumeSnapshotView { name: format!("{volume}/{}", view.name), ..view };
         let all: Vec<_> = all.iter().cloned().map(full).collect();
         self.format.print(&format, &header, rows, &all)
     }
+}
+
+/// A volume's name and its snapshots. Images have none.
+fn snapshots(cx: &Context, store: &Store, place: &Place) -> Result<(String, Vec<VolumeSnapshotView>)> {
+    let word = Word::parse(&place.volume);
+    if word.kind == Type::Custom || word.snapshot.is_some() {
+        let volume = Named::of(cx, store, (&place.pool, &place.volume), "listed")?;
+        let all = list::snapshots(store, volume.get())?;
+        return Ok((volume.name.to_string(), all));
+    }
+    let project = cx.project(store)?;
+    list::show(store, &project, &pool(&place.pool)?, (word.kind, &word.name)).map_err(|e| word.missing(e))?;
+    let all = match word.kind {
+        Type::Container => list::root_snapshots(store, &project, &InstanceName::parse(&word.name)?)?,
+        _ => Vec::new(),
+    };
+    Ok((word.name, all))
 }
 
 fn cell(view: &VolumeSnapshotView, cell: Cell) -> String {
