@@ -78,6 +78,7 @@ pub fn locked(store: &Store, held: &Held<InstanceKey, Exclusive>) -> Result<()> 
 
 fn run(store: &Store, held: &Held<InstanceKey, Exclusive>, lost: Option<&PoolName>) -> Result<()> {
     let along = Dependents::of(store, held, "delete")?;
+    along.reachable(store).map_err(|e| e.hint("a volume that goes with the instance is there: detach it first"))?;
     let mut actions = actions(store, held, lost)?;
     actions.extend(along.removal(store, held.key())?);
     nics::release(store, (&held.key().project, &held.key().name));

@@ -163,7 +163,7 @@ fn clear(store: &Store, name: &ProjectName) -> Result<()> {
     for (owner, pool) in store.volume_places()?.into_iter().filter(|(owner, _)| owner == name) {
         for (one, _) in store.volumes(&owner, &pool)? {
             let of = volume::Of { project: name, pool: &pool, name: &one };
-            volume::change::delete(store, of)?;
+            volume::change::forget(store, of)?;
         }
     }
     let before = store.use_images_of(name.clone());

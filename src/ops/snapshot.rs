@@ -247,7 +247,8 @@ pub fn delete(store: &Store, who: (&ProjectName, &InstanceName), snapshots: &[Sn
     Error::join(errors.collect()).map_or(Ok(()), Err)
 }
 
-/// Deletes one under the instance's lock; once begun it is done, by us or by recovery.
+/// Deletes one under the instance's lock; once begun it is done, by us or by recovery. It does not begin where a pool is not to be
+/// had: whoever is told of a failure still has the snapshot.
 pub(super) fn delete_locked(
     store: &Store,
     held: &Held<InstanceKey, Exclusive>,
@@ -256,6 +257,8 @@ pub(super) fn delete_locked(
 ) -> Result<()> {
     let InstanceKey { project, name } = held.key();
     let along = Dependents::of(store, held, "snapshot")?;
+    pool::open(store, pool)?;
+    along.reachable(store)?;
     let mut actions = vec![forget(held, snapshot), Action::RemoveVolume(volume_of(pool, project, name, snapshot))];
     actions.extend(along.snapshot_removal(store, snapshot));
     fault::point("snapshot.delete")?;

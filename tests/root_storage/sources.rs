@@ -93,3 +93,59 @@ fn a_folder_on_btrfs_holds_a_pool_beside_other_things() {
     assert!(Command::new("umount").arg(&at).status().unwrap().success());
     state.finish(&[]);
 }
+
+/// Nothing is done to what lies in a pool that is not there, and nothing is done to it later by what has failed.
+#[test]
+fn what_fails_in_a_lost_pool_does_not_happen_when_it_is_back() {
+    let Some(state) = state("what_fails_in_a_lost_pool_does_not_happen_when_it_is_back", false) else { return };
+    let (here, away) = (state.path("here"), state.path("away"));
+    std::fs::create_dir(&here).unwrap();
+    state.ok("storage create p dir source=here");
+    for words in [
+        "create img c1 -s p",
+        "snapshot create c1 s1",
+        "storage volume create p v",
+        "storage volume snapshot create p v s1",
+    ] {
+        state.ok(words);
+    }
+    state.ok("create img c2");
+    state.ok("storage volume create p d");
+    state.ok("config device add c2 d disk pool=p source=d path=/d dependent=true");
+    state.ok("snapshot create c2 s1");
+    std::fs::rename(&here, &away).unwrap();
+    for words in [
+        "snapshot delete c1 s1",
+        "snapshot create c1 s1 --reuse",
+        "snapshot delete c2 s1",
+        "storage volume snapshot delete p v s1",
+        "storage volume snapshot create p v s1 --reuse",
+        "storage volume delete p v",
+        "delete c1",
+        "delete c2",
+    ] {
+        state.refuses(words, "doesn't exist");
+        state.ok("config set c1 user.x=1");
+    }
+    std::fs::rename(&away, &here).unwrap();
+    state.doctor().unwrap();
+    for name in ["c1", "c2"] {
+        assert_eq!(state.ok(&format!("snapshot list {name} -f csv -c n")), "s1\n", "{name}");
+        state.ok(&format!("snapshot restore {name} s1"));
+    }
+    state.ok("storage volume snapshot restore p v s1");
+    for name in ["v", "container/c1", "d"] {
+        assert_eq!(state.ok(&format!("storage volume snapshot list p {name} -f csv -c n")), "s1\n", "{name}");
+    }
+    // A project that is to go with all it has goes without the pool.
+    state.ok("project create q");
+    state.ok("storage volume create p w --project q");
+    std::fs::rename(&here, &away).unwrap();
+    state.ok("project delete -f q");
+    std::fs::rename(&away, &here).unwrap();
+    for words in ["delete c1 c2", "storage volume delete p v"] {
+        state.ok(words);
+    }
+    std::fs::remove_dir(here.join("custom/q_w")).unwrap();
+    state.finish(&["p"]);
+}

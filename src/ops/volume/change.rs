@@ -191,8 +191,20 @@ fn grow(store: &Store, lock: &Held<VolumeKey, Exclusive>, old: &CustomVolume, ne
 /// Deletes a volume with its snapshots; once begun it is done, by us or by recovery.
 ///
 /// # Errors
-/// Not found; Conflict: it is in use.
+/// Not found; Conflict: it is in use; its pool is not to be had. Nothing has happened then.
 pub fn delete(store: &Store, of: Of<'_>) -> Result<()> {
+    gone(store, of, true)
+}
+
+/// Deletes one of a pool that may not be to be had: what is said about it goes, and its data if somebody gets at them.
+///
+/// # Errors
+/// Not found; Conflict: it is in use.
+pub fn forget(store: &Store, of: Of<'_>) -> Result<()> {
+    gone(store, of, pool::open(store, of.pool).is_ok())
+}
+
+fn gone(store: &Store, of: Of<'_>, with_data: bool) -> Result<()> {
     let _pool = store.lock_pool_shared(of.pool)?;
     let key = of.key(store)?;
     let lock = store.lock_volume(key.clone(), "delete")?;
@@ -204,8 +216,14 @@ pub fn delete(store: &Store, of: Of<'_>) -> Result<()> {
     if !users(store, &key)?.is_empty() {
         return Err(Error::conflict("The storage volume is still in use"));
     }
+    let mut actions = removal(store, &key)?;
+    if with_data {
+        pool::open(store, of.pool)?;
+    } else {
+        actions.retain(|action| !matches!(action, Action::RemoveVolume(_)));
+    }
     fault::point("volume.delete.begin")?;
-    Journal::forward(store, "delete", &[&lock], removal(store, &key)?)?.finish()?;
+    Journal::forward(store, "delete", &[&lock], actions)?.finish()?;
     fault::point("volume.delete.done")?;
     note(store, &key, "storage-volume-deleted");
     Ok(())

@@ -163,6 +163,14 @@ impl Dependents {
         self.0.is_empty()
     }
 
+    /// Looks whether their pools are to be had: what is only ever done forward is not to begin else.
+    ///
+    /// # Errors
+    /// One is not.
+    pub fn reachable(&self, store: &Store) -> Result<()> {
+        self.0.iter().try_for_each(|lock| pool::open(store, &lock.key().pool).map(drop))
+    }
+
     /// What a journal about the instance asks for.
     pub fn proofs<'a>(&'a self, held: &'a Held<InstanceKey, Exclusive>) -> Vec<&'a dyn Proof> {
         let volumes = self.0.iter().map(|lock| lock as &dyn Proof);

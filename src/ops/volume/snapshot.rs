@@ -128,6 +128,8 @@ pub fn delete(store: &Store, of: Of<'_>, snapshots: &[SnapshotName]) -> Result<(
 
 pub(super) fn delete_locked(store: &Store, lock: &Lock, snapshot: &SnapshotName) -> Result<()> {
     let key = lock.key();
+    // Whoever is told of a failure still has the snapshot.
+    pool::open(store, &key.pool)?;
     let record = Action::RemoveFile { path: store.layout().volume_snapshot_record(key, snapshot) };
     fault::point("volume.snapshot.delete")?;
     let actions = vec![record, Action::RemoveVolume(named_snapshot(key, snapshot))];
