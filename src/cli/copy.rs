@@ -174,6 +174,9 @@ impl Copy {
         let mut request = self.options.request(&store, who, target)?;
         request.snapshot = of.map(snapshot::named).transpose()?;
         request.ephemeral = self.ephemeral;
+        if self.refresh && self.options.no_profiles {
+            return Err(Error::invalid("--no-profiles cannot be used with --refresh").into());
+        }
         if self.refresh {
             let wanted = request.target.clone().unwrap_or_else(|| request.name.clone());
             if store.instance_exists(&request.target_project, &wanted)? {

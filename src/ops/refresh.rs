@@ -1,16 +1,19 @@
 //! `copy --refresh`: an instance that is a copy is brought up to date with what it is a copy of.
 //!
 //! Snapshots that it lacks are copied, those that its source has no more go, and a copy of the source's volume takes the place
-//! of its own. What it is called and how it is configured stays. Volumes that go with the two are treated likewise, by their
-//! devices. All of it counts with the journal's commit, or nothing does.
+//! of its own. Volumes that go with the two are treated likewise, by their devices. All of it counts with the journal's commit,
+//! or nothing does. Then, as a step of its own like Incus's, it is configured as its source is; who it is stays.
 
 use super::copy::{self, Ends, Request};
 use super::crossing::{Crossing, Way, at_rest};
+use super::volume::dependent;
 use super::volume::renewed::{self, Renewed};
-use super::{lifecycle, load, pool, quota, snapshot, transfer};
+use super::{create, lifecycle, load, pool, quota, snapshot, transfer, update};
 use crate::base::names::{InstanceName, SnapshotName};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::fault;
+use crate::model::instance::Device;
+use crate::model::keys::{self, device::device_type};
 use crate::ops::record_copy;
 use crate::storage::Volume;
 use crate::store::lock::{InstanceKey, Proof};
@@ -21,8 +24,55 @@ use crate::store::{Action, Journal, Store, journal};
 /// Brings the copy `target` up to date; `exclude_older`: leave out snapshots of the source that are older than its newest.
 ///
 /// # Errors
-/// Not found: one of the two, the snapshot; Conflict: the copy runs; no room. All is as it was then.
+/// Not found: one of the two, the snapshot; Conflict: the copy runs; no room. All is as it was then. What its configuration cannot
+/// be: it stays as it was, and the files are those of the source.
 pub fn refresh(store: &Store, request: &Request, target: &InstanceName, exclude_older: bool) -> Result<()> {
+    files(store, request, target, exclude_older)?;
+    match request.snapshot {
+        None => {
+            settings(store, request, target).with_context(|| format!("Failed to refresh target instance '{target}'"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// What is said of the source is said of the copy, under what the request says. Its own stay: the root disk, the interfaces, the
+/// volumes that go with it, and, in another project, the profiles.
+fn settings(store: &Store, request: &Request, target: &InstanceName) -> Result<()> {
+    let source = load::load(store, &request.project, &request.name)?;
+    update::update(store, &request.target_project, target, &mut |change| {
+        let own = change.loaded;
+        let mut new = own.instance.clone();
+        if let Some(profiles) = &request.profiles {
+            new.profiles.clone_from(profiles);
+        } else if request.project == request.target_project {
+            new.profiles.clone_from(&source.instance.profiles);
+        }
+        let alike = |d: &Device| !pool::is_root(d) && !dependent::is(d);
+        new.devices = source.instance.devices.clone().into_iter().filter(|(_, d)| alike(d)).collect();
+        let stays = |name: &String, d: &Device| {
+            !alike(d) || device_type(d) == "nic" && source.expanded.devices.contains_key(name)
+        };
+        let kept = own.instance.devices.iter().filter(|(name, d)| stays(name, d));
+        new.devices.extend(kept.map(|(name, d)| (name.clone(), d.clone())));
+        let (project, pool) = (&request.target_project, own.pool()?);
+        let mut expanded = load::expanded(store, project, &new)?;
+        if pool::of_root(&expanded.devices).map_or(true, |(_, of)| of != pool) {
+            pool::put_root(&mut new, &own.expanded, &pool);
+            expanded = load::expanded(store, project, &new)?;
+        }
+        create::override_devices(&mut new, &expanded, &request.device_overrides)?;
+        let put = &mut change.put;
+        put.config.retain(|key, _| keys::is_volatile(key));
+        put.config.extend(source.instance.config.clone());
+        put.config.extend(request.config.clone());
+        put.description.clone_from(&source.instance.description);
+        (put.profiles, put.devices, put.ephemeral) = (new.profiles, new.devices, request.ephemeral);
+        Ok(())
+    })
+}
+
+fn files(store: &Store, request: &Request, target: &InstanceName, exclude_older: bool) -> Result<()> {
     let _projects = copy::projects(store, &request.project, &request.target_project)?;
     let pools = |store| -> Result<_> {
         let source = load::load(store, &request.project, &request.name)?;

@@ -119,7 +119,7 @@ fn a_copy_is_brought_up_to_date() {
         assert!(!state.try_sh(name, "ls /data/last").ok());
         state.good(&["stop", "-f", name]);
     }
-    assert_eq!(get(&state, "c2", "volatile.uuid"), uuid);
+    assert_eq!((get(&state, "c2", "volatile.uuid"), get(&state, "c2", "user.x")), (uuid, "1".into()));
     // Replaced at the source by another of its name; older ones left out.
     state.good(&["snapshot", "create", "c1", "s0"]);
     state.good(&["snapshot", "create", "c1", "s2", "--reuse"]);
@@ -131,6 +131,47 @@ fn a_copy_is_brought_up_to_date() {
     state.good(&["stop", "-f", "c2"]);
     state.good(&["copy", "c1", "c2", "--refresh", "--refresh-exclude-older"]);
     assert_eq!(state.good(&["snapshot", "list", "c2", "-f", "csv", "-c", "n"]), "s2\n");
+    state.finish();
+}
+
+#[test]
+fn a_copy_is_configured_anew() {
+    let Some(state) = state("a_copy_is_configured_anew") else { return };
+    second_pool(&state);
+    let nic = ["-d", "eth0,type=nic", "-d", "eth0,nictype=p2p"];
+    state.good(&[&["create", "test", "c1", "-c", "user.x=1"], &nic[..]].concat());
+    state.good(&["copy", "c1", "c2", "-s", "plain", "-d", "eth0,hwaddr=10:66:6a:00:00:07"]);
+    state.good(&["profile", "create", "p1"]);
+    state.good(&["profile", "add", "c1", "p1"]);
+    state.good(&["config", "set", "c1", "user.y=1"]);
+    state.good(&["config", "unset", "c1", "user.x"]);
+    state.good(&["config", "device", "set", "c1", "eth0", "mtu=1400"]);
+    state.good(&["config", "device", "add", "c1", "t", "disk", "source=tmpfs:", "path=/t"]);
+    state.good(&["config", "set", "-p", "c1", "description=Mine"]);
+    state.good(&["config", "set", "c2", "user.own=1"]);
+    state.good(&["config", "device", "add", "c2", "own", "disk", "source=tmpfs:", "path=/own"]);
+    let uuid = get(&state, "c2", "volatile.uuid");
+    state.good(&["copy", "c1", "c2", "--refresh", "-c", "user.z=1"]);
+    let keys = ["user.x", "user.y", "user.z", "user.own"].map(|key| get(&state, "c2", key));
+    assert_eq!(keys, ["", "1", "1", ""]);
+    let shown = state.good(&["config", "show", "c2"]);
+    for there in ["- default\n- p1\n", "description: Mine", "path: /t\n", "pool: plain", "10:66:6a:00:00:07", &uuid] {
+        assert!(shown.contains(there), "{there} in {shown}");
+    }
+    assert!(!shown.contains("/own") && !shown.contains("mtu"), "{shown}");
+    state.good(&["copy", "c1", "c2", "--refresh", "-p", "default", "-d", "t,path=/u"]);
+    let shown = state.good(&["config", "show", "c2"]);
+    assert!(!shown.contains("p1") && !shown.contains("user.z") && shown.contains("path: /u\n"), "{shown}");
+    for (words, said) in [
+        (&["--no-profiles"][..], "--no-profiles cannot be used with --refresh"),
+        (&["-c", "no.such=1"], "nknown"),
+        (&["-p", "nope"], "Requested profile \"nope\" doesn't exist"),
+    ] {
+        let out = state.run(&[&["copy", "c1", "c2", "--refresh"], words].concat());
+        out.clean_failure().unwrap();
+        assert!(out.stderr.contains(said), "{out}");
+    }
+    state.good(&["start", "c2"]);
     state.finish();
 }
 
