@@ -152,7 +152,7 @@ pub fn check_devices(
         });
         found
             .context("Failed loading custom volume")
-            .and_then(|record| record.map_or(Ok(()), |record| fits(&record, device, kind)))
+            .and_then(|record| record.map_or(Ok(()), |record| fits(&record, device, kind).and(placed(&record, device))))
             .with_context(|| format!("Device validation failed for {name:?}"))?;
     }
     Ok(())
@@ -178,6 +178,16 @@ fn fits(record: &CustomVolume, device: &Device, kind: Option<InstanceType>) -> R
     match many {
         true => Ok(()),
         false => Err(Error::invalid("Cannot add un-shared custom storage block volume to profile")),
+    }
+}
+
+/// Files are somewhere in the instance.
+fn placed(record: &CustomVolume, device: &Device) -> Result<()> {
+    match disk::PATH.get(device).filter(|path| !path.is_empty()) {
+        None if record.content_type == ContentType::Filesystem => {
+            Err(Error::invalid("Custom filesystem volumes require a path to be defined"))
+        }
+        _ => Ok(()),
     }
 }
 
