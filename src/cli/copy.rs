@@ -1,12 +1,10 @@
 //! `copy` and `move`: instances a second time, or elsewhere.
 
 use super::complete;
-use super::{Context, DONE, Outcome, config, kv, refuse_option, refuse_target, snapshot};
+use super::{Context, DONE, Outcome, config, kv, refuse_target, snapshot};
 use crate::base::names::{InstanceName, PoolName, ProjectName};
 use crate::error::{Error, Result};
-use crate::ops::config::{self as settings, Change};
 use crate::ops::copy::{self as ops, Request};
-use crate::ops::update::{self, Edit};
 use crate::ops::{quota, refresh, relocate, rename};
 use crate::store::Store;
 use clap::Args;
@@ -221,20 +219,11 @@ impl Move {
         if new_name.is_none() && request.storage.is_none() {
             return Err(Error::invalid("You must specify a new name, a storage pool or a project").into());
         }
-        refuse_option("--device", !self.options.device.is_empty())?;
         if let Some(pool) = &request.storage {
             relocate::relocate(&store, (&project, &name), pool)?;
             tell_unkept(cx, &store, (&project, &name))?;
         }
-        if !request.config.is_empty() {
-            settings::keys(&store, (&project, &name), &Change::Set(request.config.into_iter().collect()))?;
-        }
-        if let Some(profiles) = request.profiles {
-            update::update(&store, &project, &name, &mut |change: &mut Edit<'_>| {
-                change.put.profiles.clone_from(&profiles);
-                Ok(())
-            })?;
-        }
+        relocate::adjust(&store, (&project, &name), &request)?;
         match new_name.filter(|new| *new != name) {
             Some(new) => rename::rename(&store, &project, &name, &new)?,
             None if request.storage.is_none() => {

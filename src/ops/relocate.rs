@@ -4,7 +4,7 @@
 use super::crossing::{Crossing, Way, at_rest};
 use super::update::restore_instance;
 use super::volume::along::{self, Along};
-use super::{copy, image_import, lifecycle, load, pool, quota, snapshot};
+use super::{copy, create, image_import, lifecycle, load, pool, quota, snapshot, update};
 use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName, SnapshotName};
 use crate::error::{Error, Result};
 use crate::fault;
@@ -59,6 +59,33 @@ pub fn relocate(store: &Store, who: (&ProjectName, &InstanceName), to: &PoolName
     record_copy::instance(store, (project, name), true);
     lifecycle::note(store, project, name, "instance-updated");
     Ok(())
+}
+
+/// Does what is asked for beside the pool: keys, profiles, options of devices; with `instance_only` the snapshots go, as with a
+/// move by a copy.
+///
+/// # Errors
+/// What `update` says; Not found: the instance. What was moved is moved.
+pub fn adjust(store: &Store, who: (&ProjectName, &InstanceName), request: &copy::Request) -> Result<()> {
+    let (project, name) = who;
+    if request.instance_only && request.storage.is_some() {
+        let all: Vec<_> = store.snapshots(project, name)?.into_iter().map(|(snapshot, _)| snapshot).collect();
+        snapshot::delete(store, who, &all)?;
+    }
+    if request.config.is_empty() && request.profiles.is_none() && request.device_overrides.is_empty() {
+        return Ok(());
+    }
+    update::update(store, project, name, &mut |change| {
+        let mut new = change.loaded.instance.clone();
+        if let Some(profiles) = &request.profiles {
+            new.profiles.clone_from(profiles);
+        }
+        let expanded = load::expanded(store, project, &new)?;
+        create::override_devices(&mut new, &expanded, &request.device_overrides)?;
+        change.put.config.extend(request.config.clone());
+        (change.put.profiles, change.put.devices) = (new.profiles, new.devices);
+        Ok(())
+    })
 }
 
 /// What is moved where.

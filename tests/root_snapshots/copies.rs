@@ -135,6 +135,23 @@ fn a_copy_is_brought_up_to_date() {
 }
 
 #[test]
+fn a_move_takes_what_is_asked_for() {
+    let Some(state) = state("a_move_takes_what_is_asked_for") else { return };
+    second_pool(&state);
+    state.good(&["create", "test", "c1"]);
+    state.good(&["config", "device", "add", "c1", "t", "disk", "source=tmpfs:", "path=/t"]);
+    state.good(&["snapshot", "create", "c1", "s1"]);
+    state.good(&["move", "c1", "-s", "plain", "-d", "t,path=/u", "-c", "user.x=1"]);
+    let shown = state.good(&["config", "show", "c1"]);
+    assert!(["pool: plain", "path: /u\n", "user.x: \"1\""].iter().all(|there| shown.contains(there)), "{shown}");
+    assert_eq!(state.good(&["snapshot", "list", "c1", "-f", "csv", "-c", "n"]), "s1\n");
+    state.good(&["move", "c1", "c2", "-s", "default", "--instance-only"]);
+    assert_eq!(state.good(&["snapshot", "list", "c2", "-f", "csv", "-c", "n"]), "");
+    state.good(&["start", "c2"]);
+    state.finish();
+}
+
+#[test]
 fn a_copy_is_configured_anew() {
     let Some(state) = state("a_copy_is_configured_anew") else { return };
     second_pool(&state);
