@@ -87,7 +87,10 @@ fn steps(store: &Store, journal: &mut Journal<'_>, names: &Names, loaded: &load:
     }
 
     let mut volatile = loaded.volatile.clone();
-    keys::VOLATILE_APPLY_TEMPLATE.set(&mut volatile.config, volatile_value::TEMPLATE_RENAME);
+    // What it was never started after is still due: its templates are those of its creation.
+    if keys::VOLATILE_APPLY_TEMPLATE.get(&volatile.config).is_none() {
+        keys::VOLATILE_APPLY_TEMPLATE.set(&mut volatile.config, volatile_value::TEMPLATE_RENAME);
+    }
     keys::VOLATILE_CLOUD_INIT_INSTANCE_ID.set(&mut volatile.config, uuid::Uuid::new_v4().to_string());
     store.save_volatile(&names.from, &volatile)?;
     fault::point("rename.volatile")?;

@@ -147,7 +147,12 @@ fn a_move_takes_what_is_asked_for() {
     assert_eq!(state.good(&["snapshot", "list", "c1", "-f", "csv", "-c", "n"]), "s1\n");
     state.good(&["move", "c1", "c2", "-s", "default", "--instance-only"]);
     assert_eq!(state.good(&["snapshot", "list", "c2", "-f", "csv", "-c", "n"]), "");
+    // Of one that never ran the templates for new ones are due, whatever it is called now.
+    assert_eq!(get(&state, "c2", "volatile.apply_template"), "create");
     state.good(&["start", "c2"]);
+    state.good(&["stop", "-f", "c2"]);
+    state.good(&["rename", "c2", "c3"]);
+    assert_eq!(get(&state, "c3", "volatile.apply_template"), "rename");
     state.finish();
 }
 
