@@ -194,6 +194,7 @@ pub fn prepare(store: &Store, request: &Request, name: &InstanceName) -> Result<
     let wanted = Wanted { project: &request.project, name, kind: instance.kind, expanded: &expanded };
     restrict::check(store, wanted)?;
     let (root, pool) = pool::of_root(&expanded.devices)?;
+    keys::device::root_disk(&expanded.devices).context("Failed detecting root disk device")?;
     check_initial(store, request, (&root, &pool))?;
     if store.instance_exists(&request.project, name)? {
         return Err(taken(name));

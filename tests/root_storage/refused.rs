@@ -57,3 +57,23 @@ fn wrong_pools_are_refused_and_leave_nothing() {
     assert!(names(&state.path("free")).is_empty() && names(&state.path("open")).is_empty());
     state.finish(&[]);
 }
+
+#[test]
+fn two_roots_are_refused() {
+    let Some(state) = state("two_roots_are_refused", false) else { return };
+    state.ok("storage create p dir");
+    for (profile, pool) in [("one", "default"), ("two", "p")] {
+        state.ok(&format!("profile create {profile}"));
+        state.ok(&format!("profile device add {profile} {profile} disk path=/ pool={pool}"));
+    }
+    for words in ["create img c1 -p one -p two", "launch img c1 -p one -p two -s p", "create c1 --empty -p one -p two"]
+    {
+        state.refuses(words, "Failed detecting root disk device: More than one root device found");
+    }
+    state.ok("create img c1 -p one");
+    state.refuses("profile assign c1 one two", "More than one root device found");
+    state.ok("delete c1");
+    state.ok("profile delete one");
+    state.ok("profile delete two");
+    state.finish(&["p"]);
+}
