@@ -5,7 +5,7 @@ use super::output::columns::{self, Column, column};
 use super::output::yaml;
 use super::storage_volume::{Named, Word, pool, shown_snapshot};
 use super::{Context, DONE, Outcome, complete};
-use crate::base::names::{InstanceName, SnapshotName};
+use crate::base::names::SnapshotName;
 use crate::base::time;
 use crate::error::{Error, Result};
 use crate::model::view::{VolumeSnapshotPut, VolumeSnapshotView};
@@ -230,7 +230,7 @@ impl List {
     }
 }
 
-/// A volume's name and its snapshots. Images have none.
+/// A volume's name and its snapshots.
 fn snapshots(cx: &Context, store: &Store, place: &Place) -> Result<(String, Vec<VolumeSnapshotView>)> {
     let word = Word::parse(&place.volume);
     if word.kind == Type::Custom || word.snapshot.is_some() {
@@ -238,13 +238,8 @@ fn snapshots(cx: &Context, store: &Store, place: &Place) -> Result<(String, Vec<
         let all = list::snapshots(store, volume.get())?;
         return Ok((volume.name.to_string(), all));
     }
-    let project = cx.project(store)?;
-    list::show(store, &project, &pool(&place.pool)?, (word.kind, &word.name)).map_err(|e| word.missing(e))?;
-    let all = match word.kind {
-        Type::Container => list::root_snapshots(store, &project, &InstanceName::parse(&word.name)?)?,
-        _ => Vec::new(),
-    };
-    Ok((word.name, all))
+    let all = list::snapshots_of(store, &cx.project(store)?, &pool(&place.pool)?, (word.kind, &word.name));
+    Ok((word.name.clone(), all.map_err(|e| word.missing(e))?))
 }
 
 fn cell(view: &VolumeSnapshotView, cell: Cell) -> String {

@@ -6,7 +6,7 @@ use crate::base::names::{
     AclName, Fingerprint, InstanceName, NetworkName, PoolName, ProfileName, ProjectName, ZoneName,
 };
 use crate::error::{Error, Result};
-use crate::model::view::url;
+use crate::model::view::{VolumeSnapshotView, url};
 use crate::store::Store;
 use serde::Serialize;
 use serde_json::Value;
@@ -187,6 +187,19 @@ fn pools(store: &Store, asked: &Asked, rest: &[&str]) -> Result<Value> {
         ["volumes", kind, name] => {
             let kind = volume::list::Type::parse(kind).ok_or_else(not_found)?;
             value(&volume::list::show(store, project, &pool, (kind, name))?)
+        }
+        ["volumes", kind, name, "snapshots", of @ ..] if of.len() < 2 => {
+            let of_kind = volume::list::Type::parse(kind).ok_or_else(not_found)?;
+            let all = volume::list::snapshots_of(store, project, &pool, (of_kind, name))?;
+            let Some(wanted) = of.first() else {
+                let address = ["storage-pools", pool.as_str(), "volumes", kind, name, "snapshots"];
+                let address = |s: &str| url::object(project.as_str(), &[&address[..], &[s]].concat());
+                // As `storage volume snapshot list` shows them.
+                let shown =
+                    |s: &VolumeSnapshotView| VolumeSnapshotView { name: format!("{name}/{}", s.name), ..s.clone() };
+                return asked.all(all.iter().map(|s| (address(&s.name), shown(s))));
+            };
+            value(all.iter().find(|s| s.name == *wanted).ok_or_else(volume::snapshot::not_found)?)
         }
         _ => Err(not_found()),
     }

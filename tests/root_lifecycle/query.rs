@@ -33,6 +33,12 @@ fn objects_by_their_addresses() {
     }
     assert_eq!(get("/1.0/storage-pools/default/volumes/custom/v1")["name"], "v1");
     assert_eq!(get("/1.0/storage-pools/default/volumes/custom").as_array().unwrap().len(), 1);
+    state.good(&["storage", "volume", "snapshot", "create", "default", "v1", "s0"]);
+    let all = "/1.0/storage-pools/default/volumes/custom/v1/snapshots";
+    assert_eq!(get(all), serde_json::json!([format!("{all}/s0")]));
+    assert_eq!(get(&format!("{all}?recursion=1"))[0]["name"], "v1/s0");
+    assert_eq!(get(&format!("{all}/s0"))["name"], "s0");
+    state.good(&["storage", "volume", "snapshot", "delete", "default", "v1", "s0"]);
     assert_eq!(get("/1.0")["api_version"], "1.0");
     let raw = json(&["query", "--raw", "local:/1.0/profiles/default"]);
     assert_eq!((&raw["type"], &raw["status_code"]), (&"sync".into(), &200.into()));

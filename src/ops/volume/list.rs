@@ -221,6 +221,27 @@ pub fn root_snapshots(store: &Store, project: &ProjectName, name: &InstanceName)
     Ok(all)
 }
 
+/// The snapshots of a volume of any type. Images have none.
+///
+/// # Errors
+/// Not found.
+pub fn snapshots_of(
+    store: &Store,
+    project: &ProjectName,
+    pool: &PoolName,
+    (kind, name): (Type, &str),
+) -> Result<Vec<VolumeSnapshotView>> {
+    if kind == Type::Custom {
+        let name = VolumeName::parse(name).map_err(|_| not_found())?;
+        return snapshots(store, Of { project, pool, name: &name });
+    }
+    show(store, project, pool, (kind, name))?;
+    match kind {
+        Type::Container => root_snapshots(store, project, &InstanceName::parse(name)?),
+        _ => Ok(Vec::new()),
+    }
+}
+
 fn root_snapshot_view(name: &SnapshotName, found: Snapshot) -> VolumeSnapshotView {
     let record = crate::model::volume::VolumeSnapshot {
         format: 1,
