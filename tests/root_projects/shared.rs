@@ -72,6 +72,13 @@ fn instances_and_volumes_go_from_one_to_another() {
     let Some(state) = state("instances_between_projects") else { return };
     make(&state, "p1", &[]);
     state.good(&["launch", "test", "c1", "-c", "user.a=b"]);
+    // Of images each is told of its own.
+    let volumes = ["storage", "volume", "list", "default", "-f", "csv", "-c", "t"];
+    assert_eq!(state.good(&volumes), "container\nimage\n");
+    assert_eq!(good(&state, "p1", &volumes), "image\n");
+    state.good(&["project", "create", "p0"]);
+    assert_eq!(good(&state, "p0", &volumes), "");
+    state.good(&["project", "delete", "p0"]);
     state.good(&["exec", "c1", "--", "sh", "-c", "echo one > /root/file"]);
     state.good(&["snapshot", "create", "c1", "s1"]);
     state.good(&["copy", "c1", "c1", "--target-project", "p1"]);

@@ -5,9 +5,10 @@ use crate::base::names::{Fingerprint, InstanceName, PoolName, ProjectName, Snaps
 use crate::error::{Error, Kind, Result};
 use crate::model::instance::InstanceType;
 use crate::model::keys::device::disk;
+use crate::model::project::Feature;
 use crate::model::view::{VolumeSnapshotView, VolumeView, url};
 use crate::model::volume::{ContentType, CustomVolume};
-use crate::ops::{load, pool, quota};
+use crate::ops::{features, load, pool, quota};
 use crate::storage::{Space, Volume, block};
 use crate::store::Store;
 use crate::store::lock::{Key, VolumeKey};
@@ -63,8 +64,7 @@ pub fn list(store: &Store, project: Option<&ProjectName>, pool: &PoolName) -> Re
     for owner in &owners {
         all.extend(custom(store, owner, pool)?);
     }
-    // They are the default project's; every project uses them.
-    all.extend(images(store, pool)?);
+    all.extend(images(store, project, pool)?);
     Ok(all)
 }
 
@@ -101,11 +101,16 @@ fn root_view(loaded: &load::Loaded) -> VolumeView {
     VolumeView { put, used_by, created_at, ..VolumeView::of(kind.as_str(), &loaded.project, &loaded.name) }
 }
 
-fn images(store: &Store, pool: &PoolName) -> Result<Vec<VolumeView>> {
+/// They are the default project's; each project is told of those whose images it has.
+fn images(store: &Store, project: Option<&ProjectName>, pool: &PoolName) -> Result<Vec<VolumeView>> {
     let unpacked = pool::open(store, pool).ok().flatten().and_then(|d| d.images().ok()).unwrap_or_default();
+    let owner = project.map(|project| features::owner(store, project, Feature::Images)).transpose()?;
     let mut all = Vec::new();
     for image in unpacked {
-        all.push(image_view(store, &image)?);
+        let owners = store.image_owners(&image)?;
+        if owner.as_ref().is_none_or(|one| owners.contains(one) || owners.is_empty() && one.is_default()) {
+            all.push(image_view(store, &image)?);
+        }
     }
     Ok(all)
 }
