@@ -108,6 +108,10 @@ fn a_preseed_makes_and_changes_pools() {
     };
     preseed("256MiB").good().unwrap();
     assert_eq!(state.ok("storage get p size"), "256MiB\n");
+    // Keys of every driver's.
+    state.ok("storage set p rsync.bwlimit=1024 rsync.compression=false");
+    state.ok("storage unset p rsync.bwlimit");
+    state.ok("storage unset p rsync.compression");
     preseed("512MiB").good().unwrap();
     assert_eq!(state.ok("storage get p size"), "512MiB\n");
     assert!(preseed("128MiB").stderr.contains("Pool cannot be shrunk"));
