@@ -2,10 +2,11 @@
 //!
 //! Called by `storage`. What is said is not read: whoever waits looks for himself.
 
-use super::{Result, SysError};
-use netlink_sys::protocols::NETLINK_KOBJECT_UEVENT;
-use netlink_sys::{Socket, SocketAddr};
+use super::{Result, from_rustix};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// The group that the kernel speaks to.
@@ -14,13 +15,8 @@ const KERNEL: u32 = 1;
 const MESSAGE: usize = 64;
 
 /// Hears of all devices from when it is made.
-pub struct Events(Socket);
-
-impl std::fmt::Debug for Events {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Events")
-    }
-}
+#[derive(Debug)]
+pub struct Events(OwnedFd);
 
 impl Events {
     /// Begins to listen.
@@ -28,11 +24,9 @@ impl Events {
     /// # Errors
     /// As socket(2) and bind(2).
     pub fn new() -> Result<Self> {
-        let failed =
-            |call: &'static str| move |e: std::io::Error| SysError { call, errno: e.raw_os_error().unwrap_or(0) };
-        let mut socket = Socket::new(NETLINK_KOBJECT_UEVENT).map_err(failed("socket"))?;
-        socket.bind(&SocketAddr::new(0, KERNEL)).map_err(failed("bind"))?;
-        socket.set_non_blocking(true).map_err(failed("fcntl"))?;
+        let (flags, protocol) = (SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, Some(KOBJECT_UEVENT));
+        let socket = from_rustix("socket", socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol))?;
+        from_rustix("bind", bind(&socket, &SocketAddrNetlink::new(0, KERNEL)))?;
         Ok(Self(socket))
     }
 
@@ -41,7 +35,7 @@ impl Events {
         let time = rustix::fs::Timespec { tv_sec: most.as_secs().cast_signed(), tv_nsec: most.subsec_nanos().into() };
         let heard = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&time)).is_ok_and(|n| n > 0);
         let mut message = [0u8; MESSAGE];
-        while self.0.recv(&mut &mut message[..], 0).is_ok() {}
+        while recv(&self.0, &mut message[..], RecvFlags::empty()).is_ok() {}
         heard
     }
 }
