@@ -77,6 +77,7 @@ pub mod storage_change;
 mod storage_volume;
 mod storage_volume_backup;
 mod storage_volume_copy;
+mod storage_volume_delete;
 mod storage_volume_file;
 mod storage_volume_list;
 mod storage_volume_snapshot;

@@ -5,6 +5,7 @@ use super::edit::edit;
 use super::output::yaml;
 use super::storage_volume_backup::{Export, Import};
 use super::storage_volume_copy::{Copy, Move};
+use super::storage_volume_delete::Delete;
 use super::storage_volume_file::File;
 use super::storage_volume_list::{Info, List};
 use super::storage_volume_snapshot::Snapshot;
@@ -16,7 +17,7 @@ use crate::model::view::{VolumePut, VolumeSnapshotPut, VolumeSnapshotView, Volum
 use crate::model::volume::ContentType;
 use crate::ops::config::{Change, change_properties, document_of};
 use crate::ops::volume::list::{self, Type};
-use crate::ops::volume::{self as ops, Of, change, rename, root, unpacked};
+use crate::ops::volume::{self as ops, Of, change, rename, root};
 use crate::store::Store;
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
@@ -34,7 +35,7 @@ pub enum Volume {
     Create(Create),
     /// Delete custom storage volumes
     #[command(visible_aliases = ["rm", "remove"])]
-    Delete(One),
+    Delete(Delete),
     Detach(Detach),
     DetachProfile(DetachProfile),
     /// Edit storage volume configurations as YAML
@@ -292,7 +293,7 @@ impl Volume {
             Self::AttachProfile(attach) => attach.run(cx),
             Self::Copy(copy) => copy.run(cx),
             Self::Create(create) => create.run(cx),
-            Self::Delete(one) => delete(cx, &one.place),
+            Self::Delete(delete) => delete.run(cx),
             Self::Detach(detach) => detach.run(cx),
             Self::DetachProfile(detach) => detach.run(cx),
             Self::Edit(one) => edited(cx, &one.place),
@@ -342,28 +343,6 @@ impl Create {
         cx.notice(format_args!("Storage volume {name} created"))?;
         Ok(DONE)
     }
-}
-
-fn delete(cx: &Context, place: &Place) -> Outcome {
-    let Word { kind, name, snapshot } = Word::parse(&place.volume);
-    if !matches!(kind, Type::Custom | Type::Image) {
-        let text = format!("Storage volumes of type {:?} cannot be deleted with the storage API", kind.as_str());
-        return Err(Error::invalid(text).hint("they go with their instances").into());
-    }
-    let store = cx.store()?;
-    if kind == Type::Image {
-        refuse_target(place.target.as_deref())?;
-        if snapshot.is_some() {
-            return Err(ops::not_found().into());
-        }
-        unpacked::delete(&store, &pool(&place.pool)?, &name)?;
-        cx.notice(format_args!("Storage volume {name} deleted"))?;
-        return Ok(DONE);
-    }
-    let named = Named::of_place(cx, &store, place, "deleted")?;
-    change::delete(&store, named.get())?;
-    cx.notice(format_args!("Storage volume {} deleted", named.name))?;
-    Ok(DONE)
 }
 
 fn rebuild(cx: &Context, place: &Place) -> Outcome {

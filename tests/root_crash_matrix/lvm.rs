@@ -11,6 +11,7 @@ use std::path::Path;
 /// There if a pool in a volume group can be made.
 const NEEDS: &str = "lvm";
 const CREATE: &str = "create img c1 -s p2";
+const NAMES: &str = "storage set p2 lvm.vg_name=GROUP-b lvm.thinpool_name=other";
 
 const fn row(
     name: &'static str,
@@ -26,6 +27,7 @@ pub const ALL: &[Scenario] = &[
     row("lvm storage create", &[], GROUP, made),
     row("lvm storage delete", &[GROUP], "storage delete p2", deleted),
     row("lvm storage set size", &[GROUP], "storage set p2 size=384MiB", grown),
+    row("lvm storage set, names", &[GROUP, CREATE], NAMES, kept_there),
     row("lvm launch, not active", &[GROUP, "admin shutdown"], "launch img c1 -s p2", created_there),
     row("lvm snapshot", &[GROUP, CREATE], "snapshot create c1 s1", kept_there),
     row("lvm snapshot restore", &[GROUP, CREATE, "snapshot create c1 s1"], "snapshot restore c1 s1", kept_there),

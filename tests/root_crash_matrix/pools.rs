@@ -137,7 +137,11 @@ fn whole_or_absent(state: &State) -> Result<bool, String> {
 
 /// A command with the names of this state's volume group and ZFS pool.
 pub fn named(state: &State, words: &str) -> String {
-    zfs::named(state, &words.replace("GROUP", &lvm::group(state)))
+    let words = zfs::named(state, &words.replace("GROUP", &lvm::group(state)));
+    match words.contains("FINGERPRINT") {
+        true => words.replace("FINGERPRINT", state.good(&["image", "list", "-f", "csv", "-c", "F"]).trim()),
+        false => words,
+    }
 }
 
 fn run(state: &State, words: &str) -> Result<(), String> {

@@ -48,6 +48,7 @@ pub const ALL: &[Scenario] = &[
         before: EXPORTED,
         ..scenario("disc import", "storage volume import default v1.tar v1 --type=iso", disc)
     },
+    scenario("volume delete, image", "storage volume delete default image/FINGERPRINT", unpacked_again),
     Scenario { before: SNAPSHOT, ..scenario("volume delete", "storage volume delete default v1", gone) },
     Scenario { before: SNAPSHOT, ..scenario("volume rename", "storage volume rename default v1 v2", renamed) },
     Scenario { before: USED, ..scenario("volume rename, used", "storage volume rename default v1 v2", renamed_used) },
@@ -342,4 +343,10 @@ fn exported(state: &State, done: bool) -> Result<(), String> {
     want(!done || state.path("v1.tar").exists(), "it was reported exported and is not")?;
     created(state, true)?;
     there(state, done)
+}
+
+/// What the pool has of the image is unpacked when it is needed.
+fn unpacked_again(state: &State, _done: bool) -> Result<(), String> {
+    state.run(&["create", "img", "c1"]).good()?;
+    created(state, true)
 }

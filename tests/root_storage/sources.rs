@@ -147,5 +147,13 @@ fn what_fails_in_a_lost_pool_does_not_happen_when_it_is_back() {
         state.ok(words);
     }
     std::fs::remove_dir(here.join("custom/q_w")).unwrap();
-    state.finish(&["p"]);
+    // A pool that never comes back.
+    state.ok("storage volume create p x");
+    state.ok("storage volume snapshot create p x");
+    std::fs::rename(&here, &away).unwrap();
+    state.refuses("storage delete p", "The storage pool is currently in use");
+    let out = state.words("storage volume delete p x --force");
+    assert!(out.ok() && out.stderr.contains("stays in storage pool \"p\""), "{out}");
+    state.ok("storage delete p");
+    state.finish(&[]);
 }

@@ -196,12 +196,14 @@ pub fn delete(store: &Store, of: Of<'_>) -> Result<()> {
     gone(store, of, true)
 }
 
-/// Deletes one of a pool that may not be to be had: what is said about it goes, and its data if somebody gets at them.
+/// Deletes one of a pool that may not be to be had: what is said about it goes, and its data if somebody gets at them; false:
+/// nobody does.
 ///
 /// # Errors
 /// Not found; Conflict: it is in use.
-pub fn forget(store: &Store, of: Of<'_>) -> Result<()> {
-    gone(store, of, pool::open(store, of.pool).is_ok())
+pub fn forget(store: &Store, of: Of<'_>) -> Result<bool> {
+    let with_data = pool::open(store, of.pool).is_ok();
+    gone(store, of, with_data).map(|()| with_data)
 }
 
 fn gone(store: &Store, of: Of<'_>, with_data: bool) -> Result<()> {
