@@ -13,6 +13,7 @@ use crate::host::http::{Client, Proxies, Settings, Trust};
 use crate::model::image::ImageSource;
 use crate::model::keys;
 use crate::model::remote::{self, Remote};
+use crate::model::view::property::{self, Field, Properties};
 use crate::ops::image_oci::{InLayout, LAYOUT, Logins, Registry};
 use crate::ops::image_remote::{Place, Server};
 use crate::ops::{features, first_use, leave, restrict, undo};
@@ -268,12 +269,20 @@ impl Context {
         self.print(format_args!("{text}\n"))
     }
 
-    /// Prints the value of a key; nothing if it is not set, as Incus for all but instances, profiles and projects.
+    /// Prints what `get` asks for of an object that is `what`: a property, or the value of a key; nothing if that is not set, as
+    /// Incus for all but instances, profiles and projects.
     ///
     /// # Errors
-    /// As [`Context::print`].
-    pub fn value(&self, value: Option<String>) -> Result<()> {
-        value.map_or(Ok(()), |value| self.line(value))
+    /// There is no such property; as [`Context::print`].
+    pub fn value(&self, put: &mut impl Properties, (key, property): (&str, bool), what: &str) -> Result<()> {
+        if property {
+            let none = |e: Error| e.context(format!("The property {key:?} does not exist on the {what}"));
+            return self.line(property::get(put, key).map_err(none)?);
+        }
+        match put.field("config") {
+            Some(Field::Config(config)) => config.remove(key).map_or(Ok(()), |value| self.line(value)),
+            _ => Ok(()),
+        }
     }
 
     /// Prints a one-line notice on standard output, such as `Device X added to Y`; nothing with `--quiet`.

@@ -15,7 +15,7 @@ use super::{Context, DONE, Outcome, kv, refuse_target};
 use crate::base::names::{NetworkName, ProjectName};
 use crate::error::{Error, Result};
 use crate::model::network::NetworkType;
-use crate::model::view::{NetworkPut, NetworkView, property};
+use crate::model::view::{NetworkPut, NetworkView};
 use crate::ops::config::{Change, change_properties, document_of};
 use crate::ops::network::{self as ops, change, list};
 use crate::store::Store;
@@ -319,15 +319,7 @@ impl Get {
     fn run(self, cx: &Context) -> Outcome {
         refuse_target(self.target.as_deref())?;
         let mut put = shown(cx, &self.network)?.put;
-        let value = match self.property {
-            true => property::get(&mut put, &self.key)
-                .map_err(|e| {
-                    e.context(format!("The property {:?} does not exist on the network {:?}", self.key, self.network))
-                })
-                .map(Some)?,
-            false => put.config.remove(&self.key),
-        };
-        cx.value(value)?;
+        cx.value(&mut put, (&self.key, self.property), &format!("network {:?}", self.network))?;
         Ok(DONE)
     }
 }

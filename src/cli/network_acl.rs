@@ -7,7 +7,7 @@ use super::output::yaml;
 use super::{Context, DONE, Outcome, complete, kv};
 use crate::base::names::{AclName, ProjectName};
 use crate::error::{Error, Result};
-use crate::model::view::{AclPut, AclView, property};
+use crate::model::view::{AclPut, AclView};
 use crate::ops::config::{Change, change_properties, document_of};
 use crate::ops::network::acl as ops;
 use crate::store::Store;
@@ -281,14 +281,7 @@ fn shown(cx: &Context, word: &str) -> Result<AclView> {
 impl Get {
     fn run(self, cx: &Context) -> Outcome {
         let mut put = shown(cx, &self.acl)?.put;
-        if self.property {
-            let value = property::get(&mut put, &self.key).map_err(|e| {
-                e.context(format!("The property {:?} does not exist on the network ACL {:?}", self.key, self.acl))
-            })?;
-            cx.line(value)?;
-        } else if let Some(value) = put.config.get(&self.key) {
-            cx.line(value)?;
-        }
+        cx.value(&mut put, (&self.key, self.property), &format!("network ACL {:?}", self.acl))?;
         Ok(DONE)
     }
 }

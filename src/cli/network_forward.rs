@@ -9,7 +9,7 @@ use super::output::yaml;
 use super::{Context, DONE, Outcome, kv, refuse_target};
 use crate::error::{Error, Result};
 use crate::model::network::forward::ForwardPort;
-use crate::model::view::{ForwardPut, ForwardView, LOCATION, property};
+use crate::model::view::{ForwardPut, ForwardView, LOCATION};
 use crate::ops::config::{Change, change_properties, document_of};
 use crate::ops::network::forwards as ops;
 use clap::{Args, Subcommand};
@@ -324,16 +324,7 @@ fn changed(cx: &Context, place: &Place, property: bool, change: &Change) -> Outc
 impl Get {
     fn run(self, cx: &Context) -> Outcome {
         let mut put = shown(cx, &self.place)?.put;
-        let value = match self.property {
-            true => property::get(&mut put, &self.key)
-                .map_err(|e| {
-                    let (key, address) = (&self.key, &self.place.address);
-                    e.context(format!("The property {key:?} does not exist on the network forward {address:?}"))
-                })
-                .map(Some)?,
-            false => put.config.remove(&self.key),
-        };
-        cx.value(value)?;
+        cx.value(&mut put, (&self.key, self.property), &format!("network forward {:?}", self.place.address))?;
         Ok(DONE)
     }
 }

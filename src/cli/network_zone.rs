@@ -9,7 +9,7 @@ use super::output::yaml;
 use super::{Context, DONE, Outcome, kv};
 use crate::base::names::{ProjectName, ZoneName};
 use crate::error::{Error, Result};
-use crate::model::view::{ZonePut, ZoneView, property};
+use crate::model::view::{ZonePut, ZoneView};
 use crate::ops::config::{Change, change_properties, document_of};
 use crate::ops::network::{zone_server, zones as ops};
 use crate::store::Store;
@@ -270,15 +270,7 @@ fn changed(cx: &Context, word: &str, property: bool, change: &Change) -> Outcome
 impl Get {
     fn run(self, cx: &Context) -> Outcome {
         let mut put = shown(cx, &self.zone)?.put;
-        let value = match self.property {
-            true => property::get(&mut put, &self.key)
-                .map_err(|e| {
-                    e.context(format!("The property {:?} does not exist on the network zone {:?}", self.key, self.zone))
-                })
-                .map(Some)?,
-            false => put.config.remove(&self.key),
-        };
-        cx.value(value)?;
+        cx.value(&mut put, (&self.key, self.property), &format!("network zone {:?}", self.zone))?;
         Ok(DONE)
     }
 }

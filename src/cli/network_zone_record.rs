@@ -9,7 +9,7 @@ use super::{Context, DONE, Outcome, kv};
 use crate::base::names::{ProjectName, ZoneName, ZoneRecordName};
 use crate::error::{Error, Result};
 use crate::model::network::zone::ZoneEntry;
-use crate::model::view::{ZoneRecordPut, ZoneRecordView, property};
+use crate::model::view::{ZoneRecordPut, ZoneRecordView};
 use crate::ops::config::{Change, change_properties, document_of};
 use crate::ops::network::zones as ops;
 use crate::store::Store;
@@ -268,16 +268,7 @@ fn changed(cx: &Context, place: &Place, property: bool, change: &Change) -> Outc
 impl Get {
     fn run(self, cx: &Context) -> Outcome {
         let mut put = shown(cx, &self.place)?.put;
-        let value = match self.property {
-            true => property::get(&mut put, &self.key)
-                .map_err(|e| {
-                    let (key, record) = (&self.key, &self.place.record);
-                    e.context(format!("The property {key:?} does not exist on the network zone record {record:?}"))
-                })
-                .map(Some)?,
-            false => put.config.remove(&self.key),
-        };
-        cx.value(value)?;
+        cx.value(&mut put, (&self.key, self.property), &format!("network zone record {:?}", self.place.record))?;
         Ok(DONE)
     }
 }

@@ -8,7 +8,7 @@ use super::{Context, DONE, Outcome, kv, refuse_target};
 use crate::base::names::PoolName;
 use crate::error::{Error, Result};
 use crate::model::keys::pool::SOURCE;
-use crate::model::view::{PoolPut, PoolView, property};
+use crate::model::view::{PoolPut, PoolView};
 use crate::ops::config::{Change, change_properties, document_of};
 use crate::ops::storage::{self as ops, Request};
 use crate::ops::{quota, storage_info};
@@ -226,15 +226,7 @@ impl Get {
     pub fn run(self, cx: &Context) -> Outcome {
         refuse_target(self.target.as_deref())?;
         let mut put = shown(cx, &self.pool)?.put;
-        let value = match self.property {
-            true => property::get(&mut put, &self.key)
-                .map_err(|e| {
-                    e.context(format!("The property {:?} does not exist on the storage pool {:?}", self.key, self.pool))
-                })
-                .map(Some)?,
-            false => put.config.remove(&self.key),
-        };
-        cx.value(value)?;
+        cx.value(&mut put, (&self.key, self.property), &format!("storage pool {:?}", self.pool))?;
         Ok(DONE)
     }
 }

@@ -13,7 +13,7 @@ use super::storage_volume_use::{Attach, AttachProfile, Detach, DetachProfile};
 use super::{Context, DONE, Outcome, kv, refuse_target};
 use crate::base::names::{InstanceName, PoolName, ProjectName, SnapshotName, VolumeName};
 use crate::error::{Error, Result};
-use crate::model::view::{VolumePut, VolumeSnapshotPut, VolumeSnapshotView, VolumeView, property};
+use crate::model::view::{VolumePut, VolumeSnapshotPut, VolumeSnapshotView, VolumeView};
 use crate::model::volume::ContentType;
 use crate::ops::config::{Change, change_properties, document_of};
 use crate::ops::volume::list::{self, Type};
@@ -493,32 +493,18 @@ impl Get {
         let store = cx.reader()?;
         refuse_target(self.place.target.as_deref())?;
         if let Some(mut found) = shown_snapshot(cx, &store, (&self.place.pool, &self.place.volume))? {
-            let value = match self.property {
-                true => property::get(&mut found.put, &self.key)
-                    .map_err(|e| {
-                        let (key, name) = (&self.key, &self.place.volume);
-                        e.context(format!(
-                            "The property {key:?} does not exist on the storage pool volume snapshot {name}"
-                        ))
-                    })
-                    .map(Some)?,
-                false => found.config.remove(&self.key),
-            };
-            cx.value(value)?;
+            match found.config.remove(&self.key) {
+                Some(value) if !self.property => cx.line(value)?,
+                _ => {
+                    let what = format!("storage pool volume snapshot {}", self.place.volume);
+                    cx.value(&mut found.put, (&self.key, self.property), &what)?;
+                }
+            }
             return Ok(DONE);
         }
         let (_, view) = shown(cx, &store, &self.place)?;
         let mut put = view.put;
-        let value = match self.property {
-            true => property::get(&mut put, &self.key)
-                .map_err(|e| {
-                    let (key, name) = (&self.key, &view.name);
-                    e.context(format!("The property {key:?} does not exist on the storage pool volume {name:?}"))
-                })
-                .map(Some)?,
-            false => put.config.remove(&self.key),
-        };
-        cx.value(value)?;
+        cx.value(&mut put, (&self.key, self.property), &format!("storage pool volume {:?}", view.name))?;
         Ok(DONE)
     }
 }

@@ -106,7 +106,8 @@ fn zfs_on_btrfs() {
     let Some(state) = zfs::state("zfs_on_btrfs") else { return };
     let root = zfs::unique(&state, "bt");
     let mode = format!("{OPTIONS} volume.zfs.block_mode=true");
-    state.ok(&format!("storage create p zfs size=2GiB volume.size=280MiB zfs.pool_name={root} {mode}"));
+    state
+        .ok(&format!("storage create p zfs size=2GiB volume.size=280MiB zfs.export=false zfs.pool_name={root} {mode}"));
     life(&state);
     sizes(&state);
     // As after a power cut: what was synchronised last is in the log alone, and a copy has it.

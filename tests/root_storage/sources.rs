@@ -81,7 +81,7 @@ fn a_folder_on_btrfs_holds_a_pool_beside_other_things() {
     std::fs::write(at.join("other"), "x").unwrap();
     state.refuses("storage create p btrfs source=mnt", "isn't empty");
     state.ok("storage create p btrfs source=mnt/pool size=1GiB");
-    assert_eq!(state.ok("storage get p size"), "\n", "of no meaning there");
+    assert_eq!(state.ok("storage get p size"), "", "of no meaning there");
     state.refuses("storage set p size=2GiB", "Cannot resize non-loopback pools");
     state.ok("launch img c1 -s p");
     state.sh("c1", "echo x >/root/file").good().unwrap();
