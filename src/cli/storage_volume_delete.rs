@@ -32,7 +32,7 @@ impl Delete {
                     change::delete(&store, named.get())?;
                 } else if !change::forget(&store, named.get())? {
                     let (name, pool) = (&named.name, &named.pool);
-                    cx.warn(&format!(
+                    cx.warn(format!(
                         "What storage volume \"{name}\" holds stays in storage pool \"{pool}\", which is not available"
                     ));
                 }
