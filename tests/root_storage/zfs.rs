@@ -115,7 +115,7 @@ fn zfs_in_a_file() {
     let Some(state) = state("zfs_in_a_file") else { return };
     let pool = unique(&state, "file");
     state.ok(&format!("storage create p zfs size=512MiB zfs.pool_name={pool}"));
-    state.refuses("storage set p zfs.pool_name=other", "zfs.pool_name cannot be changed");
+    state.refuses("storage set p zfs.pool_name=other", "zfs.pool_name cannot be modified");
     state.refuses("storage set p size=256MiB", "Pool cannot be shrunk");
     state.refuses(&format!("storage create q zfs zfs.pool_name={pool}"), "A ZFS pool already exists called");
     life(&state, &pool);
