@@ -158,7 +158,7 @@ fn own_options(state: &State, pool: &str) {
         state.ok(&format!("storage volume unset p w {unset}"));
     }
     assert_eq!(values("custom/default_w"), [0, 0, 0, 0, 16 << 10], "the pool's");
-    state.refuses("storage volume set p v zfs.delegate=true", "ZFS delegation is not supported by this version");
+    state.refuses("storage volume set p v zfs.delegate=true", "Local ZFS version doesn't support delegation");
     state.refuses("storage volume create p x block.filesystem=xfs", "option \"block.filesystem\"");
     state.refuses("storage volume set p v zfs.block_mode=true", "cannot be changed after creation");
     state.refuses("storage volume set p v zfs.blocksize=5KiB", "be power of 2");
