@@ -53,8 +53,8 @@ pub(super) fn wait() {
 }
 
 const TENTH: Duration = Duration::from_millis(100);
-/// How long a device may take to come, go or be renamed.
-const DEVICE: Duration = Duration::from_secs(2);
+/// How long a device takes at most, as a rule, to come, go or be renamed; a busy machine may take longer.
+const DEVICE: Duration = Duration::from_secs(5);
 
 /// Somebody who waits for a device. The kernel tells of it, or, to a container, nobody.
 pub(super) struct Waiting {

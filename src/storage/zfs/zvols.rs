@@ -36,7 +36,7 @@ fn device(full: &str) -> Result<Option<PathBuf>> {
 
 /// Has the device of a zvol be there.
 fn appear(full: &str) -> Result<PathBuf> {
-    let (waiting, mut again) = (Waiting::start(3), false);
+    let (waiting, mut again) = (Waiting::start(6), false);
     let current = tool::get("volmode", full)?.and_then(|values| values.into_iter().next());
     if current.as_deref() != Some("dev") {
         zfs(&["set", "volmode=dev", full])?;
