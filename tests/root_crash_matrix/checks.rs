@@ -31,8 +31,16 @@ pub fn others_work(state: &State) -> Result<(), String> {
     out.good().map(drop)
 }
 
+/// The state of an instance. A start whose command was killed goes on in the monitor, and is waited for.
 fn state_of(state: &State, name: &str) -> Result<Option<String>, String> {
-    Ok(state.instances()?.into_iter().find(|(n, _)| n == name).map(|(_, s)| s))
+    let end = Instant::now() + common_root::PATIENCE;
+    loop {
+        let found = state.instances()?.into_iter().find(|(n, _)| n == name).map(|(_, s)| s);
+        match found.as_deref() {
+            Some("STARTING") if Instant::now() < end => std::thread::sleep(Duration::from_millis(20)),
+            _ => return Ok(found),
+        }
+    }
 }
 
 /// The instance can be started, entered, stopped and deleted; or its name is free. True: it was there.

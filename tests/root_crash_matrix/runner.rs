@@ -182,6 +182,10 @@ fn side_by_side(scenario: &Scenario, prepared: &State, cases: &[Case]) -> Vec<St
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let Err(e) = one(scenario, prepared, case) else { continue };
                     let Case { action, point, nth } = case;
+                    // What it left of networks is not the next one's.
+                    if scenario.needs != scenarios::SERVER {
+                        common_root::leave_the_network();
+                    }
                     let text = format!("{}: {action} at {point}:{nth}: {e}", scenario.name);
                     if passes_again(scenario, prepared, case) {
                         eprintln!("FLAKY crash_matrix {text}");
