@@ -76,6 +76,7 @@ impl Files {
     fn of_stopped(store: &Store, held: Held<InstanceKey, Exclusive>) -> Result<Self> {
         let loaded = load::load(store, &held.key().project, &held.key().name)?;
         let map = start::map_of(&loaded)?;
+        super::root_owners::settle(store, &held, &loaded, map.as_ref())?;
         let root = start::root_of(store, &loaded, map.as_ref())?;
         // Where the pool cannot map ids, the owners on disk are the host's already.
         let maps = pool::maps_ids_of(store, &loaded.pool()?, &loaded.volume()?)?;

@@ -87,6 +87,7 @@ pub mod relocate;
 pub mod rename;
 pub mod restore;
 pub mod restrict;
+mod root_owners;
 pub mod run;
 mod run_network;
 pub mod settings;

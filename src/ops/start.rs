@@ -4,8 +4,8 @@ use super::disk_limits::Disks;
 use super::load::{self, Loaded, group_name};
 use super::spawn::Waiting;
 use super::{
-    application, confine, cpus, disk_limits, idmap, lifecycle, network, nics, pool, quota, run_network, settings,
-    snapshot, templates, volume, wiring,
+    application, confine, cpus, disk_limits, idmap, lifecycle, network, nics, pool, quota, root_owners, run_network,
+    settings, snapshot, templates, volume, wiring,
 };
 use crate::base::idmap::IdMap;
 use crate::base::names::{InstanceName, ProjectName};
@@ -140,6 +140,7 @@ fn loaded_with<T>(
     volume::owners::settle(store, project, loaded.expanded.devices.values(), map.as_ref(), held.key())?;
     let _volumes = volume::hold(store, project, loaded.expanded.devices.values())?;
     quota::settle_root(store, &mut loaded)?;
+    root_owners::settle(store, held, &loaded, map.as_ref())?;
     let before = loaded.volatile.clone();
     nics::settle(store, &mut loaded)?;
     // Nobody inside would ask for an address.

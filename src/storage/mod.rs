@@ -378,6 +378,11 @@ pub trait Driver: Images + Quotas + Records {
     /// NotFound; Unsupported by the driver; no space for a second copy.
     fn shift(&self, volume: &Volume, to: &IdMap) -> Result<Option<Trash>>;
 
+    /// A shift is more than one step, and goes by a journal: [`Driver::begin_shift`] and `finish_restore`.
+    fn shifts_in_steps(&self) -> bool {
+        false
+    }
+
     /// The same of a custom volume, but that [`Driver::finish_restore`] has the new tree take its place; nobody uses it.
     ///
     /// # Errors

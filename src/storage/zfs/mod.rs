@@ -378,6 +378,10 @@ impl Driver for Zfs {
         self.replace(volume)
     }
 
+    fn shifts_in_steps(&self) -> bool {
+        true
+    }
+
     fn begin_shift(&self, volume: &Volume, to: &IdMap) -> Result<()> {
         self.open(volume)?;
         let (from, staged) = (self.owners(volume)?, Place::staged(volume));
